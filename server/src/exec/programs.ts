@@ -33,13 +33,11 @@ const keptBytes = 8 * 1024 * 1024;
 const graceMs = 3_000;
 
 export class ProgramFailed extends Error {
-  constructor(
-    readonly program: Pick<Program, 'command' | 'args'>,
-    readonly ended: Ended,
-    reason: string,
-  ) {
+  readonly ended: Ended;
+  constructor(program: Pick<Program, 'command'>, ended: Ended, reason: string) {
     super(`${program.command} ${reason}: ${lastLines(ended.stderr || ended.stdout, 5) || 'it printed nothing'}`);
     this.name = 'ProgramFailed';
+    this.ended = ended;
   }
 }
 
