@@ -1,0 +1,32 @@
+// What a user-given path may be, wherever one is accepted: files of runs, snapshots, models, datastores and images.
+import { ServiceError } from './errors.ts';
+import { limits } from './values.ts';
+
+/** Why a path is refused, or undefined. Nothing is decoded: a path with a per-cent sign names a file with a per-cent sign. */
+export function flawOfPath(path: string): string | undefined {
+  if (path === '') return 'it is empty';
+  if (path.length > limits.pathLength) return `it is longer than ${limits.pathLength} characters`;
+  if (path.startsWith('/')) return 'it is absolute';
+  if (/^[a-z]:/i.test(path)) return 'it begins with a drive letter';
+  if (path.includes('\\')) return 'it has a backslash';
+  if (/\p{Cc}/u.test(path)) return 'it has a control character';
+  if (/[\ud800-\udfff]/.test(path.replace(/[\ud800-\udbff][\udc00-\udfff]/g, ''))) return 'it is not valid Unicode';
+  for (const part of path.split('/')) {
+    if (part === '') return 'it has an empty part';
+    if (part === '.' || part === '..') return `it has the part \`${part}\``;
+    if (new TextEncoder().encode(part).length > limits.pathPartBytes)
+      return `it has a part longer than ${limits.pathPartBytes} bytes`;
+  }
+  return undefined;
+}
+
+export function checkPath(path: string): string {
+  const flaw = flawOfPath(path);
+  if (flaw)
+    throw new ServiceError(
+      'invalid-argument',
+      'path.invalid',
+      `The path ${JSON.stringify(path.slice(0, 200))} is not allowed: ${flaw}.`,
+    );
+  return path;
+}

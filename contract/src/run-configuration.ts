@@ -1,0 +1,108 @@
+// How a script runs on a given target. Saved beside the script as `*.runconfig` (YAML), or just an object.
+import { z } from 'zod';
+import { relativePath, resourceName } from './values.ts';
+
+/** Where the environment comes from: a Python that is there, or one built from a specification. */
+export const environmentSource = z
+  .strictObject({
+    name: z.string().max(256).optional(),
+    userManaged: z
+      .boolean()
+      .optional()
+      .describe('Use a Python that is there on the target as it is; nothing is installed.'),
+    interpreterPath: z
+      .string()
+      .max(1_000)
+      .optional()
+      .describe('Which Python, with `userManaged`; `python3` unless given.'),
+    python: z
+      .string()
+      .regex(/^3\.\d{1,2}$/)
+      .optional()
+      .describe('The Python minor, such as "3.11".'),
+    pythonFallback: z
+      .boolean()
+      .optional()
+      .describe('Take the nearest newer Python if that minor is not there, with a notice.'),
+    condaFile: relativePath.optional().describe('A conda environment file in the directory.'),
+    conda: z.record(z.string(), z.unknown()).optional().describe('The content of a conda environment file.'),
+    requirementsFile: relativePath.optional().describe('A pip requirements file in the directory.'),
+    requirements: z
+      .array(z.string().max(2_000))
+      .max(10_000)
+      .optional()
+      .describe('The lines of a pip requirements file.'),
+    lockFile: relativePath.optional().describe('A requirements file with hashes of everything, in the directory.'),
+  })
+  .refine(
+    (e) =>
+      [e.condaFile, e.conda, e.requirementsFile, e.requirements, e.lockFile].filter((given) => given !== undefined)
+        .length <= 1,
+    'give at most one of condaFile, conda, requirementsFile, requirements, lockFile',
+  )
+  .refine(
+    (e) =>
+      !e.userManaged || (e.condaFile ?? e.conda ?? e.requirementsFile ?? e.requirements ?? e.lockFile) === undefined,
+    'a user-managed Python takes no specification',
+  )
+  .meta({ id: 'EnvironmentSource' });
+export type EnvironmentSource = z.infer<typeof environmentSource>;
+
+export const dataReference = z
+  .strictObject({
+    datastore: resourceName.optional().describe("The workspace's default datastore unless given."),
+    path: relativePath.optional().describe('A file or folder on the datastore; all of it unless given.'),
+    mode: z
+      .enum(['download', 'upload'])
+      .default('download')
+      .describe('download: before the script starts. upload: after it ends.'),
+    pathOnCompute: relativePath
+      .optional()
+      .describe('Where it lies in the working directory; `data/<name>` unless given.'),
+    overwrite: z.boolean().default(false).describe('Whether an upload may replace files.'),
+  })
+  .meta({ id: 'DataReference' });
+export type DataReference = z.infer<typeof dataReference>;
+
+const variableName = z
+  .string()
+  .regex(/^[A-Za-z_][A-Za-z0-9_]*$/)
+  .max(256);
+
+export const runConfiguration = z
+  .strictObject({
+    script: relativePath.describe('The script to start, in the directory.'),
+    arguments: z
+      .array(z.union([z.string().max(32_000), z.number(), z.boolean()]))
+      .max(1_000)
+      .default([]),
+    target: resourceName.default('local').describe('The compute target that the script runs on.'),
+    framework: z.enum(['Python', 'PySpark', 'MPI']).default('Python'),
+    nodeCount: z.int().min(1).max(10_000).default(1),
+    environmentVariables: z.record(variableName, z.string().max(32_000)).default({}),
+    environment: environmentSource.default({}),
+    dataReferences: z.record(variableName, dataReference).default({}),
+    timeLimitSeconds: z
+      .number()
+      .positive()
+      .max(365 * 86_400)
+      .optional()
+      .describe('The script is ended after this time.'),
+    graceSeconds: z
+      .number()
+      .min(0)
+      .max(3_600)
+      .default(10)
+      .describe('Between asking the script to stop and killing it.'),
+    secrets: z
+      .array(variableName)
+      .max(100)
+      .default([])
+      .describe(
+        "Environment variables whose values are given at submission (from the submitter's own environment), are masked in logs and enter no record.",
+      ),
+  })
+  .meta({ id: 'RunConfiguration' });
+/** As given, defaults left out. */
+export type RunConfigurationInput = z.input<typeof runConfiguration>;
+export type RunConfiguration = z.output<typeof runConfiguration>;

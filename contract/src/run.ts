@@ -1,0 +1,375 @@
+// A run is the record of one execution, filed under an experiment; it may have children, to any depth.
+import { z } from 'zod';
+import { environmentPlan } from './environment.ts';
+import { dataReference, runConfiguration } from './run-configuration.ts';
+import { metricSummary } from './telemetry.ts';
+import {
+  description,
+  digest,
+  freeName,
+  limits,
+  page,
+  pageSize,
+  relativePath,
+  resourceName,
+  runId,
+  tags,
+  time,
+} from './values.ts';
+import { pageOf, verb } from './verb.ts';
+
+export const runState = z.enum([
+  'queued',
+  'preparing',
+  'running',
+  'finalizing',
+  'completed',
+  'failed',
+  'canceled',
+  'lost',
+]);
+export type RunState = z.infer<typeof runState>;
+export const endStates: readonly RunState[] = ['completed', 'failed', 'canceled'];
+
+export const experiment = z
+  .object({
+    name: freeName,
+    description: description.optional(),
+    tags,
+    createdAt: time,
+    createdBy: z.string(),
+    runCount: z.int(),
+    lastRunAt: time.optional(),
+  })
+  .meta({ id: 'Experiment' });
+export type Experiment = z.infer<typeof experiment>;
+
+export const parameterValue = z.union([z.number(), z.string().max(limits.tagValueLength), z.boolean(), z.null()]);
+
+/** By the names that the configuration lists under `secrets`; kept, outside every record, until the run has ended. */
+const secretValues = z.record(z.string().max(256), z.string().min(1).max(32_000));
+
+export const gitState = z
+  .object({
+    remote: z.string().max(2_000).optional().describe('Without credentials.'),
+    commit: z.string().max(64),
+    branch: z.string().max(256).optional(),
+    dirty: z.boolean(),
+  })
+  .meta({ id: 'GitState' });
+
+export const run = z
+  .object({
+    id: runId,
+    workspace: resourceName,
+    experiment: freeName,
+    number: z.int().describe('Counts the runs of the experiment.'),
+    displayName: z.string().max(limits.nameLength).optional(),
+    description: description.optional(),
+    parent: runId.optional(),
+    root: runId,
+    childCount: z.int(),
+    state: runState,
+    reason: z
+      .string()
+      .optional()
+      .describe('Why it is in this state, where that is not plain: what failed, why it is lost or waits.'),
+    attempt: z.int().describe('Counts the executions of this run; 0 before the first.'),
+    interactive: z.boolean().describe('Started by `start_logging`, not submitted.'),
+    target: resourceName.optional(),
+    queuePosition: z.int().optional().describe('1 is the next to start; only while queued.'),
+    configuration: runConfiguration.optional(),
+    snapshot: digest.optional(),
+    parameters: z.record(z.string(), parameterValue),
+    tags,
+    properties: tags,
+    environment: z
+      .object({
+        lockHash: z.string().optional(),
+        lock: z.string().optional(),
+        python: z.string().optional(),
+        notices: z.array(z.string()).optional(),
+      })
+      .optional(),
+    git: gitState.optional(),
+    user: z.string().describe('Who submitted or started it.'),
+    host: z.string().optional().describe('Where it runs.'),
+    createdAt: time,
+    startedAt: time.optional(),
+    endedAt: time.optional(),
+    durationMs: z.number().optional(),
+    exitCode: z.int().optional(),
+    lastLines: z.array(z.string()).optional().describe('The end of the output of a failed run.'),
+    activity: z.string().optional(),
+    metrics: z.array(metricSummary).optional().describe('Where a query asked for them.'),
+  })
+  .meta({ id: 'Run' });
+export type Run = z.infer<typeof run>;
+
+/** What a runner needs to execute one attempt of a run. It lies beside the runner in a 0600 file. */
+export const job = z
+  .object({
+    server: z.string().describe('The address that the runner reports to.'),
+    caBundle: z.string().optional().describe('PEM certificates to trust for it.'),
+    token: z.string().describe("The run's token."),
+    workspace: resourceName,
+    experiment: freeName,
+    run: runId,
+    attempt: z.int(),
+    snapshot: digest.optional(),
+    configuration: runConfiguration,
+    environment: environmentPlan,
+    dataReferences: z.record(z.string(), dataReference),
+    secrets: secretValues.describe('Environment variables for the script, to be masked in its output.'),
+    indexes: z
+      .object({
+        environment: z.record(z.string(), z.string()),
+        netrc: z.string().optional(),
+        caBundle: z.string().optional(),
+      })
+      .describe('The package index settings for uv: environment variables, and what goes into 0600 files.'),
+    leaseSeconds: z.number(),
+    cacheFolder: z
+      .string()
+      .optional()
+      .describe('Where environments are shared between runs; the user cache folder unless given.'),
+  })
+  .meta({ id: 'Job' });
+export type Job = z.infer<typeof job>;
+
+const inWorkspace = { workspace: resourceName };
+const ofRun = { workspace: resourceName, run: runId };
+const base = '/workspaces/{workspace}/runs';
+
+const describing = {
+  id: runId.optional().describe('Made by the server unless given. Giving it makes the call safe to repeat.'),
+  experiment: freeName.describe('Created if it does not exist.'),
+  displayName: z.string().max(limits.nameLength).optional(),
+  description: description.optional(),
+  parent: runId.optional(),
+  tags: tags.optional(),
+  properties: tags.optional(),
+  parameters: z.record(z.string().min(1).max(limits.metricNameLength), parameterValue).optional(),
+  git: gitState.optional(),
+};
+
+export const runFile = z.object({ path: relativePath, sizeBytes: z.int(), digest, at: time }).meta({ id: 'RunFile' });
+export type RunFile = z.infer<typeof runFile>;
+
+/** What a query may order by: `createdAt`, `metrics.mse`, `metrics.mse.min`, `parameters.alpha`, `tags.kind` …, `asc` or `desc`. */
+const query = z.object({
+  ...inWorkspace,
+  experiment: freeName.optional(),
+  parent: runId.optional().describe('Only children of this run.'),
+  ancestor: runId.optional().describe('Only descendants of this run.'),
+  filter: z
+    .string()
+    .max(10_000)
+    .optional()
+    .describe(
+      "Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha >= 0.1 and createdAt > '2026-11-01'`; metrics also by `.min`, `.max`, `.last`.",
+    ),
+  orderBy: z
+    .array(z.string().max(600))
+    .max(5)
+    .optional()
+    .describe('Such as `metrics.mse asc`, `createdAt desc` (the default).'),
+  metrics: z
+    .array(z.string().max(limits.metricNameLength))
+    .max(1_000)
+    .optional()
+    .describe('Metrics whose summaries are wanted with each run.'),
+  page,
+  pageSize,
+});
+
+export const runVerbs = {
+  experiments: {
+    create: verb({
+      summary: 'Creates an experiment, or returns it if it exists.',
+      method: 'POST',
+      path: '/workspaces/{workspace}/experiments',
+      permission: 'contribute',
+      input: z.object({ ...inWorkspace, name: freeName, description: description.optional(), tags: tags.optional() }),
+      output: experiment,
+    }),
+    get: verb({
+      summary: 'Shows an experiment.',
+      method: 'GET',
+      path: '/workspaces/{workspace}/experiments/{experiment}',
+      permission: 'read',
+      input: z.object({ ...inWorkspace, experiment: freeName }),
+      output: experiment,
+    }),
+    list: verb({
+      summary: 'Lists experiments, the last used first.',
+      method: 'GET',
+      path: '/workspaces/{workspace}/experiments',
+      permission: 'read',
+      input: z.object({ ...inWorkspace, page, pageSize }),
+      output: pageOf(experiment, 'Experiments'),
+    }),
+    update: verb({
+      summary: 'Changes description and tags.',
+      method: 'PATCH',
+      path: '/workspaces/{workspace}/experiments/{experiment}',
+      permission: 'contribute',
+      input: z.object({
+        ...inWorkspace,
+        experiment: freeName,
+        description: description.optional(),
+        tags: tags.optional(),
+      }),
+      output: experiment,
+    }),
+  },
+  runs: {
+    submit: verb({
+      summary:
+        'Submits a script: records the run, which then starts on its target by itself (`local`: by the one who submits).',
+      method: 'POST',
+      path: `${base}`,
+      permission: 'contribute',
+      input: z.object({
+        ...inWorkspace,
+        ...describing,
+        configuration: runConfiguration,
+        snapshot: digest,
+        secrets: secretValues.optional(),
+      }),
+      output: run,
+    }),
+    start: verb({
+      summary: 'Starts an interactive run, whose process reports to it directly.',
+      method: 'POST',
+      path: `${base}/start`,
+      permission: 'contribute',
+      runToken: 'child',
+      input: z.object({
+        ...inWorkspace,
+        ...describing,
+        host: z.string().max(256).optional(),
+        startedAt: time.optional(),
+      }),
+      output: run,
+    }),
+    getJob: verb({
+      summary:
+        'Takes up a run whose target is `local`: gives its submitter what the runner on this machine needs, and begins an attempt.',
+      method: 'POST',
+      path: `${base}/{run}/job`,
+      permission: 'contribute',
+      input: z.object(ofRun),
+      output: job,
+    }),
+    report: verb({
+      summary:
+        'A runner renews its lease, moves the run on, and hears whether to stop. An older attempt than the newest is refused.',
+      method: 'POST',
+      path: `${base}/{run}/report`,
+      permission: 'contribute',
+      runToken: 'run',
+      input: z.object({
+        ...ofRun,
+        attempt: z.int().min(1),
+        state: z.enum(['preparing', 'running', 'finalizing', 'completed', 'failed', 'canceled']).optional(),
+        reason: z.string().max(limits.errorMessageLength).optional(),
+        progress: z.string().max(1_000).optional().describe('What is being done, for the activity.'),
+        exitCode: z.int().optional(),
+        lastLines: z.array(z.string().max(2_000)).max(100).optional(),
+        host: z.string().max(256).optional(),
+        python: z.string().max(100).optional(),
+        notices: z.array(z.string().max(2_000)).max(100).optional(),
+        startedAt: time.optional(),
+        endedAt: time.optional(),
+      }),
+      output: z
+        .object({
+          state: runState,
+          cancelRequested: z.boolean(),
+          leaseSeconds: z.number(),
+          token: z.string().optional().describe('A renewed token, when the old one nears its end.'),
+        })
+        .meta({ id: 'RunLease' }),
+    }),
+    get: verb({
+      summary: 'Shows a run.',
+      method: 'GET',
+      path: `${base}/{run}`,
+      permission: 'read',
+      runToken: 'run',
+      input: z.object(ofRun),
+      output: run,
+    }),
+    query: verb({
+      summary: 'Finds runs by state, tags, parameters, metrics and time; sorted, paged.',
+      method: 'POST',
+      path: `${base}/query`,
+      permission: 'read',
+      input: query,
+      output: pageOf(run, 'Runs'),
+    }),
+    list: verb({
+      summary: 'Lists runs, newest first: a query in an address.',
+      method: 'GET',
+      path: `${base}`,
+      permission: 'read',
+      input: query,
+      output: pageOf(run, 'Runs'),
+    }),
+    update: verb({
+      summary: 'Changes name, description and tags (null removes one); adds properties.',
+      method: 'PATCH',
+      path: `${base}/{run}`,
+      permission: 'contribute',
+      runToken: 'run',
+      input: z.object({
+        ...ofRun,
+        displayName: z.string().max(limits.nameLength).optional(),
+        description: description.optional(),
+        tags: z
+          .record(z.string().min(1).max(limits.tagKeyLength), z.string().max(limits.tagValueLength).nullable())
+          .optional(),
+        properties: tags.optional(),
+      }),
+      output: run,
+    }),
+    cancel: verb({
+      summary: 'Cancels a run and its descendants; outputs written in the grace period still arrive.',
+      method: 'POST',
+      path: `${base}/{run}/cancel`,
+      permission: 'contribute',
+      runToken: 'run',
+      input: z.object(ofRun),
+      output: run,
+    }),
+    listFiles: verb({
+      summary: 'Lists the files of a run: outputs, logs and what was uploaded.',
+      method: 'GET',
+      path: `${base}/{run}/files`,
+      permission: 'read',
+      runToken: 'run',
+      input: z.object({ ...ofRun, prefix: z.string().max(limits.pathLength).optional(), page, pageSize }),
+      output: pageOf(runFile, 'RunFiles'),
+    }),
+    putFile: verb({
+      summary: 'Makes uploaded bytes a file of the run; the same path again replaces it.',
+      method: 'PUT',
+      path: `${base}/{run}/file`,
+      permission: 'contribute',
+      runToken: 'run',
+      input: z.object({ ...ofRun, path: relativePath, digest, attempt: z.int().min(1).optional() }),
+      output: runFile,
+    }),
+    getFile: verb({
+      summary: 'Downloads a file of the run. Understands Range.',
+      method: 'GET',
+      path: `${base}/{run}/file`,
+      permission: 'read',
+      runToken: 'run',
+      transport: 'download',
+      input: z.object({ ...ofRun, path: relativePath }),
+      output: z.string(),
+    }),
+  },
+};

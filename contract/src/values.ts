@@ -1,0 +1,76 @@
+// The plain values that records are made of: names, times, digests, paths, tags, and their limits.
+import { z } from 'zod';
+
+export const limits = {
+  nameLength: 256,
+  runIdLength: 256,
+  descriptionLength: 5_000,
+  tags: 50,
+  tagKeyLength: 100,
+  tagValueLength: 1_000,
+  metricNameLength: 255,
+  metricTextLength: 255,
+  rowColumns: 15,
+  listValues: 10_000,
+  pathLength: 5_000,
+  pathPartBytes: 255,
+  pageSize: 1_000,
+  jsonBodyBytes: 16 * 1024 * 1024,
+  journalBytes: 4 * 1024 * 1024,
+  journalLineBytes: 1024 * 1024,
+  logPartBytes: 4 * 1024 * 1024,
+  snapshotBytes: 300 * 1024 * 1024,
+  snapshotFiles: 100_000,
+  errorMessageLength: 3_000,
+  replicas: 64,
+} as const;
+
+export const time = z.iso
+  .datetime()
+  .describe('A time, ISO 8601 in UTC.')
+  .meta({ examples: ['2026-11-23T16:00:00.000Z'] });
+export const digest = z
+  .string()
+  .regex(/^sha256:[0-9a-f]{64}$/)
+  .describe('`sha256:` and 64 lower-case hexadecimal digits.');
+/** Names of workspaces, users, compute targets, datastores, services: they stand in addresses. */
+export const resourceName = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9-]{0,30}[a-z0-9]$/i)
+  .describe('2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.');
+/** Names that users choose freely: experiments, models, images. */
+export const freeName = z
+  .string()
+  .min(1)
+  .max(limits.nameLength)
+  .regex(/^[^\p{Cc}/\\]+$/u)
+  .refine(
+    (name) => name !== '.' && name !== '..' && name === name.trim(),
+    'must not be `.` or `..`, nor begin or end with a space',
+  )
+  .describe('Up to 256 characters, without slashes and control characters.');
+export const runId = z
+  .string()
+  .min(1)
+  .max(limits.runIdLength)
+  .regex(/^[^\p{Cc}/\\]+$/u)
+  .refine((id) => id !== '.' && id !== '..', 'must not be `.` or `..`')
+  .describe(
+    'Free text up to 256 characters, without slashes and control characters; chosen by the client or made by the server.',
+  );
+export const description = z.string().max(limits.descriptionLength);
+export const tags = z
+  .record(z.string().min(1).max(limits.tagKeyLength), z.string().max(limits.tagValueLength))
+  .refine((all) => Object.keys(all).length <= limits.tags, `at most ${limits.tags} entries`)
+  .describe('Up to 50 entries of text; keys up to 100, values up to 1,000 characters.');
+/** A path below some folder: relative, forward slashes. `paths.ts` has the rule. */
+export const relativePath = z.string().min(1).max(limits.pathLength).describe('A relative path with forward slashes.');
+export const version = z.int().min(1).describe('Counts from 1 under each name.');
+export const page = z.string().max(10_000).optional().describe('The `nextPage` of the answer before.');
+export const pageSize = z
+  .int()
+  .min(1)
+  .max(limits.pageSize)
+  .optional()
+  .describe('How many items at most; 100 unless given.');
+export type Tags = z.infer<typeof tags>;
