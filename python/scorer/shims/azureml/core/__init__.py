@@ -1,0 +1,3 @@
+from stellwerk_image import Model
+
+__all__ = ["Model"]

@@ -1,0 +1,3 @@
+from stellwerk_image import Model, ModelNotFoundException
+
+__all__ = ["Model", "ModelNotFoundException"]

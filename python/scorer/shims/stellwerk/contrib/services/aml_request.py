@@ -1,0 +1,3 @@
+from stellwerk_image import AMLRequest, rawhttp
+
+__all__ = ["AMLRequest", "rawhttp"]

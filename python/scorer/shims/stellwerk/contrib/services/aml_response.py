@@ -1,0 +1,3 @@
+from stellwerk_image import AMLResponse
+
+__all__ = ["AMLResponse"]
