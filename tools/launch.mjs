@@ -15,7 +15,12 @@ function installedMatchesLock() {
     const wanted = packagesOf('package-lock.json');
     const found = packagesOf('node_modules/.package-lock.json');
     return Object.entries(wanted).every(
-      ([path, entry]) => path === '' || entry.optional || entry.link || !path.startsWith('node_modules/') || found[path]?.version === entry.version,
+      ([path, entry]) =>
+        path === '' ||
+        entry.optional ||
+        entry.link ||
+        !path.startsWith('node_modules/') ||
+        found[path]?.version === entry.version,
     );
   } catch {
     return false;
@@ -24,7 +29,10 @@ function installedMatchesLock() {
 
 if (!installedMatchesLock()) {
   process.stderr.write('Installing packages (npm ci) …\n');
-  const npm = spawnSync('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: root, stdio: ['ignore', 2, 2] });
+  const npm = spawnSync('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
+    cwd: root,
+    stdio: ['ignore', 2, 2],
+  });
   if (npm.status !== 0) {
     process.stderr.write('npm ci failed; see above. Check the network and the registry settings, then start again.\n');
     process.exit(1);
@@ -35,7 +43,9 @@ const major = Number(process.versions.node.split('.')[0]);
 const bundled = join(root, 'node_modules', `node-${process.platform}-${process.arch}`, 'bin', 'node');
 const node = existsSync(bundled) ? bundled : major >= 24 ? process.execPath : undefined;
 if (!node) {
-  process.stderr.write(`Stellwerk needs Node 24 or newer here: none is bundled for ${process.platform}-${process.arch}, and this is ${process.version}.\n`);
+  process.stderr.write(
+    `Stellwerk needs Node 24 or newer here: none is bundled for ${process.platform}-${process.arch}, and this is ${process.version}.\n`,
+  );
   process.exit(1);
 }
 

@@ -42,7 +42,10 @@ export class ProgramFailed extends Error {
 }
 
 /** The environment every program gets: enough to find programs, nothing secret. */
-export function plainEnvironment(extra: Readonly<Record<string, string>> = {}, from = inherited): Record<string, string> {
+export function plainEnvironment(
+  extra: Readonly<Record<string, string>> = {},
+  from = inherited,
+): Record<string, string> {
   return { ...from, ...extra };
 }
 
@@ -70,7 +73,9 @@ export function run(program: Program): Promise<Ended> {
     stopped ??= reason;
     stopGroup(child);
   };
-  const timer = program.timeoutMs ? setTimeout(() => stop(`did not end within ${program.timeoutMs} ms`), program.timeoutMs) : undefined;
+  const timer = program.timeoutMs
+    ? setTimeout(() => stop(`did not end within ${program.timeoutMs} ms`), program.timeoutMs)
+    : undefined;
   const onAbort = () => stop('was canceled');
   program.signal?.addEventListener('abort', onAbort, { once: true });
   if (program.signal?.aborted) onAbort();
@@ -82,7 +87,13 @@ export function run(program: Program): Promise<Ended> {
   };
   child.on('error', (error) => {
     settle();
-    reject(new ProgramFailed(program, { code: null, signal: null, stdout: '', stderr: error.message }, 'could not be started'));
+    reject(
+      new ProgramFailed(
+        program,
+        { code: null, signal: null, stdout: '', stderr: error.message },
+        'could not be started',
+      ),
+    );
   });
   child.on('close', (code, signal) => {
     settle();
@@ -96,7 +107,8 @@ export function run(program: Program): Promise<Ended> {
 /** Runs a program that must succeed and returns its standard output. */
 export async function output(program: Program): Promise<string> {
   const ended = await run(program);
-  if (ended.code !== 0) throw new ProgramFailed(program, ended, `ended with ${ended.signal ?? `exit code ${ended.code}`}`);
+  if (ended.code !== 0)
+    throw new ProgramFailed(program, ended, `ended with ${ended.signal ?? `exit code ${ended.code}`}`);
   return ended.stdout;
 }
 
@@ -111,7 +123,8 @@ export function startDetached(program: Program & { outputFd: number | 'ignore' }
   });
   child.on('error', () => {}); // seen by the caller as a missing pid
   child.unref();
-  if (child.pid === undefined) throw new ProgramFailed(program, { code: null, signal: null, stdout: '', stderr: '' }, 'could not be started');
+  if (child.pid === undefined)
+    throw new ProgramFailed(program, { code: null, signal: null, stdout: '', stderr: '' }, 'could not be started');
   return { pid: child.pid };
 }
 
