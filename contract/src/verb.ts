@@ -17,22 +17,26 @@ export type RunTokenScope = 'run' | 'child' | 'upload' | 'snapshot' | 'datastore
 /** `json`: both ways JSON. `upload`: the body is raw bytes. `download`: the answer is raw bytes. `events`: a server-sent event stream of the output type. */
 export type Transport = 'json' | 'upload' | 'download' | 'events';
 
-export interface Verb<I extends z.ZodObject = z.ZodObject, O extends z.ZodType = z.ZodType> {
+export interface Verb<
+  I extends z.ZodObject = z.ZodObject,
+  O extends z.ZodType = z.ZodType,
+  T extends Transport = Transport,
+> {
   summary: string;
   method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   /** `{field}` parts are taken from the input's fields of that name; what is left goes into the query (GET, DELETE, streams) or the JSON body. */
   path: string;
   permission: Permission;
   runToken?: RunTokenScope;
-  transport: Transport;
+  transport: T;
   input: I;
   output: O;
 }
 
-export function verb<I extends z.ZodObject, O extends z.ZodType>(
-  declaration: Omit<Verb<I, O>, 'transport'> & { transport?: Transport },
-): Verb<I, O> {
-  return { transport: 'json', ...declaration };
+export function verb<I extends z.ZodObject, O extends z.ZodType, T extends Transport = 'json'>(
+  declaration: Omit<Verb<I, O, T>, 'transport'> & { transport?: T },
+): Verb<I, O, T> {
+  return { transport: 'json' as T, ...declaration };
 }
 
 /** The answer of a verb that only does something. */
