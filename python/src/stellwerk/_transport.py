@@ -1,0 +1,352 @@
+"""How the SDK and the runner speak to a server: HTTP with keep-alive, TLS, proxies and retries.
+
+The token goes only to the server it is for: redirects are never followed, and no message holds it.
+A request is sent again only where that is harmless: when it cannot have been acted on, or when the verb
+may be repeated. What the server refuses is a ServiceError; a server that does not answer is Unreachable.
+One Transport may be used by many threads, and after a fork.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import threading
+import time
+from urllib.parse import quote, unquote, urlencode, urlsplit
+
+PREFIX = "/api/v1"
+CHUNK = 1024 * 1024
+_REPEATABLE = frozenset(("GET", "HEAD", "PUT", "DELETE"))
+_BUSY = frozenset((429, 502, 503, 504))
+_IDLE_KEPT = 8
+
+
+class StellwerkError(Exception):
+    """Anything that Stellwerk reports to its user."""
+
+
+class ServiceError(StellwerkError):
+    """The server refused: `reason` is stable and specific, `hint` says what to do about it."""
+
+    def __init__(self, code, reason, message, hint="", details=None, status=0, incident=None):
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.hint = hint
+        self.details = details or {}
+        self.status = status
+        self.incident = incident
+
+    def __str__(self):
+        text = self.message
+        if self.hint:
+            text += " " + self.hint
+        if self.incident:
+            text += " (incident %s)" % self.incident
+        return text
+
+
+class Unreachable(StellwerkError):
+    """The server did not answer; whether it acted on the request is not known."""
+
+
+def path_of(template, **fields):
+    """Fills the `{field}` parts of a verb's path."""
+    return template.format(**{name: quote(str(value), safe="") for name, value in fields.items()})
+
+
+def query_of(fields):
+    """Encodes what is not in the path; absent values are left out, lists repeat their name."""
+    pairs = []
+    for name, value in fields.items():
+        for item in value if isinstance(value, (list, tuple)) else (value,):
+            if item is not None:
+                pairs.append((name, ("true" if item else "false") if isinstance(item, bool) else item))
+    return urlencode(pairs)
+
+
+class Answer:
+    """The answer to a request, read as it arrives. Give it back with `close()` or by reading it to its end."""
+
+    def __init__(self, transport, connection, response):
+        self._transport = transport
+        self._connection = connection
+        self._response = response
+        self.status = response.status
+        self.headers = response.headers
+
+    def read(self, size=-1):
+        try:
+            data = self._response.read() if size is None or size < 0 else self._response.read(size)
+        except Exception as error:
+            self.close()
+            raise self._transport.unreachable(error) from None
+        if size is None or size < 0 or not data:
+            self._finish()
+        return data
+
+    def readline(self):
+        """One line, for event streams."""
+        try:
+            line = self._response.readline()
+        except Exception as error:
+            self.close()
+            raise self._transport.unreachable(error) from None
+        if not line:
+            self._finish()
+        return line
+
+    def __iter__(self):
+        while True:
+            data = self.read(CHUNK)
+            if not data:
+                return
+            yield data
+
+    def json(self):
+        data = self.read()
+        return json.loads(data.decode("utf-8")) if data else {}
+
+    def _finish(self):
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if self._response.isclosed() and not self._response.will_close:
+                self._transport._keep(connection)
+            else:
+                connection.close()
+
+    def close(self):
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Transport:
+    """A server, and who calls it."""
+
+    def __init__(self, url, token=None, ca_bundle=None, timeout=60.0, attempts=5, user_agent="stellwerk-python"):
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("The server address %r must begin with http:// or https://." % _without_credentials(url))
+        self.token = token
+        self.ca_bundle = ca_bundle
+        self.timeout = timeout
+        self.attempts = attempts
+        self._secure = parts.scheme == "https"
+        self._host = parts.hostname
+        self._port = parts.port or (443 if self._secure else 80)
+        self._base = parts.path.rstrip("/") + PREFIX
+        self._agent = user_agent
+        shown = "[%s]" % self._host if ":" in self._host else self._host
+        self._authority = shown if parts.port is None else "%s:%d" % (shown, self._port)
+        self.url = "%s://%s%s" % (parts.scheme, self._authority, parts.path.rstrip("/"))
+        self._lock = threading.Lock()
+        self._idle = []
+        self._pid = os.getpid()
+        self._context = None
+
+    def call(self, method, path, body=None, query=None, **options):
+        """A verb that takes and gives JSON."""
+        headers = dict(options.pop("headers", None) or {})
+        data = None
+        if body is not None:
+            data = json.dumps(body, ensure_ascii=True, allow_nan=False).encode("ascii")
+            headers["Content-Type"] = "application/json"
+        return self.request(method, path, data, query, headers=headers, **options).json()
+
+    def upload(self, method, path, data, query=None, **options):
+        """A verb that takes bytes (bytes, a seekable file, or an iterable) and gives JSON."""
+        headers = dict(options.pop("headers", None) or {})
+        headers.setdefault("Content-Type", "application/octet-stream")
+        return self.request(method, path, data, query, headers=headers, **options).json()
+
+    def request(self, method, path, data=None, query=None, headers=None, idempotent=None, attempts=None, timeout=None):
+        """Sends a request, again if need be, and returns the Answer; raises ServiceError or Unreachable."""
+        target = self._base + path
+        if query:
+            encoded = query_of(query)
+            target += "?" + encoded if encoded else ""
+        repeatable = method in _REPEATABLE if idempotent is None else idempotent
+        if data is not None and not isinstance(data, (bytes, bytearray, memoryview)) and not hasattr(data, "seek"):
+            repeatable, attempts = False, 1  # an iterable can be read once only
+        left = attempts or self.attempts
+        pause = 0.2
+        while True:
+            left -= 1
+            sent = [False]
+            wait = None
+            try:
+                answer = self._send(method, target, data, headers or {}, timeout or self.timeout, sent)
+                if answer.status < 400 and not 300 <= answer.status < 400:
+                    return answer
+                error = self._refusal(answer)
+                if answer.status not in _BUSY or left <= 0:
+                    raise error
+                wait = _retry_after(answer.headers.get("Retry-After"))
+            except Unreachable:
+                if left <= 0 or (sent[0] and not repeatable):
+                    raise
+            time.sleep(wait if wait is not None else pause * (0.5 + random.random()))
+            pause = min(pause * 2, 8.0)
+
+    def close(self):
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def unreachable(self, error):
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return Unreachable("The server %s cannot be reached: %s." % (self.url, self._clean(str(reason)).rstrip(".")))
+
+    def _send(self, method, target, data, headers, timeout, sent):
+        from http.client import HTTPException
+
+        all_headers = {"Host": self._authority, "User-Agent": self._agent, "Accept": "*/*"}
+        if self.token:
+            all_headers["Authorization"] = "Bearer " + self.token
+        all_headers.update(headers)
+        if data is None and method in ("POST", "PUT", "PATCH"):
+            data = b""
+        if hasattr(data, "seek"):
+            data.seek(0, os.SEEK_END)
+            all_headers["Content-Length"] = str(data.tell())
+            data.seek(0)
+        chunked = data is not None and not isinstance(data, (bytes, bytearray, memoryview)) and not hasattr(data, "seek")
+        if chunked:
+            all_headers["Transfer-Encoding"] = "chunked"
+        connection = None
+        try:
+            connection = self._connection(timeout)
+            if connection.stellwerk_forward:
+                target = "http://%s%s" % (self._authority, target)
+                all_headers.update(connection.stellwerk_forward)
+            sent[0] = True
+            try:
+                connection.request(method, target, data, all_headers, encode_chunked=chunked)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # the server may have answered without reading everything
+            return Answer(self, connection, connection.getresponse())
+        except (OSError, HTTPException, ValueError) as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, ValueError):
+                raise ServiceError("invalid-argument", "request.invalid", self._clean(str(error))) from None
+            raise self.unreachable(error) from None
+
+    def _connection(self, timeout):
+        import select
+
+        with self._lock:
+            if self._pid != os.getpid():  # a forked child must not share sockets with its parent
+                self._pid, self._idle = os.getpid(), []
+            while self._idle:
+                connection = self._idle.pop()
+                try:
+                    stale = connection.sock is None or select.select([connection.sock], [], [], 0)[0]
+                except (OSError, ValueError):
+                    stale = True
+                if not stale:
+                    connection.sock.settimeout(timeout)
+                    return connection
+                connection.close()
+        return self._connect(timeout)
+
+    def _connect(self, timeout):
+        import http.client
+
+        proxy = self._proxy()
+        forward = {}
+        host, port = (proxy.hostname, proxy.port or 80) if proxy else (self._host, self._port)
+        if self._secure:
+            connection = http.client.HTTPSConnection(host, port, timeout=min(timeout, 15), context=self._tls())
+            if proxy:
+                connection.set_tunnel(self._host, self._port, headers=_proxy_credentials(proxy))
+        else:
+            connection = http.client.HTTPConnection(host, port, timeout=min(timeout, 15))
+            if proxy:
+                forward = dict(_proxy_credentials(proxy), **{"Proxy-Connection": "keep-alive"})
+        connection.stellwerk_forward = forward
+        connection.connect()
+        connection.sock.settimeout(timeout)
+        return connection
+
+    def _proxy(self):
+        if not any(name in os.environ for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")):
+            return None
+        from urllib.request import getproxies, proxy_bypass
+
+        proxies = getproxies()
+        address = proxies.get("https" if self._secure else "http") or proxies.get("all")
+        if not address or proxy_bypass(self._host) or self._host in ("localhost", "127.0.0.1", "::1"):
+            return None
+        proxy = urlsplit(address if "://" in address else "http://" + address)
+        return proxy if proxy.hostname else None
+
+    def _tls(self):
+        if self._context is None:
+            import ssl
+
+            self._context = ssl.create_default_context()
+            if self.ca_bundle and "-----BEGIN" in self.ca_bundle:
+                self._context.load_verify_locations(cadata=self.ca_bundle)
+            elif self.ca_bundle:
+                self._context.load_verify_locations(cafile=self.ca_bundle)
+        return self._context
+
+    def _keep(self, connection):
+        with self._lock:
+            if self._pid == os.getpid() and len(self._idle) < _IDLE_KEPT:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _refusal(self, answer):
+        status = answer.status
+        try:
+            body = json.loads(answer.read().decode("utf-8"))
+            body = body.get("error", body) if isinstance(body.get("error", None), dict) else body
+            return ServiceError(
+                body["code"], body["reason"], self._clean(str(body["message"])), str(body.get("hint") or ""),
+                body.get("details"), status, body.get("incident"),
+            )  # fmt: skip
+        except (ValueError, KeyError, TypeError, AttributeError, Unreachable):
+            answer.close()
+        if 300 <= status < 400:
+            message = "The server %s answered with a redirect, which is never followed with a token." % self.url
+            hint = "Use the address that the server itself names."
+            return ServiceError("invalid-argument", "request.unknown-route", message, hint, None, status)
+        code = {401: "unauthenticated", 403: "permission-denied", 404: "not-found", 413: "too-large"}.get(status)
+        message = "The server %s answered with status %d." % (self.url, status)
+        return ServiceError(code or ("unavailable" if status in _BUSY else "internal"), "server.unexpected", message, "", None, status)
+
+    def _clean(self, text):
+        return text.replace(self.token, "***") if self.token else text
+
+
+def _retry_after(value):
+    try:
+        return min(max(float(value), 0.0), 60.0)
+    except (TypeError, ValueError):
+        return None
+
+
+def _proxy_credentials(proxy):
+    if not proxy.username:
+        return {}
+    import base64
+
+    pair = "%s:%s" % (unquote(proxy.username), unquote(proxy.password or ""))
+    return {"Proxy-Authorization": "Basic " + base64.b64encode(pair.encode("utf-8")).decode("ascii")}
+
+
+def _without_credentials(url):
+    return url.rsplit("@", 1)[-1] if "@" in url else url
