@@ -34,7 +34,8 @@ export class ImageRoots {
     const dir = join(this.#dir, 'roots', hexOf(digest));
     while (!(await exists(dir))) {
       const running = unpacking.get(dir);
-      if (running) await running.catch(() => {}); // its failure, or its cancellation, is not ours
+      if (running)
+        await running.catch(() => {}); // its failure, or its cancellation, is not ours
       else await this.#start(dir, bytes, read, signal);
     }
     const { config } = await recordOf(dir);
@@ -54,7 +55,11 @@ export class ImageRoots {
     try {
       await mkdir(join(partial, 'root'));
       const layers = image.layers.map(({ digest }) => ({ name: hexOf(digest), tar: bytes.path(digest) }));
-      await unpackLayers(layers, join(partial, 'root'), { layersDir: join(this.#dir, 'layers'), sizeLimitBytes, signal });
+      await unpackLayers(layers, join(partial, 'root'), {
+        layersDir: join(this.#dir, 'layers'),
+        sizeLimitBytes,
+        signal,
+      });
       const record: RootRecord = { layers: image.layers.map((layer) => layer.digest), config: image.config };
       await writeFile(join(partial, 'image.json'), JSON.stringify(record));
       await publish(partial, dir);
@@ -69,7 +74,8 @@ export class ImageRoots {
     const layers = join(this.#dir, 'layers');
     const keptLayers = new Set<string>();
     for (const name of await namesIn(roots)) {
-      if (!digests.some((digest) => hexOf(digest) === name)) await rm(join(roots, name), { recursive: true, force: true });
+      if (!digests.some((digest) => hexOf(digest) === name))
+        await rm(join(roots, name), { recursive: true, force: true });
       else for (const digest of (await recordOf(join(roots, name))).layers) keptLayers.add(hexOf(digest));
     }
     for (const name of await namesIn(layers)) {

@@ -88,8 +88,12 @@ function configDocument({ platform, layers, config }: OciImage) {
     os: platform.os,
     config: {
       ...(config.user ? { User: config.user } : {}),
-      ...(config.exposedPorts.length > 0 ? { ExposedPorts: Object.fromEntries([...config.exposedPorts].sort().map((port) => [port, {}])) } : {}),
-      Env: Object.entries(config.env).map(([name, value]) => `${name}=${value}`).sort(),
+      ...(config.exposedPorts.length > 0
+        ? { ExposedPorts: Object.fromEntries([...config.exposedPorts].sort().map((port) => [port, {}])) }
+        : {}),
+      Env: Object.entries(config.env)
+        .map(([name, value]) => `${name}=${value}`)
+        .sort(),
       ...(config.entrypoint.length > 0 ? { Entrypoint: config.entrypoint } : {}),
       ...(config.command.length > 0 ? { Cmd: config.command } : {}),
       WorkingDir: config.workingDir || '/',
@@ -124,7 +128,11 @@ const descriptor = z.object({
 });
 export type Descriptor = z.infer<typeof descriptor>;
 
-const manifestShape = z.object({ schemaVersion: z.literal(2), config: descriptor, layers: z.array(descriptor).max(layerLimit) });
+const manifestShape = z.object({
+  schemaVersion: z.literal(2),
+  config: descriptor,
+  layers: z.array(descriptor).max(layerLimit),
+});
 const indexShape = z.object({ schemaVersion: z.literal(2), manifests: z.array(descriptor).max(1_000) });
 const text = z.string().max(100_000);
 const configShape = z.object({
@@ -168,7 +176,9 @@ function parse<T>(shape: z.ZodType<T>, document: Uint8Array, what: string): T {
 /** A manifest, or the list of manifests of which each is for one platform. */
 export function parseManifest(document: Uint8Array): Manifest | { manifests: Descriptor[] } {
   const value = parse(z.object({ manifests: z.unknown().optional() }), document, 'manifest');
-  return value.manifests === undefined ? parse(manifestShape, document, 'manifest') : parse(indexShape, document, 'index');
+  return value.manifests === undefined
+    ? parse(manifestShape, document, 'manifest')
+    : parse(indexShape, document, 'index');
 }
 
 export function parseConfig(document: Uint8Array): ConfigDocument {
@@ -208,7 +218,9 @@ export function choosePlatform(manifests: readonly Descriptor[], wanted: Platfor
   const only = manifests.length === 1 && !manifests[0]?.platform ? manifests[0] : undefined;
   if (only) return only;
   const offered = manifests.flatMap(({ platform }) => (platform ? [`${platform.os}/${platform.architecture}`] : []));
-  throw invalidImage(`The image is not made for ${wanted.os}/${wanted.architecture}; it offers ${offered.join(', ') || 'no platform'}.`);
+  throw invalidImage(
+    `The image is not made for ${wanted.os}/${wanted.architecture}; it offers ${offered.join(', ') || 'no platform'}.`,
+  );
 }
 
 /** Reads a stored image back. Of an image index, the manifest for `wanted` is taken. */
@@ -226,7 +238,8 @@ export async function readImage(bytes: Bytes, digest: Digest, wanted: Platform):
 }
 
 async function readDocument(bytes: Bytes, digest: Digest): Promise<Buffer> {
-  if ((await bytes.sizeOf(digest)) > documentLimitBytes) throw invalidImage(`The document ${digest} of the image is larger than 4 MiB.`);
+  if ((await bytes.sizeOf(digest)) > documentLimitBytes)
+    throw invalidImage(`The document ${digest} of the image is larger than 4 MiB.`);
   const chunks: Buffer[] = [];
   for await (const chunk of bytes.read(digest)) chunks.push(chunk as Buffer);
   return Buffer.concat(chunks);

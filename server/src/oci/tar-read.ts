@@ -57,7 +57,7 @@ async function* membersOf(window: Window, signal?: AbortSignal): AsyncGenerator<
       at += header.sizeBytes + paddingOf(header.sizeBytes);
       continue;
     }
-    const sizeBytes = long['size'] === undefined ? header.sizeBytes : sizeOf(long['size']);
+    const sizeBytes = long.size === undefined ? header.sizeBytes : sizeOf(long.size);
     if (++count > memberLimit) throw refused(`The archive has more than ${memberLimit.toLocaleString('en')} members.`);
     const member = memberOf(header, long, sizeBytes, at);
     if (member.offset + member.sizeBytes > window.sizeBytes)
@@ -81,20 +81,19 @@ function metadata(header: RawHeader, content: Buffer): Record<string, string> {
   if (Object.keys(records).some((key) => key.startsWith('GNU.sparse')))
     throw refused('The archive has a sparse member.');
   if (header.type === 'x') return records;
-  if (records['path'] ?? records['linkpath'] ?? records['size'])
-    throw refused('The archive names all its members alike.');
+  if (records.path ?? records.linkpath ?? records.size) throw refused('The archive names all its members alike.');
   return {};
 }
 
 function memberOf(header: RawHeader, long: Record<string, string>, sizeBytes: number, offset: number): TarMember {
-  const name = long['path'] ?? utf8(header.name);
+  const name = long.path ?? utf8(header.name);
   const path = cleanPath(name);
   let type = types[header.type];
   if (!type)
     throw refused(`The archive's member "${path}" is of the unknown or sparse type ${JSON.stringify(header.type)}.`);
   if (type === 'file' && name.endsWith('/')) type = 'directory';
   if (path === '' && type !== 'directory') throw refused('The archive has a member without a name.');
-  const linkTarget = type === 'symlink' || type === 'hardlink' ? (long['linkpath'] ?? utf8(header.linkTarget)) : '';
+  const linkTarget = type === 'symlink' || type === 'hardlink' ? (long.linkpath ?? utf8(header.linkTarget)) : '';
   return {
     path,
     type,

@@ -1,0 +1,139 @@
+// Fetches Debian packages into a folder of its own, as an ordinary user: the machine's package sources and keys are used,
+// its own package state is neither needed nor touched. Signatures and checksums are apt's.
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { output, run } from '../../../exec/programs.ts';
+
+export interface Fetching {
+  /** Holds apt's lists and state; kept for the next time. */
+  aptDir: string;
+  log: (line: string) => void;
+  signal?: AbortSignal | undefined;
+}
+
+const timeoutMs = 300_000;
+
+/** Depended on for the work of installing only, which we do ourselves: apt is told that they are there. */
+const taken = ['dpkg', 'tar', 'debconf', 'openssl', 'debianutils', 'install-info', 'perl-base', 'mawk'];
+
+/** Whether this machine can do this at all. */
+export async function hasDebianTools(): Promise<boolean> {
+  const found = ['apt-get', 'dpkg-deb', 'dpkg'].map((command) =>
+    run({ command, args: ['--version'] }).then(ok, () => false),
+  );
+  return (await Promise.all(found)).every(Boolean);
+}
+
+const ok = (ended: { code: number | null }) => ended.code === 0;
+
+export async function debianArchitecture(): Promise<string> {
+  return (await output({ command: 'dpkg', args: ['--print-architecture'] })).trim();
+}
+
+/** Downloads the packages and all they depend on into `debsDir`; returns the files, sorted by name. */
+export async function fetchPackages(
+  packages: readonly string[],
+  debsDir: string,
+  fetching: Fetching,
+): Promise<string[]> {
+  const configuration = await prepare(fetching.aptDir, debsDir);
+  const install = ['install', '--download-only', '--no-install-recommends', '-y', '-qq', ...packages];
+  if (!(await hasLists(fetching.aptDir))) await update(configuration, fetching);
+  let ended = await apt(configuration, install, fetching);
+  if (ended.code !== 0) {
+    fetching.log('The package lists are out of date; fetching them again.');
+    await update(configuration, fetching);
+    ended = await apt(configuration, install, fetching);
+  }
+  if (ended.code !== 0) throw unavailable(`apt-get could not download Debian's packages: ${lastLines(ended.stderr)}`);
+  const files = (await readdir(debsDir)).filter((name) => name.endsWith('.deb')).sort();
+  return files.map((name) => join(debsDir, name));
+}
+
+async function update(configuration: string, fetching: Fetching): Promise<void> {
+  fetching.log("Fetching Debian's package lists.");
+  const ended = await apt(configuration, ['update', '-qq'], fetching);
+  if (ended.code !== 0) throw unavailable(`apt-get update failed: ${lastLines(ended.stderr)}`);
+}
+
+function apt(configuration: string, args: string[], { signal }: Fetching) {
+  const env = { DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
+  return run({
+    command: 'apt-get',
+    args: ['-c', configuration, ...args],
+    env,
+    timeoutMs,
+    ...(signal ? { signal } : {}),
+  });
+}
+
+async function hasLists(aptDir: string): Promise<boolean> {
+  return (await readdir(join(aptDir, 'lists'))).some((name) => name.includes('_Packages'));
+}
+
+/** Writes apt's configuration: read after the machine's own, of which only the sources and how to reach them stay. */
+async function prepare(aptDir: string, debsDir: string): Promise<string> {
+  for (const dir of [join(aptDir, 'lists', 'partial'), join(aptDir, 'cache'), join(debsDir, 'partial')]) {
+    await mkdir(dir, { recursive: true });
+  }
+  const architecture = await debianArchitecture();
+  const statusFile = join(aptDir, 'status');
+  await writeFile(statusFile, taken.map((name) => takenPackage(name, architecture)).join('\n'));
+  const settings = {
+    'Dir::State': aptDir,
+    'Dir::State::status': statusFile,
+    'Dir::State::lists': join(aptDir, 'lists'),
+    'Dir::Cache': join(aptDir, 'cache'),
+    'Dir::Cache::archives': debsDir,
+    'Dir::Cache::pkgcache': 'packages.bin',
+    'Dir::Cache::srcpkgcache': '',
+    'Dir::Log': aptDir,
+    'APT::Sandbox::User': 'root', // we are whoever we are: nobody to switch to
+    'APT::Keep-Downloaded-Packages': 'true',
+    'Acquire::Languages': 'none',
+    'Debug::NoLocking': 'true',
+  };
+  const lines = Object.entries(settings).map(([name, value]) => `${name} "${quotable(value)}";`);
+  const file = join(aptDir, 'apt.conf');
+  await writeFile(file, [...cleared.map((name) => `#clear ${name};`), ...lines, ''].join('\n'));
+  return file;
+}
+
+/** Hooks of the machine's own package state, and lists that only desktops read. */
+const cleared = [
+  'APT::Update::Pre-Invoke',
+  'APT::Update::Post-Invoke',
+  'APT::Update::Post-Invoke-Success',
+  'DPkg::Pre-Invoke',
+  'DPkg::Post-Invoke',
+  'DPkg::Pre-Install-Pkgs',
+  ...['', '-icons', '-icons-small', '-icons-large', '-icons-hidpi'].map(
+    (what) => `Acquire::IndexTargets::deb::DEP-11${what}`,
+  ),
+];
+
+function takenPackage(name: string, architecture: string): string {
+  const provides = name === 'mawk' ? 'Provides: awk\n' : name === 'debconf' ? 'Provides: debconf-2.0\n' : '';
+  return `Package: ${name}\nStatus: install ok installed\nVersion: 9999\nArchitecture: ${architecture}\nMulti-Arch: foreign\n${provides}Maintainer: none\nDescription: taken as given\n`;
+}
+
+function quotable(path: string): string {
+  if (/["\n]/.test(path))
+    throw unavailable(`apt cannot work in the folder ${JSON.stringify(path)}; choose one without quotes.`);
+  return path;
+}
+
+function unavailable(message: string): ServiceError {
+  return new ServiceError('failed-precondition', 'image.base-unavailable', message);
+}
+
+function lastLines(text: string): string {
+  return text.trim().split('\n').slice(-3).join(' ') || 'it printed nothing.';
+}
+
+/** What tells this machine's Debian from another: part of the key that a made base image is kept under. */
+export async function debianRelease(): Promise<string> {
+  const text = await readFile('/etc/os-release', 'utf8').catch(() => '');
+  return /^VERSION_CODENAME=(.+)$/m.exec(text)?.[1] ?? 'unknown';
+}
