@@ -74,52 +74,6 @@ export const condaPackages = z.strictObject({
   packages: z.array(z.string()).describe('As conda takes them, `python=3.11` among them.'),
 });
 
-/**
- * What an installer does with it (the runner on a target follows this to the letter):
- * 1. The folder of the environment is named by `key`. If it is there and complete, it is used; else it is built once, in a folder
- *    beside it that is renamed at the end.
- * 2. With `conda`: `conda create --prefix <folder> --override-channels --channel … <packages>`. Without: `uv venv` with the interpreter of
- *    `pythonMinor`. If that minor has gone since the plan was made, the run fails and names those that are there.
- * 3. `uv pip install --python <folder>/bin/python <installFlags> -r <file with lockText>`, in the environment given by the index
- *    access (below). An empty `lockText` means that there is nothing to install.
- * 4. With `needsStellwerk`, the scripts see our own package: by PYTHONPATH, never by installing it into this folder, which other runs share.
- */
-export const builtPlan = z.strictObject({
-  kind: z.literal('built'),
-  key: z
-    .string()
-    .describe('SHA-256 of all that decides what is installed: lock, Python minor, platform, conda packages.'),
-  lockHash: z.string().describe('SHA-256 of `lockText`, hexadecimal.'),
-  lockText: z
-    .string()
-    .describe('A requirements file in canonical form: one pinned, hashed package a line, sorted, no comments.'),
-  pythonMinor,
-  requestedPython: pythonMinor.optional().describe('What the specification asked for.'),
-  pythonFallback: z
-    .boolean()
-    .describe('Whether a nearest newer Python may stand in for the requested one; `pythonMinor` is the one chosen.'),
-  platform: environmentPlatform,
-  conda: condaPackages.optional(),
-  needsStellwerk: z.boolean().describe('Whether the specification asked for `stellwerk` or `azureml-*`.'),
-  installFlags: z.array(z.string()).describe('Flags for `uv pip install`, none of them secret.'),
-  notices: z
-    .array(z.string())
-    .describe('What was done differently from what was written, in full sentences, for the log.'),
-});
-export type BuiltPlan = z.infer<typeof builtPlan>;
-
-export const userManagedPlan = z.strictObject({
-  kind: z.literal('user-managed'),
-  interpreterPath: z.string().optional(),
-  notices: z.array(z.string()),
-});
-export type UserManagedPlan = z.infer<typeof userManagedPlan>;
-
-export const environmentPlan = z
-  .discriminatedUnion('kind', [builtPlan, userManagedPlan])
-  .meta({ id: 'EnvironmentPlan' });
-export type EnvironmentPlan = z.infer<typeof environmentPlan>;
-
 const indexUrl = z
   .string()
   .max(2_000)
@@ -173,6 +127,52 @@ export const indexSettings = z
   })
   .meta({ id: 'IndexSettings' });
 export type IndexSettings = z.infer<typeof indexSettings>;
+
+/**
+ * What an installer does with it (the runner on a target follows this to the letter):
+ * 1. The folder of the environment is named by `key`. If it is there and complete, it is used; else it is built once, in a folder
+ *    beside it that is renamed at the end.
+ * 2. With `conda`: `conda create --prefix <folder> --override-channels --channel … <packages>`. Without: `uv venv` with the interpreter of
+ *    `pythonMinor`. If that minor has gone since the plan was made, the run fails and names those that are there.
+ * 3. `uv pip install --python <folder>/bin/python <installFlags> -r <file with lockText>`, in the environment given by the index
+ *    access (below). An empty `lockText` means that there is nothing to install.
+ * 4. With `needsStellwerk`, the scripts see our own package: by PYTHONPATH, never by installing it into this folder, which other runs share.
+ */
+export const builtPlan = z.strictObject({
+  kind: z.literal('built'),
+  key: z
+    .string()
+    .describe('SHA-256 of all that decides what is installed: lock, Python minor, platform, conda packages.'),
+  lockHash: z.string().describe('SHA-256 of `lockText`, hexadecimal.'),
+  lockText: z
+    .string()
+    .describe('A requirements file in canonical form: one pinned, hashed package a line, sorted, no comments.'),
+  pythonMinor,
+  requestedPython: pythonMinor.optional().describe('What the specification asked for.'),
+  pythonFallback: z
+    .boolean()
+    .describe('Whether a nearest newer Python may stand in for the requested one; `pythonMinor` is the one chosen.'),
+  platform: environmentPlatform,
+  conda: condaPackages.optional(),
+  needsStellwerk: z.boolean().describe('Whether the specification asked for `stellwerk` or `azureml-*`.'),
+  installFlags: z.array(z.string()).describe('Flags for `uv pip install`, none of them secret.'),
+  notices: z
+    .array(z.string())
+    .describe('What was done differently from what was written, in full sentences, for the log.'),
+});
+export type BuiltPlan = z.infer<typeof builtPlan>;
+
+export const userManagedPlan = z.strictObject({
+  kind: z.literal('user-managed'),
+  interpreterPath: z.string().optional(),
+  notices: z.array(z.string()),
+});
+export type UserManagedPlan = z.infer<typeof userManagedPlan>;
+
+export const environmentPlan = z
+  .discriminatedUnion('kind', [builtPlan, userManagedPlan])
+  .meta({ id: 'EnvironmentPlan' });
+export type EnvironmentPlan = z.infer<typeof environmentPlan>;
 
 /**
  * The index settings, ready for the program that installs. Secret: it goes over the run's own token, never into a record.

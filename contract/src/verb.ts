@@ -33,7 +33,7 @@ export interface Verb<
   output: O;
 }
 
-export function verb<I extends z.ZodObject, O extends z.ZodType, T extends Transport = 'json'>(
+export function verb<I extends z.ZodObject, O extends z.ZodType, const T extends Transport = 'json'>(
   declaration: Omit<Verb<I, O, T>, 'transport'> & { transport?: T },
 ): Verb<I, O, T> {
   return { transport: 'json' as T, ...declaration };

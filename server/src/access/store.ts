@@ -1,0 +1,271 @@
+// Rows of users, credentials, tokens, members and the audit log. Secrets are kept as hashes only.
+import type { AuditEntry, Role } from '@stellwerk/contract/access.ts';
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+import type { Migration } from '../db/migrations.ts';
+import { sql, type Transaction, transactions } from '../db/transactions.ts';
+
+export interface UserRow {
+  name: string;
+  kind: 'user' | 'service-principal';
+  display_name: string | null;
+  administrator: number;
+  disabled: number;
+  password_hash: string | null;
+  created_at: string;
+  last_sign_in_at: string | null;
+}
+
+export interface TokenRow {
+  id: string;
+  hash: string;
+  name: string;
+  user: string;
+  workspace: string | null;
+  role: Role | null;
+  created_at: string;
+  expires_at: string | null;
+  last_used_at: string | null;
+}
+
+export interface RunTokenRow {
+  hash: string;
+  workspace: string;
+  run: string;
+  attempt: number;
+  user: string;
+  expires_at: string;
+}
+
+interface AuditRow {
+  id: number;
+  at: string;
+  actor: string;
+  token: string | null;
+  verb: string;
+  workspace: string | null;
+  subject: string | null;
+  outcome: AuditEntry['outcome'];
+  reason: string | null;
+  address: string | null;
+}
+
+declare module '../db/schema.ts' {
+  interface Schema {
+    user: UserRow;
+    sign_in_code: { hash: string; user: string; expires_at: string };
+    token: TokenRow;
+    run_token: RunTokenRow;
+    member: { workspace: string; user: string; role: Role; since: string };
+    audit: AuditRow;
+  }
+}
+
+export const accessMigrations: Migration[] = [
+  {
+    name: '0001-access',
+    up: `
+      CREATE TABLE user (
+        name TEXT PRIMARY KEY COLLATE NOCASE, kind TEXT NOT NULL, display_name TEXT, administrator INTEGER NOT NULL, disabled INTEGER NOT NULL,
+        password_hash TEXT, created_at TEXT NOT NULL, last_sign_in_at TEXT
+      ) STRICT;
+      CREATE TABLE sign_in_code (hash TEXT PRIMARY KEY, user TEXT NOT NULL REFERENCES user ON DELETE CASCADE, expires_at TEXT NOT NULL) STRICT;
+      CREATE TABLE token (
+        id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, name TEXT NOT NULL, user TEXT NOT NULL COLLATE NOCASE REFERENCES user ON DELETE CASCADE,
+        workspace TEXT, role TEXT, created_at TEXT NOT NULL, expires_at TEXT, last_used_at TEXT
+      ) STRICT;
+      CREATE INDEX token_by_user ON token (user);
+      CREATE TABLE run_token (
+        hash TEXT PRIMARY KEY, workspace TEXT NOT NULL, run TEXT NOT NULL, attempt INTEGER NOT NULL, user TEXT NOT NULL, expires_at TEXT NOT NULL
+      ) STRICT;
+      CREATE INDEX run_token_by_run ON run_token (workspace, run);
+      CREATE TABLE member (
+        workspace TEXT NOT NULL COLLATE NOCASE, user TEXT NOT NULL COLLATE NOCASE REFERENCES user ON DELETE CASCADE, role TEXT NOT NULL, since TEXT NOT NULL,
+        PRIMARY KEY (workspace, user)
+      ) STRICT;
+      CREATE INDEX member_by_user ON member (user);
+      CREATE TABLE audit (
+        id INTEGER PRIMARY KEY, at TEXT NOT NULL, actor TEXT NOT NULL, token TEXT, verb TEXT NOT NULL, workspace TEXT, subject TEXT,
+        outcome TEXT NOT NULL, reason TEXT, address TEXT
+      ) STRICT;
+      CREATE INDEX audit_by_workspace ON audit (workspace, id);
+    `,
+  },
+];
+
+function userNamed(tx: Transaction, name: string): UserRow {
+  const row = tx.first(sql.selectFrom('user').selectAll().where('name', '=', name));
+  if (!row) throw new ServiceError('not-found', 'access.user-not-found', `There is no user ${name}.`);
+  return row;
+}
+
+/** The last administrator who can sign in must stay one. */
+function keepAnAdministrator(tx: Transaction): void {
+  const left = tx.first(
+    sql.selectFrom('user').select('name').where('administrator', '=', 1).where('disabled', '=', 0).limit(1),
+  );
+  if (!left)
+    throw new ServiceError(
+      'failed-precondition',
+      'access.last-administrator',
+      'The server would be left without an administrator.',
+    );
+}
+
+function keepAnOwner(tx: Transaction, workspace: string): void {
+  const left = tx.first(
+    sql.selectFrom('member').select('user').where('workspace', '=', workspace).where('role', '=', 'owner').limit(1),
+  );
+  if (!left)
+    throw new ServiceError(
+      'failed-precondition',
+      'access.last-owner',
+      `The workspace ${workspace} would be left without an Owner.`,
+    );
+}
+
+export const accessTransactions = transactions('access', {
+  insertUser(tx: Transaction, row: UserRow): void {
+    if (tx.first(sql.selectFrom('user').select('name').where('name', '=', row.name))) {
+      throw new ServiceError('conflict', 'access.user-name-taken', `There is a user ${row.name} already.`);
+    }
+    tx.run(sql.insertInto('user').values(row));
+  },
+
+  updateUser(tx: Transaction, { name, set }: { name: string; set: Partial<UserRow> }): UserRow {
+    userNamed(tx, name);
+    if (Object.keys(set).length > 0) tx.run(sql.updateTable('user').set(set).where('name', '=', name));
+    if (set.disabled) tx.run(sql.deleteFrom('token').where('user', '=', name));
+    if (set.disabled || set.administrator === 0) keepAnAdministrator(tx);
+    return userNamed(tx, name);
+  },
+
+  deleteUser(tx: Transaction, { name }: { name: string }): void {
+    userNamed(tx, name);
+    const owned = tx.all(
+      sql.selectFrom('member').select('workspace').where('user', '=', name).where('role', '=', 'owner'),
+    );
+    tx.run(sql.deleteFrom('user').where('name', '=', name));
+    keepAnAdministrator(tx);
+    for (const { workspace } of owned) keepAnOwner(tx, workspace);
+  },
+
+  insertSignInCode(tx: Transaction, row: { hash: string; user: string; expires_at: string }): void {
+    userNamed(tx, row.user);
+    tx.run(sql.deleteFrom('sign_in_code').where('user', '=', row.user)); // a new link replaces the old one
+    tx.run(sql.insertInto('sign_in_code').values(row));
+  },
+
+  /** Uses a code up and signs its user in. */
+  redeem(
+    tx: Transaction,
+    {
+      hash,
+      now,
+      token,
+      passwordHash,
+    }: { hash: string; now: string; token: Omit<TokenRow, 'user'>; passwordHash?: string },
+  ): UserRow {
+    const code = tx.first(sql.selectFrom('sign_in_code').selectAll().where('hash', '=', hash));
+    if (!code || code.expires_at <= now) {
+      throw new ServiceError(
+        'unauthenticated',
+        'access.sign-in-link-used',
+        'This sign-in link is unknown, was used already, or has expired.',
+      );
+    }
+    const user = userNamed(tx, code.user);
+    if (user.disabled)
+      throw new ServiceError('unauthenticated', 'access.token-invalid', `The user ${user.name} is disabled.`);
+    tx.run(sql.deleteFrom('sign_in_code').where('hash', '=', hash));
+    tx.run(sql.insertInto('token').values({ ...token, user: user.name }));
+    tx.run(
+      sql
+        .updateTable('user')
+        .set({ last_sign_in_at: now, ...(passwordHash && { password_hash: passwordHash }) })
+        .where('name', '=', user.name),
+    );
+    return userNamed(tx, user.name);
+  },
+
+  insertToken(tx: Transaction, row: TokenRow): UserRow {
+    const user = userNamed(tx, row.user);
+    tx.run(sql.insertInto('token').values(row));
+    return user;
+  },
+
+  signIn(tx: Transaction, row: TokenRow): UserRow {
+    tx.run(sql.insertInto('token').values(row));
+    tx.run(sql.updateTable('user').set({ last_sign_in_at: row.created_at }).where('name', '=', row.user));
+    return userNamed(tx, row.user);
+  },
+
+  setPassword(tx: Transaction, { user, hash, keepToken }: { user: string; hash: string; keepToken: string }): void {
+    tx.run(sql.updateTable('user').set({ password_hash: hash }).where('name', '=', user));
+    tx.run(
+      sql.deleteFrom('token').where('user', '=', user).where('id', '!=', keepToken).where('name', 'like', 'sign-in%'),
+    );
+  },
+
+  /** Revokes one token, of one user unless `user` is absent. */
+  deleteToken(tx: Transaction, { id, user }: { id: string; user?: string }): boolean {
+    const query = sql.deleteFrom('token').where('id', '=', id);
+    return tx.run(user === undefined ? query : query.where('user', '=', user)) > 0;
+  },
+
+  touchToken(tx: Transaction, { id, now }: { id: string; now: string }): void {
+    tx.run(sql.updateTable('token').set({ last_used_at: now }).where('id', '=', id));
+  },
+
+  insertRunToken(tx: Transaction, row: RunTokenRow): void {
+    tx.run(sql.insertInto('run_token').values(row));
+  },
+
+  deleteRunTokens(
+    tx: Transaction,
+    { workspace, run, beforeAttempt }: { workspace: string; run: string; beforeAttempt: number },
+  ): void {
+    tx.run(
+      sql
+        .deleteFrom('run_token')
+        .where('workspace', '=', workspace)
+        .where('run', '=', run)
+        .where('attempt', '<', beforeAttempt),
+    );
+  },
+
+  setMember(
+    tx: Transaction,
+    row: { workspace: string; user: string; role: Role; since: string },
+  ): { user: string; role: Role; since: string } {
+    const user = userNamed(tx, row.user).name;
+    tx.run(
+      sql
+        .insertInto('member')
+        .values({ ...row, user })
+        .onConflict((conflict) => conflict.columns(['workspace', 'user']).doUpdateSet({ role: row.role })),
+    );
+    keepAnOwner(tx, row.workspace);
+    return tx.first(
+      sql
+        .selectFrom('member')
+        .select(['user', 'role', 'since'])
+        .where('workspace', '=', row.workspace)
+        .where('user', '=', user),
+    )!;
+  },
+
+  removeMember(tx: Transaction, { workspace, user }: { workspace: string; user: string }): void {
+    if (tx.run(sql.deleteFrom('member').where('workspace', '=', workspace).where('user', '=', user)) === 0) {
+      throw new ServiceError(
+        'not-found',
+        'access.user-not-found',
+        `The user ${user} has no role in the workspace ${workspace}.`,
+      );
+    }
+    keepAnOwner(tx, workspace);
+  },
+
+  audit(tx: Transaction, row: Omit<AuditRow, 'id'>): void {
+    tx.run(sql.insertInto('audit').values(row as AuditRow));
+  },
+});

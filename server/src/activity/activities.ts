@@ -1,0 +1,185 @@
+// Long operations: each has a state, progress, a log, can be canceled, and tells whoever watches of every change.
+// Invariants: an activity is moved on only by the worker that holds its lease (or by the run it belongs to); what a
+// restart interrupts is taken up again; every change is an event with a growing number, so that a stream resumes without loss.
+import { createReadStream, mkdirSync } from 'node:fs';
+import { appendFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import type { Activity, ActivityEvent, ActivityKind } from '@stellwerk/contract/activity.ts';
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
+import type { Database } from '../db/database.ts';
+import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
+import { sql } from '../db/transactions.ts';
+import { activityOf, activityTransactions, changedTopic } from './store.ts';
+
+export { type Beginning, beginActivity, type Change, changeActivity } from './store.ts';
+export { ActivityWorker, type Executor, type Executors, type Outcome, type Work } from './worker.ts';
+
+export interface ActivityNeeds {
+  db: Database;
+  now(): number;
+  /** Where the logs lie. */
+  folder: string;
+}
+
+/** Where cancelling is more than asking the worker: the run of an activity is canceled with its descendants. */
+export type Cancelers = Partial<Record<ActivityKind, (activity: Activity) => Promise<void>>>;
+
+const eventsAtOnce = 500;
+const followEveryMs = 300;
+
+export class Activities {
+  readonly #needs: ActivityNeeds;
+  #cancelers: Cancelers = {};
+
+  constructor(needs: ActivityNeeds) {
+    this.#needs = needs;
+    mkdirSync(needs.folder, { recursive: true, mode: 0o700 });
+  }
+
+  /** Handed down by main, since those who can do it live in higher rooms. */
+  cancelWith(cancelers: Cancelers): void {
+    this.#cancelers = cancelers;
+  }
+
+  async list(input: CheckedOf<'activities', 'list'>): Promise<OutputOf<'activities', 'list'>> {
+    const before = keyOf(input, 2);
+    let query = sql
+      .selectFrom('activity')
+      .selectAll()
+      .where('workspace', '=', input.workspace)
+      .orderBy('created_at', 'desc')
+      .orderBy('id', 'desc')
+      .limit(rowsFor(input));
+    if (input.state) query = query.where('state', '=', input.state);
+    if (input.kind) query = query.where('kind', '=', input.kind);
+    if (input.subject) query = query.where('subject', '=', input.subject);
+    if (before) {
+      const [at, id] = [String(before[0]), String(before[1])];
+      query = query.where((e) => e.or([e('created_at', '<', at), e.and([e('created_at', '=', at), e('id', '<', id)])]));
+    }
+    return pageFrom(await this.#needs.db.all(query), input, activityOf, (row) => [row.created_at, row.id]);
+  }
+
+  async get({ workspace, activity }: CheckedOf<'activities', 'get'>): Promise<Activity> {
+    const row = await this.#needs.db.first(
+      sql.selectFrom('activity').selectAll().where('id', '=', activity).where('workspace', '=', workspace),
+    );
+    if (!row)
+      throw new ServiceError(
+        'not-found',
+        'activity.not-found',
+        `There is no activity ${activity} in the workspace ${workspace}.`,
+      );
+    return activityOf(row);
+  }
+
+  async cancel(input: CheckedOf<'activities', 'cancel'>): Promise<Activity> {
+    const activity = await this.get(input);
+    const canceler = this.#cancelers[activity.kind];
+    if (canceler && !activity.endedAt) {
+      await canceler(activity);
+      return this.get(input);
+    }
+    const now = this.#needs.now();
+    return this.#needs.db.transact(activityTransactions.requestCancel, {
+      workspace: input.workspace,
+      id: input.activity,
+      now,
+      at: new Date(now).toISOString(),
+    });
+  }
+
+  /** Adds lines to an activity's log. */
+  async log(activity: string, text: string): Promise<void> {
+    await appendFile(this.#logFile(activity), text.endsWith('\n') ? text : `${text}\n`);
+  }
+
+  async getLog(
+    input: CheckedOf<'activities', 'getLog'>,
+    _caller?: unknown,
+    asked?: { signal?: AbortSignal },
+  ): Promise<{ stream: Readable; contentType: string }> {
+    await this.get(input);
+    const parts = this.#logParts(input, asked?.signal);
+    return { stream: Readable.from(parts, { objectMode: false }), contentType: 'text/plain; charset=utf-8' };
+  }
+
+  async *#logParts(input: CheckedOf<'activities', 'getLog'>, signal?: AbortSignal): AsyncGenerator<Buffer> {
+    const file = this.#logFile(input.activity);
+    let offset = input.offset ?? 0;
+    for (;;) {
+      const ended = (await this.get(input)).endedAt !== undefined;
+      const size = await stat(file).then(
+        (found) => found.size,
+        () => 0,
+      );
+      if (size > offset) {
+        for await (const chunk of createReadStream(file, { start: offset, end: size - 1 })) {
+          offset += (chunk as Buffer).length;
+          yield chunk as Buffer;
+        }
+      }
+      if (!input.follow || ended || signal?.aborted) return;
+      await new Promise((resolve) => setTimeout(resolve, followEveryMs));
+    }
+  }
+
+  #logFile(activity: string): string {
+    return join(this.#needs.folder, `${activity.replace(/[^\w-]/g, '_')}.log`);
+  }
+
+  /** Every change after the given event, and then each new one until the signal. */
+  async *watch(
+    input: CheckedOf<'activities', 'watch'>,
+    _caller: unknown,
+    signal: AbortSignal,
+  ): AsyncGenerator<ActivityEvent> {
+    let after = input.after ?? (await this.#lastEvent());
+    let changed = Promise.withResolvers<void>();
+    const wake = () => changed.resolve();
+    const stop = this.#needs.db.listen(changedTopic, wake);
+    signal.addEventListener('abort', wake);
+    try {
+      while (!signal.aborted) {
+        changed = Promise.withResolvers();
+        let events: ActivityEvent[];
+        do {
+          events = await this.#eventsAfter(input, after);
+          yield* events;
+          after = events.at(-1)?.id ?? after;
+        } while (events.length === eventsAtOnce);
+        await changed.promise;
+      }
+    } finally {
+      stop();
+      signal.removeEventListener('abort', wake);
+    }
+  }
+
+  async #lastEvent(): Promise<number> {
+    const row = await this.#needs.db.first(sql.selectFrom('activity_event').select((e) => e.fn.max('id').as('id')));
+    return Number(row?.id ?? 0);
+  }
+
+  async #eventsAfter(
+    { workspace, activity }: CheckedOf<'activities', 'watch'>,
+    after: number,
+  ): Promise<ActivityEvent[]> {
+    let query = sql
+      .selectFrom('activity_event')
+      .select(['id', 'record'])
+      .where('id', '>', after)
+      .orderBy('id')
+      .limit(eventsAtOnce);
+    query =
+      activity === undefined
+        ? query.where('workspace', '=', workspace)
+        : query.where('activity', '=', activity).where('workspace', '=', workspace);
+    return (await this.#needs.db.all(query)).map(({ id, record }) => ({
+      id,
+      activity: JSON.parse(record) as Activity,
+    }));
+  }
+}

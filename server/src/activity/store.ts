@@ -1,0 +1,251 @@
+// Rows of activities and of their changes. Other rooms begin and change activities inside their own transactions.
+import type { Activity, ActivityKind, ActivityState } from '@stellwerk/contract/activity.ts';
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+import type { Migration } from '../db/migrations.ts';
+import { sql, type Transaction, transactions } from '../db/transactions.ts';
+import { mayMove } from './states.ts';
+
+export interface ActivityRow {
+  id: string;
+  workspace: string;
+  kind: ActivityKind;
+  subject: string;
+  state: ActivityState;
+  message: string;
+  fraction: number | null;
+  cancel_requested: number;
+  /** JSON of Activity['error']. */
+  error: string | null;
+  /** JSON: what the executor was given. */
+  input: string;
+  created_at: string;
+  created_by: string;
+  started_at: string | null;
+  ended_at: string | null;
+  /** When the worker takes the next step, in ms; null: somebody else moves it on. */
+  due_at: number | null;
+  /** Until when a worker holds it, in ms, and the number of that holding: a change with an older number is refused. */
+  leased_until: number;
+  fence: number;
+}
+
+declare module '../db/schema.ts' {
+  interface Schema {
+    activity: ActivityRow;
+    activity_event: { id: number; workspace: string; activity: string; record: string };
+  }
+}
+
+export const activityMigrations: Migration[] = [
+  {
+    name: '0002-activity',
+    up: `
+      CREATE TABLE activity (
+        id TEXT PRIMARY KEY, workspace TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, state TEXT NOT NULL, message TEXT NOT NULL, fraction REAL,
+        cancel_requested INTEGER NOT NULL, error TEXT, input TEXT NOT NULL, created_at TEXT NOT NULL, created_by TEXT NOT NULL, started_at TEXT, ended_at TEXT,
+        due_at INTEGER, leased_until INTEGER NOT NULL, fence INTEGER NOT NULL
+      ) STRICT;
+      CREATE INDEX activity_by_workspace ON activity (workspace, created_at, id);
+      CREATE INDEX activity_by_subject ON activity (workspace, subject, created_at, id);
+      CREATE INDEX activity_due ON activity (due_at) WHERE due_at IS NOT NULL;
+      CREATE TABLE activity_event (id INTEGER PRIMARY KEY AUTOINCREMENT, workspace TEXT NOT NULL, activity TEXT NOT NULL, record TEXT NOT NULL) STRICT;
+      CREATE INDEX activity_event_by_workspace ON activity_event (workspace, id);
+      CREATE INDEX activity_event_by_activity ON activity_event (activity, id);
+    `,
+  },
+];
+
+export const dueTopic = 'activity.due';
+export const changedTopic = 'activity.changed';
+/** Events of an activity that has many are thinned to this many: a stream needs the newest state, not each step. */
+const eventsKept = 1_000;
+
+export interface Beginning {
+  id: string;
+  workspace: string;
+  kind: ActivityKind;
+  subject: string;
+  message: string;
+  input?: unknown;
+  createdBy: string;
+  at: string;
+  /** When the worker takes it up, in ms; null if somebody else moves it on (a run on its submitter's machine). */
+  dueAt: number | null;
+}
+
+export function beginActivity(tx: Transaction, beginning: Beginning): Activity {
+  const row: ActivityRow = {
+    id: beginning.id,
+    workspace: beginning.workspace,
+    kind: beginning.kind,
+    subject: beginning.subject,
+    state: 'queued',
+    message: beginning.message,
+    fraction: null,
+    cancel_requested: 0,
+    error: null,
+    input: JSON.stringify(beginning.input ?? null),
+    created_at: beginning.at,
+    created_by: beginning.createdBy,
+    started_at: null,
+    ended_at: null,
+    due_at: beginning.dueAt,
+    leased_until: 0,
+    fence: 0,
+  };
+  tx.run(sql.insertInto('activity').values(row));
+  return told(tx, row);
+}
+
+export interface Change {
+  state?: ActivityState;
+  message?: string;
+  fraction?: number | null;
+  cancelRequested?: true;
+  error?: Activity['error'];
+  dueAt?: number | null;
+  at: string;
+}
+
+/** Changes an activity; with `fence`, only if the worker that asks still holds it. Returns undefined if it does not, or the move is not legal. */
+export function changeActivity(tx: Transaction, id: string, change: Change, fence?: number): Activity | undefined {
+  const row = tx.first(sql.selectFrom('activity').selectAll().where('id', '=', id));
+  if (!row || (fence !== undefined && row.fence !== fence)) return undefined;
+  if (change.state !== undefined && !mayMove(row.state, change.state)) return undefined;
+  const ended = change.state === 'succeeded' || change.state === 'failed' || change.state === 'canceled';
+  const set: Partial<ActivityRow> = {
+    ...(change.state !== undefined && { state: change.state }),
+    ...(change.message !== undefined && { message: change.message }),
+    ...(change.fraction !== undefined && { fraction: change.fraction }),
+    ...(change.cancelRequested && { cancel_requested: 1 }),
+    ...(change.error !== undefined && { error: JSON.stringify(change.error) }),
+    ...(change.dueAt !== undefined && { due_at: change.dueAt }),
+    ...(change.state === 'running' && row.started_at === null && { started_at: change.at }),
+    ...(ended && { ended_at: change.at, due_at: null }),
+  };
+  const after = { ...row, ...set };
+  tx.run(sql.updateTable('activity').set(set).where('id', '=', id));
+  if (after.due_at !== null) tx.notify(dueTopic);
+  return told(tx, after);
+}
+
+/** Records the change for the streams. */
+function told(tx: Transaction, row: ActivityRow): Activity {
+  const activity = activityOf(row);
+  tx.run(
+    sql
+      .insertInto('activity_event')
+      .values({ workspace: row.workspace, activity: row.id, record: JSON.stringify(activity) } as never),
+  );
+  const old = tx
+    .statement<{ id: number }>('SELECT id FROM activity_event WHERE activity = ? ORDER BY id DESC LIMIT 1 OFFSET ?')
+    .get(row.id, eventsKept);
+  if (old) tx.statement('DELETE FROM activity_event WHERE activity = ? AND id <= ?').run(row.id, old.id);
+  if (row.due_at !== null) tx.notify(dueTopic);
+  tx.notify(changedTopic);
+  return activity;
+}
+
+export function activityOf(row: ActivityRow): Activity {
+  return {
+    id: row.id,
+    workspace: row.workspace,
+    kind: row.kind,
+    subject: row.subject,
+    state: row.state,
+    progress: { message: row.message, ...(row.fraction !== null && { fraction: row.fraction }) },
+    cancelRequested: row.cancel_requested === 1,
+    ...(row.error !== null && { error: JSON.parse(row.error) }),
+    createdAt: row.created_at,
+    createdBy: row.created_by,
+    ...(row.started_at !== null && { startedAt: row.started_at }),
+    ...(row.ended_at !== null && { endedAt: row.ended_at }),
+  };
+}
+
+export const activityTransactions = transactions('activity', {
+  /** Takes due activities whose lease has run out, each under a new fence. */
+  claim(
+    tx: Transaction,
+    { now, leasedUntil, limit, except }: { now: number; leasedUntil: number; limit: number; except: ActivityKind[] },
+  ): ActivityRow[] {
+    let query = sql
+      .selectFrom('activity')
+      .selectAll()
+      .where('due_at', '<=', now)
+      .where('leased_until', '<=', now)
+      .orderBy('due_at')
+      .limit(limit);
+    if (except.length > 0) query = query.where('kind', 'not in', except);
+    return tx.all(query).map((row) => {
+      tx.run(
+        sql
+          .updateTable('activity')
+          .set({ leased_until: leasedUntil, fence: row.fence + 1 })
+          .where('id', '=', row.id),
+      );
+      return { ...row, leased_until: leasedUntil, fence: row.fence + 1 };
+    });
+  },
+
+  renew(tx: Transaction, { id, fence, leasedUntil }: { id: string; fence: number; leasedUntil: number }): boolean {
+    return (
+      tx.run(
+        sql.updateTable('activity').set({ leased_until: leasedUntil }).where('id', '=', id).where('fence', '=', fence),
+      ) > 0
+    );
+  },
+
+  change(tx: Transaction, { id, change, fence }: { id: string; change: Change; fence?: number }): Activity | undefined {
+    return changeActivity(tx, id, change, fence);
+  },
+
+  /** The end of a worker's step: the lease is given back, and the next step is due or the activity ends. */
+  release(
+    tx: Transaction,
+    { id, change, fence, claimedDueAt }: { id: string; change: Change; fence: number; claimedDueAt: number | null },
+  ): void {
+    const row = tx.first(sql.selectFrom('activity').select('due_at').where('id', '=', id).where('fence', '=', fence));
+    if (!row) return;
+    // Who made it due while the step ran saw something the step did not: the next step comes at once.
+    const dueAt = row.due_at !== claimedDueAt ? row.due_at : (change.dueAt ?? null);
+    if (change.state !== undefined || change.message !== undefined) changeActivity(tx, id, { ...change, dueAt }, fence);
+    const due = change.state === undefined ? { due_at: dueAt } : {};
+    tx.run(
+      sql
+        .updateTable('activity')
+        .set({ leased_until: 0, ...due })
+        .where('id', '=', id)
+        .where('fence', '=', fence),
+    );
+    tx.notify(dueTopic);
+  },
+
+  requestCancel(
+    tx: Transaction,
+    { workspace, id, at, now }: { workspace: string; id: string; at: string; now: number },
+  ): Activity {
+    const row = tx.first(
+      sql.selectFrom('activity').selectAll().where('id', '=', id).where('workspace', '=', workspace),
+    );
+    if (!row)
+      throw new ServiceError(
+        'not-found',
+        'activity.not-found',
+        `There is no activity ${id} in the workspace ${workspace}.`,
+      );
+    if (row.ended_at !== null)
+      throw new ServiceError('failed-precondition', 'activity.ended', `The activity ${id} has ended: it ${row.state}.`);
+    return changeActivity(tx, id, {
+      cancelRequested: true,
+      message: 'Canceling.',
+      at,
+      ...(row.due_at !== null && { dueAt: now }),
+    })!;
+  },
+
+  /** After a restart nobody holds anything any more. */
+  releaseAll(tx: Transaction): void {
+    tx.run(sql.updateTable('activity').set({ leased_until: 0 }).where('leased_until', '>', 0));
+  },
+});

@@ -1,0 +1,5 @@
+// The entry of the database worker thread. Importing the stores declares their transactions in this thread.
+import './stores.ts';
+import { serveDatabase } from './db/worker.ts';
+
+serveDatabase();

@@ -1,0 +1,44 @@
+// Page tokens: the sort key of the last row of a page, so that the next one goes on from there whatever was added meanwhile.
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+
+export const usualPageSize = 100;
+
+export interface Paging {
+  page?: string | undefined;
+  pageSize?: number | undefined;
+}
+
+/** The key that a page token holds, or undefined on the first page. `length` is how many values the key has. */
+export function keyOf(paging: Paging, length: number): (string | number | null)[] | undefined {
+  if (paging.page === undefined) return undefined;
+  try {
+    const key: unknown = JSON.parse(Buffer.from(paging.page, 'base64url').toString('utf8'));
+    if (
+      Array.isArray(key) &&
+      key.length === length &&
+      key.every((v) => v === null || typeof v === 'string' || typeof v === 'number')
+    )
+      return key;
+  } catch {
+    // said below
+  }
+  throw new ServiceError('invalid-argument', 'page.token-invalid', 'The page token is not one that this list gave.');
+}
+
+/** Cuts rows, read one more than wanted, into a page; `key` gives a row's sort key. */
+export function pageFrom<Row, Item>(
+  rows: Row[],
+  paging: Paging,
+  item: (row: Row) => Item,
+  key: (row: Row) => (string | number | null)[],
+): { items: Item[]; nextPage?: string } {
+  const size = paging.pageSize ?? usualPageSize;
+  const items = rows.slice(0, size).map(item);
+  if (rows.length <= size) return { items };
+  return { items, nextPage: Buffer.from(JSON.stringify(key(rows[size - 1]!))).toString('base64url') };
+}
+
+/** How many rows to read for a page: one more, to know whether there is another. */
+export function rowsFor(paging: Paging): number {
+  return (paging.pageSize ?? usualPageSize) + 1;
+}

@@ -1,0 +1,129 @@
+// The database worker: owns one SQLite connection and runs what it is sent. The writer commits many transactions at once,
+// each inside a savepoint, so that one disk flush serves all that wait (group commit) and a failing one undoes only itself.
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+import type { Answer, Call, Committed, Failure, Opening } from './protocol.ts';
+import { bodyOf, type Query, type Transaction } from './transactions.ts';
+
+/** Most calls that share a commit: bounds how long the first one waits. */
+const callsPerCommit = 500;
+const preparedStatements = 500;
+
+type Parameter = null | number | bigint | string | Uint8Array;
+
+export function serveDatabase(): void {
+  const port = parentPort as MessagePort;
+  const { file, mode } = workerData as Opening;
+  const database = open(file, mode);
+  const topics = new Set<string>();
+  const tx = transactionOn(database, topics);
+  port.on('message', (first: Call | 'close') => {
+    const calls: Call[] = [];
+    let next: Call | 'close' | undefined = first;
+    while (next !== undefined && next !== 'close') {
+      calls.push(next);
+      if (calls.length >= callsPerCommit) break;
+      next = receiveMessageOnPort(port)?.message;
+    }
+    topics.clear();
+    const answers = mode === 'writer' ? write(database, tx, calls) : calls.map((call) => answer(tx, call));
+    port.postMessage({ answers, topics: [...topics] } satisfies Committed);
+    if (next === 'close') {
+      database.close();
+      port.close();
+    }
+  });
+}
+
+function open(file: string, mode: Opening['mode']): DatabaseSync {
+  const database = new DatabaseSync(file, { readOnly: mode === 'reader' });
+  database.exec('PRAGMA busy_timeout = 5000; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;');
+  if (mode === 'writer')
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;');
+  return database;
+}
+
+function write(database: DatabaseSync, tx: Transaction, calls: Call[]): Answer[] {
+  try {
+    database.exec('BEGIN IMMEDIATE');
+    const answers = calls.map((call) => {
+      database.exec('SAVEPOINT call');
+      const result = answer(tx, call);
+      database.exec('failure' in result ? 'ROLLBACK TO call; RELEASE call' : 'RELEASE call');
+      return result;
+    });
+    database.exec('COMMIT');
+    return answers;
+  } catch (error) {
+    // The commit itself failed (a full disk): nothing of these calls happened, and each caller is told so.
+    if (database.isTransaction) database.exec('ROLLBACK');
+    return calls.map(({ id }) => ({ id, failure: failureOf(error) }));
+  }
+}
+
+function answer(tx: Transaction, call: Call): Answer {
+  try {
+    const value =
+      'sql' in call
+        ? tx.statement<unknown>(call.sql).all(...call.parameters)
+        : bodyOf(call.name)(tx, call.input as never);
+    return { id: call.id, value };
+  } catch (error) {
+    return { id: call.id, failure: failureOf(error) };
+  }
+}
+
+function failureOf(error: unknown): Failure {
+  if (error instanceof ServiceError) {
+    return {
+      name: error.name,
+      message: error.message,
+      service: { code: error.code, reason: error.reason, ...(error.details && { details: error.details }) },
+    };
+  }
+  const { name, message, stack } = error instanceof Error ? error : new Error(String(error));
+  return { name, message, ...(stack && { stack }) };
+}
+
+function transactionOn(database: DatabaseSync, topics: Set<string>): Transaction {
+  const prepared = new Map<string, StatementSync>();
+  const prepare = (text: string): StatementSync => {
+    let statement = prepared.get(text);
+    if (!statement) {
+      statement = database.prepare(text);
+      if (prepared.size >= preparedStatements) prepared.delete(prepared.keys().next().value!);
+    } else {
+      prepared.delete(text); // moved to the end: the least recently used one goes first
+    }
+    prepared.set(text, statement);
+    return statement;
+  };
+  const parametersOf = (parameters: readonly unknown[]) =>
+    parameters.map((value) =>
+      value === undefined ? null : typeof value === 'boolean' ? Number(value) : value,
+    ) as Parameter[];
+  return {
+    notify: (topic) => topics.add(topic),
+    all: <Row>(query: Query<Row>) => {
+      const { sql, parameters } = query.compile();
+      return prepare(sql).all(...parametersOf(parameters)) as Row[];
+    },
+    first: <Row>(query: Query<Row>) => {
+      const { sql, parameters } = query.compile();
+      return prepare(sql).get(...parametersOf(parameters)) as Row | undefined;
+    },
+    run: (query) => {
+      const { sql, parameters } = query.compile();
+      return Number(prepare(sql).run(...parametersOf(parameters)).changes);
+    },
+    statement: <Row>(text: string) => {
+      const statement = prepare(text);
+      return {
+        all: (...parameters: unknown[]) => statement.all(...parametersOf(parameters)) as Row[],
+        get: (...parameters: unknown[]) => statement.get(...parametersOf(parameters)) as Row | undefined,
+        run: (...parameters: unknown[]) => Number(statement.run(...parametersOf(parameters)).changes),
+      };
+    },
+  };
+}
