@@ -156,6 +156,10 @@ export const builtPlan = z.strictObject({
   conda: condaPackages.optional(),
   needsStellwerk: z.boolean().describe('Whether the specification asked for `stellwerk` or `azureml-*`.'),
   installFlags: z.array(z.string()).describe('Flags for `uv pip install`, none of them secret.'),
+  indexes: indexSettings
+    .omit({ credentials: true })
+    .optional()
+    .describe('The index settings that the specification itself named; the server merges them into the index access.'),
   notices: z
     .array(z.string())
     .describe('What was done differently from what was written, in full sentences, for the log.'),
