@@ -42,6 +42,7 @@ export const hints = {
   'access.user-not-found': 'List the users with `stellwerk user list`.',
   'access.token-not-found': 'List your tokens with `stellwerk token list`.',
   'workspace.not-found': 'List the workspaces you may see with `stellwerk workspace list`.',
+  'workspace.in-use': 'Cancel what is running in the workspace and delete its web services first.',
   'workspace.name-taken': 'Choose another name, or get the existing workspace.',
   'activity.not-found': 'List activities with `stellwerk activity list`.',
   'activity.ended': 'Only an activity that has not ended can be canceled.',

@@ -1,6 +1,6 @@
 // A run is the record of one execution, filed under an experiment; it may have children, to any depth.
 import { z } from 'zod';
-import { environmentPlan } from './environment.ts';
+import { environmentPlan, environmentTarget } from './environment.ts';
 import { dataReference, runConfiguration } from './run-configuration.ts';
 import { metricSummary } from './telemetry.ts';
 import {
@@ -259,7 +259,12 @@ export const runVerbs = {
       method: 'POST',
       path: `${base}/{run}/job`,
       permission: 'contribute',
-      input: z.object(ofRun),
+      input: z.object({
+        ...ofRun,
+        machine: environmentTarget
+          .optional()
+          .describe("What that machine has; the environment is resolved for it. The server's own unless given."),
+      }),
       output: job,
     }),
     report: verb({

@@ -1,5 +1,6 @@
 // The server itself: what it is, and the settings that hold for all workspaces.
 import { z } from 'zod';
+import { indexSettings } from './environment.ts';
 import { time } from './values.ts';
 import { verb } from './verb.ts';
 
@@ -19,22 +20,10 @@ export const serverInfo = z
   .meta({ id: 'ServerInfo' });
 export type ServerInfo = z.infer<typeof serverInfo>;
 
-const indexUrl = z.url({ protocol: /^https?$/ }).describe('Without credentials; those are given beside it.');
-const credentials = z.object({ user: z.string().max(256), password: z.string().max(4_000) });
-
-/** Where Python packages come from: for resolving, installing and images alike. */
-export const packageIndexes = z
-  .object({
-    index: indexUrl.optional().describe("The index; pip's own configuration, else PyPI, unless given."),
-    extraIndexes: z.array(indexUrl).max(20).optional(),
-    findLinks: z.array(z.string().max(2_000)).max(20).optional(),
-    proxy: z.url({ protocol: /^https?$/ }).optional(),
-    caBundle: z.string().max(1_000_000).optional().describe('PEM certificates.'),
-    credentials: z
-      .record(z.string(), z.object({ user: z.string().max(256) }))
-      .optional()
-      .describe('By host: who signs in; passwords are never shown.'),
-  })
+/** Where Python packages come from, as it is shown: who signs in, but no password. */
+export const packageIndexes = indexSettings
+  .omit({ credentials: true })
+  .extend({ signIns: z.array(z.object({ url: z.string(), username: z.string() })).optional() })
   .meta({ id: 'PackageIndexes' });
 export type PackageIndexes = z.infer<typeof packageIndexes>;
 
@@ -64,9 +53,7 @@ export const serverVerbs = {
       method: 'PUT',
       path: '/package-indexes',
       permission: 'administrator',
-      input: packageIndexes
-        .omit({ credentials: true })
-        .extend({ credentials: z.record(z.string().max(256), credentials).optional() }),
+      input: indexSettings,
       output: packageIndexes,
     }),
   },

@@ -1,0 +1,100 @@
+// The top-level resource: compute targets, experiments and runs, models, images, deployments and datastores belong to one.
+// Invariants: names differ by more than case; whoever creates a workspace is its Owner; a workspace is created together
+// with its associated resources, and deleted only when nothing in it is running.
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
+import type { Workspace } from '@stellwerk/contract/workspace.ts';
+import { asUser, type Caller, isAdministrator } from '../access/access.ts';
+import type { Database } from '../db/database.ts';
+import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
+import { sql } from '../db/transactions.ts';
+import { type WorkspaceRow, workspaceTransactions } from './store.ts';
+
+export const defaultDatastore = 'workspacestore';
+
+export interface WorkspaceNeeds {
+  db: Database;
+  now(): number;
+  newId(): string;
+  /** What higher rooms set up for a new workspace: its default datastore. Safe to repeat. */
+  furnish(workspace: string): Promise<void>;
+  /** What higher rooms keep outside the database, to be removed with the workspace. */
+  clear(workspace: string): Promise<void>;
+}
+
+export class Workspaces {
+  readonly #needs: WorkspaceNeeds;
+
+  constructor(needs: WorkspaceNeeds) {
+    this.#needs = needs;
+  }
+
+  async create(input: CheckedOf<'workspaces', 'create'>, caller: Caller): Promise<Workspace> {
+    const row: WorkspaceRow = {
+      name: input.name,
+      id: this.#needs.newId(),
+      display_name: input.displayName ?? null,
+      description: input.description ?? null,
+      tags: JSON.stringify(input.tags ?? {}),
+      labels: JSON.stringify(input.labels ?? {}),
+      created_at: new Date(this.#needs.now()).toISOString(),
+      created_by: asUser(caller).user,
+    };
+    const inserted = await this.#needs.db.transact(workspaceTransactions.insert, { row, existOk: input.existOk ?? false });
+    await this.#needs.furnish(inserted.row.name);
+    return workspaceOf(inserted.row);
+  }
+
+  async get({ workspace }: CheckedOf<'workspaces', 'get'>): Promise<Workspace> {
+    const row = await this.#needs.db.first(sql.selectFrom('workspace').selectAll().where('name', '=', workspace));
+    if (!row) throw new ServiceError('not-found', 'workspace.not-found', `There is no workspace ${workspace}.`);
+    return workspaceOf(row);
+  }
+
+  async list(input: CheckedOf<'workspaces', 'list'>, caller: Caller): Promise<OutputOf<'workspaces', 'list'>> {
+    const user = asUser(caller);
+    const after = keyOf(input, 1);
+    let query = sql.selectFrom('workspace').selectAll().orderBy('name').limit(rowsFor(input));
+    if (after) query = query.where('name', '>', String(after[0]));
+    if (user.workspace !== undefined) query = query.where('name', '=', user.workspace);
+    if (!isAdministrator(caller)) query = query.where('name', 'in', sql.selectFrom('member').select('workspace').where('user', '=', user.user));
+    return pageFrom(await this.#needs.db.all(query), input, workspaceOf, (row) => [row.name]);
+  }
+
+  async update(input: CheckedOf<'workspaces', 'update'>): Promise<Workspace> {
+    const set: Partial<WorkspaceRow> = {
+      ...(input.displayName !== undefined && { display_name: input.displayName }),
+      ...(input.description !== undefined && { description: input.description }),
+      ...(input.tags !== undefined && { tags: JSON.stringify(input.tags) }),
+      ...(input.labels !== undefined && { labels: JSON.stringify(input.labels) }),
+    };
+    return workspaceOf(await this.#needs.db.transact(workspaceTransactions.update, { name: input.workspace, set }));
+  }
+
+  async delete({ workspace }: CheckedOf<'workspaces', 'delete'>): Promise<Record<string, never>> {
+    const { name } = await this.get({ workspace });
+    await this.#needs.db.transact(workspaceTransactions.delete, { name });
+    await this.#needs.clear(name);
+    return {};
+  }
+
+  /** The name as it was created, whatever the case of the letters a caller wrote it in; undefined if there is none. */
+  async nameOf(workspace: string): Promise<string | undefined> {
+    return (await this.#needs.db.first(sql.selectFrom('workspace').select('name').where('name', '=', workspace)))?.name;
+  }
+}
+
+function workspaceOf(row: WorkspaceRow): Workspace {
+  return {
+    name: row.name,
+    id: row.id,
+    ...(row.display_name !== null && { displayName: row.display_name }),
+    ...(row.description !== null && { description: row.description }),
+    tags: JSON.parse(row.tags),
+    labels: JSON.parse(row.labels),
+    createdAt: row.created_at,
+    createdBy: row.created_by,
+    resources: { containerRegistry: 'embedded', storageAccount: 'embedded', applicationInsights: 'embedded', keyVault: 'embedded' },
+    defaultDatastore,
+  };
+}
