@@ -237,6 +237,19 @@ export async function readImage(bytes: Bytes, digest: Digest, wanted: Platform):
   return { platform: platformOf(document), layers, config: configOf(document) };
 }
 
+/** The digests of what an image consists of. */
+export interface ImageParts {
+  manifest: Digest;
+  config: Digest;
+  layers: readonly Digest[];
+}
+
+export async function readParts(bytes: Bytes, digest: Digest, wanted: Platform): Promise<ImageParts> {
+  const manifest = parseManifest(await readDocument(bytes, digest));
+  if ('manifests' in manifest) return await readParts(bytes, choosePlatform(manifest.manifests, wanted).digest, wanted);
+  return { manifest: digest, config: manifest.config.digest, layers: manifest.layers.map((layer) => layer.digest) };
+}
+
 async function readDocument(bytes: Bytes, digest: Digest): Promise<Buffer> {
   if ((await bytes.sizeOf(digest)) > documentLimitBytes)
     throw invalidImage(`The document ${digest} of the image is larger than 4 MiB.`);

@@ -2,15 +2,28 @@
 // hands them out as archives, and unpacks them into root filesystems.
 // Invariants: the same input makes the same bytes, bit for bit; every layer is stored uncompressed; whatever comes from
 // elsewhere is checked against its digests and can neither leave the folder it is unpacked to nor grow without bound.
+import { createReadStream } from 'node:fs';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import type { Bytes, Digest } from '../blob/bytes.ts';
+import { type ExportOptions, exportImage } from './export-image.ts';
+import type { FileTree } from './file-tree.ts';
 import { type ImageRoot, ImageRoots } from './image-roots.ts';
+import { type Importing, importArchive, importPinned, importRootFilesystem, importStored } from './import-image.ts';
 import type { LayerEntry } from './layer-entry.ts';
-import { type OciImage, type Platform, readImage, writeImage } from './manifest.ts';
+import { type OciImage, type Platform, readImage, readParts, writeImage } from './manifest.ts';
+import type { Outbound } from './outbound.ts';
+import { type Credentials, RegistryClient } from './registry-client.ts';
+import { parseReference } from './registry-reference.ts';
 import { writeTar } from './tar-write.ts';
+import { treeOf } from './unpack.ts';
 
 export type { ImageRoot } from './image-roots.ts';
 export type { EntrySource, LayerEntry } from './layer-entry.ts';
+export { LayoutBytes } from './layout-bytes.ts';
 export type { ImageConfig, ImageLayer, OciImage, Platform } from './manifest.ts';
+export type { Outbound } from './outbound.ts';
+export type { Credentials } from './registry-client.ts';
 
 export interface LayerDescriptor {
   digest: Digest;
@@ -23,6 +36,21 @@ export interface OciNeeds {
   cacheDir: string;
   /** What images are chosen for where there is a choice. */
   platform: Platform;
+  outbound: Outbound;
+}
+
+/** Where an image from elsewhere is taken from. A path must be one that the caller may read. */
+export type ForeignImage =
+  | { from: 'registry'; reference: string; credentials?: Credentials | undefined }
+  /** An OCI layout (folder or tar) or a docker-save archive; which of several images, by name. */
+  | { from: 'archive'; path: string; name?: string | undefined }
+  | { from: 'root-filesystem'; path: string }
+  /** Another store, which may be trusted. */
+  | { from: 'bytes'; bytes: Bytes; digest: Digest };
+
+export interface Progress {
+  log: (line: string) => void;
+  signal?: AbortSignal | undefined;
 }
 
 export class OciImages {
@@ -52,6 +80,27 @@ export class OciImages {
     return await readImage(this.#needs.bytes, digest, this.#needs.platform);
   }
 
+  /** Takes in an image from elsewhere: its layers are stored, uncompressed and checked; the answer is what it becomes here. */
+  async import(source: ForeignImage, { log, signal }: Progress): Promise<OciImage> {
+    const { bytes, platform } = this.#needs;
+    const importing = { bytes, platform, log, signal, workDir: join(this.#needs.cacheDir, 'passing') };
+    const image = await importForeign(source, importing, this.#needs.outbound);
+    await this.filesOf(image, signal); // what cannot be unpacked is refused now, not when a service starts
+    return image;
+  }
+
+  /** The whole file tree of an image, to look something up in. */
+  async filesOf(image: OciImage, signal?: AbortSignal): Promise<FileTree> {
+    const tars = image.layers.map((layer) => this.#needs.bytes.path(layer.digest));
+    return await treeOf(tars, signal);
+  }
+
+  /** The image as one archive. */
+  async export(digest: Digest, options: ExportOptions): Promise<Readable> {
+    const { bytes, platform } = this.#needs;
+    return await exportImage(bytes, await readParts(bytes, digest, platform), options);
+  }
+
   /** The unpacked root filesystem of an image, shared and to be mounted read-only. Unpacked at the first call, once. */
   async rootFor(digest: Digest, signal?: AbortSignal): Promise<ImageRoot> {
     return await this.#roots.rootFor(this.#needs.bytes, digest, () => this.readImage(digest), signal);
@@ -60,5 +109,25 @@ export class OciImages {
   /** Deletes all unpacked roots but those of these images. */
   async keepOnlyRoots(digests: readonly Digest[]): Promise<void> {
     await this.#roots.keepOnly(digests);
+  }
+}
+
+async function importForeign(source: ForeignImage, importing: Importing, outbound: Outbound): Promise<OciImage> {
+  switch (source.from) {
+    case 'archive':
+      return await importArchive(source.path, source.name, importing);
+    case 'root-filesystem':
+      return await importRootFilesystem(createReadStream(source.path, { highWaterMark: 1024 * 1024 }), importing);
+    case 'bytes':
+      return await importStored(
+        source.bytes,
+        await readImage(source.bytes, source.digest, importing.platform),
+        importing,
+      );
+    case 'registry': {
+      const reference = parseReference(source.reference);
+      await using client = new RegistryClient(reference, outbound, source.credentials, importing.signal);
+      return await importPinned(client, reference.manifest, importing);
+    }
   }
 }

@@ -42,6 +42,13 @@ export async function unpackLayers(
   return tree;
 }
 
+/** The file tree of a stack of layers, without writing anything; fails where unpacking would. */
+export async function treeOf(tars: readonly string[], signal?: AbortSignal): Promise<FileTree> {
+  const tree = new FileTree();
+  for (const [at, tar] of tars.entries()) tree.apply(at, await contentsOf({ name: '', tar }, signal));
+  return tree;
+}
+
 async function contentsOf(layer: LayerFile, signal?: AbortSignal): Promise<TarMember[]> {
   const members: TarMember[] = [];
   for await (const member of tarMembers(layer.tar, signal)) members.push(member);

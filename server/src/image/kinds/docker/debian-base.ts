@@ -5,8 +5,7 @@ import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promise
 import { join } from 'node:path';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Bytes, Digest } from '../../../blob/bytes.ts';
-import { LayoutBytes } from '../../../oci/layout-bytes.ts';
-import { OciImages, type Platform } from '../../../oci/oci-images.ts';
+import { LayoutBytes, OciImages, type Platform } from '../../../oci/oci-images.ts';
 import { debianArchitecture, debianRelease, fetchPackages, hasDebianTools } from './debian-packages.ts';
 import { compileStandardLibrary, pythonMinorOf, rootEntries, unpackPackages } from './debian-root.ts';
 
@@ -99,7 +98,7 @@ async function store(
   signal?: AbortSignal,
 ) {
   const platform: Platform = { os: 'linux', architecture: goArchitecture(await debianArchitecture()) };
-  const oci = new OciImages({ bytes: debianBytes(cacheDir), cacheDir: work, platform });
+  const oci = new OciImages({ bytes: debianBytes(cacheDir), cacheDir: work, platform, outbound: { allowedHosts: [] } });
   const layer = { ...(await oci.writeLayer(entries, signal)), note: 'base of Debian packages' };
   const path = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
   const config = { env: { PATH: path, LANG: 'C.UTF-8' }, entrypoint: [], command: ['python3'] };

@@ -1,0 +1,85 @@
+// Requests to addresses that a user named. The server's own network is not theirs to reach: unless the administrator
+// allowed the host, an address that is not public is refused at the moment of connecting, whatever name led there.
+import { lookup as resolveName } from 'node:dns';
+import { BlockList, isIP, type LookupFunction } from 'node:net';
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { Agent, type Dispatcher, ProxyAgent } from 'undici';
+
+export interface Outbound {
+  /** `host` or `host:port` each may lie in a private network; `http://host:port` may also speak plain HTTP. */
+  allowedHosts: readonly string[];
+  /** Where one is set, it decides about addresses. */
+  proxy?: string | undefined;
+}
+
+const closed = new BlockList();
+for (const [network, bits] of [
+  ['0.0.0.0', 8],
+  ['10.0.0.0', 8],
+  ['100.64.0.0', 10],
+  ['127.0.0.0', 8],
+  ['169.254.0.0', 16],
+  ['172.16.0.0', 12],
+  ['192.0.0.0', 24],
+  ['192.168.0.0', 16],
+  ['198.18.0.0', 15],
+  ['224.0.0.0', 3],
+] as const) {
+  closed.addSubnet(network, bits, 'ipv4');
+}
+for (const [network, bits] of [
+  ['::', 127],
+  ['64:ff9b::', 96],
+  ['fc00::', 7],
+  ['fe80::', 10],
+  ['ff00::', 8],
+] as const) {
+  closed.addSubnet(network, bits, 'ipv6');
+}
+
+export function isPublicAddress(address: string): boolean {
+  const family = isIP(address);
+  return family !== 0 && !closed.check(address, family === 6 ? 'ipv6' : 'ipv4');
+}
+
+function closedAddress(host: string): ServiceError {
+  const message = `The server does not connect to "${host}": its address is not public, and the administrator has not allowed this host.`;
+  return new ServiceError('failed-precondition', 'image.base-unavailable', message);
+}
+
+/** Refuses addresses that are written out; names are looked at when they are resolved. */
+export function checkUrl(url: URL, outbound: Outbound): void {
+  const allowed = isAllowed(url, outbound);
+  if (url.protocol !== 'https:' && !(url.protocol === 'http:' && speaksPlainHttp(url.host, outbound))) {
+    const message = `The server speaks only HTTPS with "${url.host}"; the administrator can allow plain HTTP for a host.`;
+    throw new ServiceError('failed-precondition', 'image.base-unavailable', message);
+  }
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  if (!allowed && isIP(host) !== 0 && !isPublicAddress(host)) throw closedAddress(url.host);
+}
+
+function isAllowed(url: URL, { allowedHosts }: Outbound): boolean {
+  return [url.host, url.hostname, url.origin].some((name) => allowedHosts.includes(name));
+}
+
+export function speaksPlainHttp(host: string, { allowedHosts }: Outbound): boolean {
+  return allowedHosts.includes(`http://${host}`);
+}
+
+/** Connections for one URL's host; to be closed after use. */
+export function dispatcherFor(url: URL, outbound: Outbound): Dispatcher {
+  const limits = { headersTimeout: 60_000, bodyTimeout: 60_000, maxHeaderSize: 64 * 1024 };
+  if (outbound.proxy) return new ProxyAgent({ uri: outbound.proxy, ...limits });
+  const connect = { timeout: 8_000, ...(isAllowed(url, outbound) ? {} : { lookup: publicOnly }) };
+  return new Agent({ ...limits, connect });
+}
+
+const publicOnly: LookupFunction = (hostname, options, callback) => {
+  resolveName(hostname, { ...options, all: true }, (error, addresses) => {
+    if (error) return callback(error, '', 0);
+    const found = addresses.filter(({ address }) => isPublicAddress(address));
+    if (found.length === 0) return callback(closedAddress(hostname), '', 0);
+    if (options.all) return (callback as unknown as (error: null, all: typeof found) => void)(null, found);
+    callback(null, found[0]!.address, found[0]!.family);
+  });
+};
