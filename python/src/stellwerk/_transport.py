@@ -83,7 +83,24 @@ class Answer:
         except Exception as error:
             self.close()
             raise self._transport.unreachable(error) from None
+        if not data and size != 0 and self._response.length:
+            self.close()
+            raise self._transport.unreachable(ConnectionError("the answer was cut"))
         if size is None or size < 0 or not data:
+            self._finish()
+        return data
+
+    def read1(self, size):
+        """What has arrived, at most so many bytes, for streams that are followed; empty at the end."""
+        try:
+            data = self._response.read1(size)
+        except Exception as error:
+            self.close()
+            raise self._transport.unreachable(error) from None
+        if not data and self._response.length:
+            self.close()
+            raise self._transport.unreachable(ConnectionError("the answer was cut"))
+        if not data:
             self._finish()
         return data
 
@@ -105,9 +122,6 @@ class Answer:
                 return
             yield data
 
-    def json(self):
-        data = self.read()
-        return json.loads(data.decode("utf-8")) if data else {}
 
     def _finish(self):
         connection, self._connection = self._connection, None
@@ -160,16 +174,22 @@ class Transport:
         if body is not None:
             data = json.dumps(body, ensure_ascii=True, allow_nan=False).encode("ascii")
             headers["Content-Type"] = "application/json"
-        return self.request(method, path, data, query, headers=headers, **options).json()
+        return self._json(method, path, data, query, headers=headers, **options)
 
     def upload(self, method, path, data, query=None, **options):
         """A verb that takes bytes (bytes, a seekable file, or an iterable) and gives JSON."""
         headers = dict(options.pop("headers", None) or {})
         headers.setdefault("Content-Type", "application/octet-stream")
-        return self.request(method, path, data, query, headers=headers, **options).json()
+        return self._json(method, path, data, query, headers=headers, **options)
 
-    def request(self, method, path, data=None, query=None, headers=None, idempotent=None, attempts=None, timeout=None):
-        """Sends a request, again if need be, and returns the Answer; raises ServiceError or Unreachable."""
+    def _json(self, *arguments, **options):
+        answer = self.request(*arguments, whole=True, **options)
+        return json.loads(answer.decode("utf-8")) if answer else {}
+
+    def request(
+        self, method, path, data=None, query=None, headers=None, idempotent=None, attempts=None, timeout=None, whole=False
+    ):
+        """Sends a request, again if need be, and returns the Answer (its bytes with `whole`); raises ServiceError or Unreachable."""
         target = self._base + path
         if query:
             encoded = query_of(query)
@@ -185,8 +205,8 @@ class Transport:
             wait = None
             try:
                 answer = self._send(method, target, data, headers or {}, timeout or self.timeout, sent)
-                if answer.status < 400 and not 300 <= answer.status < 400:
-                    return answer
+                if answer.status < 300:
+                    return answer.read() if whole else answer
                 error = self._refusal(answer)
                 if answer.status not in _BUSY or left <= 0:
                     raise error
