@@ -14,7 +14,9 @@ export const statusOf = {
   'unsupported-media-type': 415,
   'resource-exhausted': 429,
   internal: 500,
+  'bad-gateway': 502,
   unavailable: 503,
+  'deadline-exceeded': 504,
 } as const;
 
 export type ErrorCode = keyof typeof statusOf;
@@ -96,6 +98,14 @@ export const hints = {
   'image.base-invalid': 'Give another base image; this one cannot be used as the message says.',
   'web-service.not-found': 'List web services with `stellwerk service list`.',
   'web-service.name-taken': 'Choose another name, or update the existing web service.',
+  'web-service.key-needed':
+    'Send one of the keys as `Authorization: Bearer <key>`; `stellwerk service get-keys` shows them.',
+  'web-service.body-too-large': 'Send less in one request.',
+  'web-service.no-replica': 'Try again in a moment; `stellwerk service get` tells the state of each replica.',
+  'web-service.overloaded': 'Try again after the time given in Retry-After, or scale the web service.',
+  'web-service.replica-lost':
+    'The request may or may not have been processed; `stellwerk service get-log` tells what happened.',
+  'web-service.timeout': 'Send less in one request, or raise the time limit of the web service.',
   'web-service.busy': 'Wait for the activity that is changing the web service.',
   'target.failed': 'The world outside refused; the message says what, and whether trying again helps.',
 } as const satisfies Record<string, string>;
