@@ -18,6 +18,7 @@ import { parseReference } from './registry-reference.ts';
 import { writeTar } from './tar-write.ts';
 import { treeOf } from './unpack.ts';
 
+export type { FileTree } from './file-tree.ts';
 export type { ImageRoot } from './image-roots.ts';
 export type { EntrySource, LayerEntry } from './layer-entry.ts';
 export { LayoutBytes } from './layout-bytes.ts';
@@ -74,6 +75,15 @@ export class OciImages {
   /** Stores the manifest of an image whose layers are stored; `sizeBytes` is that of all of it. */
   async writeImage(image: OciImage): Promise<{ digest: Digest; sizeBytes: number }> {
     return await writeImage(this.#needs.bytes, image);
+  }
+
+  /** Whether an image and all its layers are stored. */
+  async isComplete(digest: Digest): Promise<boolean> {
+    const { bytes, platform } = this.#needs;
+    if (!(await bytes.has(digest))) return false;
+    const { config, layers } = await readParts(bytes, digest, platform);
+    const there = await Promise.all([config, ...layers].map((part) => bytes.has(part)));
+    return there.every(Boolean);
   }
 
   async readImage(digest: Digest): Promise<OciImage> {

@@ -5,7 +5,7 @@ import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promise
 import { join } from 'node:path';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Bytes, Digest } from '../../../blob/bytes.ts';
-import { LayoutBytes, OciImages, type Platform } from '../../../oci/oci-images.ts';
+import { type LayerEntry, LayoutBytes, OciImages, type Platform } from '../../../oci/oci-images.ts';
 import { debianArchitecture, debianRelease, fetchPackages, hasDebianTools } from './debian-packages.ts';
 import { compileStandardLibrary, pythonMinorOf, rootEntries, unpackPackages } from './debian-root.ts';
 
@@ -34,6 +34,12 @@ export interface DebianNeeds {
 /** Where the made base is stored, as the blobs of an OCI layout. */
 export function debianBytes(cacheDir: string): Bytes {
   return new LayoutBytes(join(cacheDir, 'debian', 'layout'));
+}
+
+/** The store of made bases, for writing and for handing out: it has one image for each machine's architecture. */
+export function debianOci(cacheDir: string, platform: Platform = { os: 'linux', architecture: '' }): OciImages {
+  const passing = join(cacheDir, 'debian', 'passing');
+  return new OciImages({ bytes: debianBytes(cacheDir), cacheDir: passing, platform, outbound: { allowedHosts: [] } });
 }
 
 /** The base image, from the cache or made now. */
@@ -80,7 +86,7 @@ async function make({ cacheDir, log, signal }: DebianNeeds): Promise<DebianBase>
     const pythonMinor = await pythonMinorOf(root);
     const compiled = await compileStandardLibrary(root, pythonMinor, signal);
     if (!compiled) log("Python's library is left uncompiled: the packages' Python does not run on this machine.");
-    const digest = await store(cacheDir, await rootEntries(root, compiled), work, signal);
+    const digest = await store(cacheDir, await rootEntries(root, compiled), signal);
     return { digest, pythonMinor, packages: debs.map((file) => nameOf(file)) };
   } finally {
     await rm(work, { recursive: true, force: true });
@@ -91,14 +97,9 @@ function nameOf(deb: string): string {
   return decodeURIComponent(deb.slice(deb.lastIndexOf('/') + 1, -'.deb'.length));
 }
 
-async function store(
-  cacheDir: string,
-  entries: Awaited<ReturnType<typeof rootEntries>>,
-  work: string,
-  signal?: AbortSignal,
-) {
-  const platform: Platform = { os: 'linux', architecture: goArchitecture(await debianArchitecture()) };
-  const oci = new OciImages({ bytes: debianBytes(cacheDir), cacheDir: work, platform, outbound: { allowedHosts: [] } });
+async function store(cacheDir: string, entries: LayerEntry[], signal?: AbortSignal): Promise<Digest> {
+  const platform = { os: 'linux', architecture: goArchitecture(await debianArchitecture()) };
+  const oci = debianOci(cacheDir, platform);
   const layer = { ...(await oci.writeLayer(entries, signal)), note: 'base of Debian packages' };
   const path = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
   const config = { env: { PATH: path, LANG: 'C.UTF-8' }, entrypoint: [], command: ['python3'] };

@@ -4,6 +4,7 @@ import { lstat, mkdir, readdir, readFile, readlink, rename, rmdir, symlink } fro
 import { join } from 'node:path';
 import { output, run } from '../../../exec/programs.ts';
 import type { LayerEntry } from '../../../oci/oci-images.ts';
+import { folderEntries } from './folder-layer.ts';
 
 /** `/bin` and its like are links into `/usr`, as on every Debian of today. */
 const merged = ['bin', 'sbin', 'lib', 'lib64'];
@@ -94,24 +95,9 @@ export async function rootEntries(root: string, bytecode: boolean): Promise<Laye
   const kept = (path: string) =>
     !leftOut.some((pattern) => pattern.test(path) && !(bytecode && pattern.source.includes('pycache')));
   const entries = new Map<string, LayerEntry>();
-  for (const entry of await treeEntries(root)) if (kept(entry.path)) entries.set(entry.path, entry);
+  for (const entry of await folderEntries(root)) if (kept(entry.path)) entries.set(entry.path, entry);
   for (const entry of await writtenHere(root)) entries.set(entry.path, entry);
   return [...entries.values()];
-}
-
-async function treeEntries(dir: string, below = ''): Promise<LayerEntry[]> {
-  const entries: LayerEntry[] = [];
-  for (const name of await readdir(join(dir, below))) {
-    const path = below === '' ? name : `${below}/${name}`;
-    const file = join(dir, path);
-    const stat = await lstat(file);
-    if (stat.isSymbolicLink()) entries.push({ path, mode: 0o777, source: { symlink: await readlink(file) } });
-    else if (stat.isFile()) entries.push({ path, mode: stat.mode & 0o100 ? 0o755 : 0o644, source: { file } });
-    else if (stat.isDirectory()) {
-      entries.push({ path, mode: 0o755, source: { directory: true } }, ...(await treeEntries(dir, path)));
-    }
-  }
-  return entries;
 }
 
 /** What the packages' scripts would have made. */

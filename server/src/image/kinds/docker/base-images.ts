@@ -1,0 +1,150 @@
+// Finds the base image that an image is built on: from a registry, from an archive, or (where no registry can be reached)
+// made here of Debian's packages. The answer says which it was, and which Python it has.
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+import type { Digest } from '../../../blob/bytes.ts';
+import type { Credentials, OciImage, OciImages } from '../../../oci/oci-images.ts';
+import { debianBase, debianBytes } from './debian-base.ts';
+import { type ImagePython, pythonsOf } from './image-pythons.ts';
+
+export type BaseSource =
+  /** `python:<minor>-slim` from a registry, or Debian's where none can be reached. */
+  | { from: 'default' }
+  | { from: 'debian' }
+  | { from: 'registry'; reference: string; credentials?: Credentials | undefined }
+  | { from: 'archive'; path: string; name?: string | undefined }
+  | { from: 'root-filesystem'; path: string };
+
+export interface BaseNeeds {
+  oci: OciImages;
+  /** Kept between servers and data folders; may be deleted at any time. */
+  cacheDir: string;
+  log: (line: string) => void;
+  signal?: AbortSignal | undefined;
+}
+
+export interface BaseImage {
+  image: OciImage;
+  python: ImagePython;
+  /** Of the base's own manifest, as it is stored here. */
+  digest: Digest;
+  /** For people: what it is and where it came from. */
+  description: string;
+}
+
+export interface BaseWish {
+  source: BaseSource;
+  /** `3.11`; without it, the base's first one is taken. */
+  python?: string | undefined;
+  /** Ask the registry again for what it gave before. */
+  refresh?: boolean | undefined;
+}
+
+export async function findBase(wish: BaseWish, needs: BaseNeeds): Promise<BaseImage> {
+  const { source } = wish;
+  if (source.from === 'default') return await findDefault(wish, needs);
+  if (source.from === 'debian') return await finish(await takeDebian(needs), wish, needs);
+  if (source.from === 'registry') return await finish(await takeFromRegistry(source, wish, needs), wish, needs);
+  const image = await needs.oci.import(source, needs);
+  const what = source.from === 'archive' ? `archive${source.name ? ` ${source.name}` : ''}` : 'root filesystem';
+  return await finish({ digest: (await needs.oci.writeImage(image)).digest, description: what }, wish, needs);
+}
+
+interface Found {
+  digest: Digest;
+  description: string;
+}
+
+async function findDefault(wish: BaseWish, needs: BaseNeeds): Promise<BaseImage> {
+  const source = { from: 'registry', reference: `python:${wish.python ?? '3.11'}-slim` } as const;
+  const record = recordFile(source, needs);
+  const known = wish.refresh ? undefined : await readRecord(record, needs);
+  if (known) return await finish(known, wish, needs);
+  let unreachable: string;
+  try {
+    return await finish(await takeFromRegistry(source, wish, needs), wish, needs);
+  } catch (error) {
+    if (!(error instanceof ServiceError) || error.code !== 'unavailable') throw error;
+    unreachable = error.message;
+  }
+  needs.log(`${unreachable} Taking a base image made of Debian's packages instead.`);
+  const debian = await takeDebian(needs).catch((error: unknown) => {
+    throw error instanceof ServiceError ? unavailable(`${unreachable} ${error.message}`) : error;
+  });
+  const base = await finish(debian, {}, needs);
+  if (wish.python !== undefined && base.python.minor !== wish.python) {
+    throw unavailable(
+      `No base image with Python ${wish.python} is within reach. ${unreachable} The one made of Debian's packages has Python ${base.python.minor}.`,
+    );
+  }
+  await writeRecord(record, debian);
+  return base;
+}
+
+function unavailable(message: string): ServiceError {
+  return new ServiceError('failed-precondition', 'image.base-unavailable', message);
+}
+
+async function takeDebian(needs: BaseNeeds): Promise<Found> {
+  const { digest, packages } = await debianBase(needs);
+  const image = await needs.oci.import({ from: 'bytes', bytes: debianBytes(needs.cacheDir), digest }, needs);
+  const stored = await needs.oci.writeImage(image);
+  return { digest: stored.digest, description: `${packages.length} Debian packages` };
+}
+
+async function takeFromRegistry(
+  source: Extract<BaseSource, { from: 'registry' }>,
+  { refresh }: Pick<BaseWish, 'refresh'>,
+  needs: BaseNeeds,
+): Promise<Found> {
+  const record = recordFile(source, needs);
+  // Whoever gives credentials may have other rights than whoever came before.
+  const known = refresh || source.credentials ? undefined : await readRecord(record, needs);
+  if (known) return known;
+  needs.log(`Fetching the base image ${source.reference}.`);
+  const image = await needs.oci.import(source, needs);
+  const found = { digest: (await needs.oci.writeImage(image)).digest, description: source.reference };
+  if (!source.credentials) await writeRecord(record, found);
+  return found;
+}
+
+async function finish(
+  { digest, description }: Found,
+  { python }: Pick<BaseWish, 'python'>,
+  needs: BaseNeeds,
+): Promise<BaseImage> {
+  const image = await needs.oci.readImage(digest);
+  const pythons = pythonsOf(await needs.oci.filesOf(image, needs.signal), image.config.env.PATH);
+  const found = python === undefined ? pythons[0] : pythons.find(({ minor }) => minor === python);
+  if (!found) {
+    const has = pythons.length === 0 ? 'has no Python 3' : `has Python ${pythons.map(({ minor }) => minor).join(', ')}`;
+    const wanted = python === undefined ? 'one is needed' : `Python ${python} is needed`;
+    throw new ServiceError(
+      'failed-precondition',
+      'image.base-invalid',
+      `The base image (${description}) ${has}, but ${wanted}.`,
+    );
+  }
+  return { image, python: found, digest, description };
+}
+
+/** What a name in a registry stood for when it was last asked for, so that builds do not depend on the network. */
+function recordFile(source: { reference: string }, { cacheDir }: BaseNeeds): string {
+  const key = createHash('sha256').update(source.reference).digest('hex').slice(0, 32);
+  return join(cacheDir, 'bases', `${key}.json`);
+}
+
+async function readRecord(file: string, { oci }: BaseNeeds): Promise<Found | undefined> {
+  const text = await readFile(file, 'utf8').catch(() => undefined);
+  if (text === undefined) return undefined;
+  const found = JSON.parse(text) as Found;
+  return (await oci.isComplete(found.digest)) ? found : undefined;
+}
+
+async function writeRecord(file: string, found: Found): Promise<void> {
+  await mkdir(join(file, '..'), { recursive: true });
+  await writeFile(`${file}.partial`, JSON.stringify(found));
+  await rename(`${file}.partial`, file);
+}
