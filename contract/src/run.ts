@@ -1,6 +1,6 @@
 // A run is the record of one execution, filed under an experiment; it may have children, to any depth.
 import { z } from 'zod';
-import { environmentPlan, environmentTarget } from './environment.ts';
+import { environmentPlan, environmentTarget, indexAccess } from './environment.ts';
 import { dataReference, runConfiguration } from './run-configuration.ts';
 import { metricSummary } from './telemetry.ts';
 import {
@@ -121,13 +121,7 @@ export const job = z
     environment: environmentPlan,
     dataReferences: z.record(z.string(), dataReference),
     secrets: secretValues.describe('Environment variables for the script, to be masked in its output.'),
-    indexes: z
-      .object({
-        environment: z.record(z.string(), z.string()),
-        netrc: z.string().optional(),
-        caBundle: z.string().optional(),
-      })
-      .describe('The package index settings for uv: environment variables, and what goes into 0600 files.'),
+    indexes: indexAccess,
     leaseSeconds: z.number(),
     cacheFolder: z
       .string()

@@ -1,0 +1,129 @@
+// The HTTP server: one process, one port. Everything is refused that was not declared; answers carry headers that keep
+// browsers from doing anything clever with them.
+import { createReadStream } from 'node:fs';
+import { readFile, stat } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { basename } from 'node:path';
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { openapi } from '@stellwerk/contract/openapi.ts';
+import { limits } from '@stellwerk/contract/values.ts';
+import fastify, { type FastifyInstance } from 'fastify';
+import { type Binding, bindVerbs } from './bind.ts';
+import { answerError, type Incident } from './errors.ts';
+import { hostCheck } from './hosts.ts';
+import { apiPage, type Page, signInPage, welcomePage } from './pages.ts';
+
+export interface HttpSettings {
+  listen: string;
+  port: number;
+  publicUrl?: string;
+  tls?: { certificate: string; key: string };
+}
+
+export interface HttpNeeds extends Omit<Binding, 'stopping'> {
+  settings: HttpSettings;
+  incident: Incident;
+  /** The Python package that matches this server. */
+  wheel: string | undefined;
+}
+
+const headersTimeoutMs = 30_000;
+/** For one request to arrive in whole; big contents come in parts. */
+const requestTimeoutMs = 600_000;
+const longestParameter = 4_096;
+
+export class HttpServer {
+  readonly #app: FastifyInstance;
+  readonly #stopping: AbortController;
+
+  private constructor(app: FastifyInstance, stopping: AbortController) {
+    this.#app = app;
+    this.#stopping = stopping;
+  }
+
+  static async start(needs: HttpNeeds): Promise<HttpServer> {
+    const { settings } = needs;
+    const tls = settings.tls && {
+      https: { cert: await readFile(settings.tls.certificate), key: await readFile(settings.tls.key) },
+    };
+    const app = fastify({
+      ...(tls as object),
+      bodyLimit: limits.jsonBodyBytes,
+      routerOptions: { maxParamLength: longestParameter },
+      forceCloseConnections: 'idle',
+      requestTimeout: requestTimeoutMs,
+      return503OnClosing: false,
+      exposeHeadRoutes: false,
+      logger: false,
+    });
+    app.server.headersTimeout = headersTimeoutMs;
+    const stopping = new AbortController();
+    guard(app, settings);
+    app.removeAllContentTypeParsers();
+    app.addContentTypeParser('application/json', { parseAs: 'string' }, app.getDefaultJsonParser('error', 'error'));
+    app.setErrorHandler(answerError(needs.incident));
+    app.setNotFoundHandler((request) => {
+      throw new ServiceError(
+        'not-found',
+        'request.unknown-route',
+        `There is nothing at ${request.method} ${request.url.split('?')[0]!.slice(0, 200)}.`,
+      );
+    });
+    bindVerbs(app, { ...needs, stopping: stopping.signal });
+    servePages(app, needs.wheel);
+    await app.listen({ host: settings.listen, port: settings.port });
+    return new HttpServer(app, stopping);
+  }
+
+  get port(): number {
+    return (this.#app.server.address() as AddressInfo).port;
+  }
+
+  /** Ends open streams, finishes the requests in flight, and takes no more. */
+  async stop(): Promise<void> {
+    this.#stopping.abort(new Error('The server is stopping.'));
+    await this.#app.close();
+  }
+}
+
+function guard(app: FastifyInstance, settings: HttpSettings): void {
+  const isKnown = hostCheck(settings.listen, settings.publicUrl);
+  app.addHook('onRequest', async (request, reply) => {
+    reply.headers({
+      'x-content-type-options': 'nosniff',
+      'x-frame-options': 'DENY',
+      'referrer-policy': 'no-referrer',
+      'cross-origin-resource-policy': 'same-origin',
+      'cache-control': 'no-store',
+      ...(settings.tls && { 'strict-transport-security': 'max-age=31536000' }),
+    });
+    if (!isKnown(request.headers.host)) {
+      throw new ServiceError(
+        'permission-denied',
+        'request.host',
+        `This server does not answer to the host ${JSON.stringify(request.headers.host ?? '').slice(0, 200)}.`,
+      );
+    }
+  });
+}
+
+function servePages(app: FastifyInstance, wheel: string | undefined): void {
+  const show = (url: string, { html, policy }: Page) => {
+    app.get(url, (_request, reply) =>
+      reply.type('text/html; charset=utf-8').header('content-security-policy', policy).send(html),
+    );
+  };
+  show('/', welcomePage);
+  show('/sign-in', signInPage);
+  show('/docs', apiPage());
+  const document = JSON.stringify(openapi());
+  app.get('/openapi.json', (_request, reply) => reply.type('application/json; charset=utf-8').send(document));
+  app.get('/healthz', (_request, reply) => reply.type('application/json').send('{"status":"ok"}'));
+  if (wheel === undefined) return;
+  app.get(`/wheels/${basename(wheel)}`, async (_request, reply) =>
+    reply
+      .type('application/octet-stream')
+      .header('content-length', String((await stat(wheel)).size))
+      .send(createReadStream(wheel)),
+  );
+}
