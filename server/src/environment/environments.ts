@@ -2,7 +2,7 @@
 // data that a runner installs from, and a layer of an image.
 // Invariants: no credential is in a plan, a layer or a log; the same question gives the same lock for ever, unless a fresh one is asked for;
 // the same lock gives the same layer, bit for bit; what several want at once is made once; what is half made is never seen.
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { arch, platform } from 'node:process';
 import type {
@@ -22,6 +22,7 @@ import { canonicalLock, sha256 } from './lock-file.ts';
 import { Once, type Watch } from './once.ts';
 import { checkOrigins } from './origins.ts';
 import { pipConfiguration } from './pip-configuration.ts';
+import type { Python } from './pythons.ts';
 import { resolve } from './resolve.ts';
 import { choosePython, readSpecification, type Wanted } from './specification.ts';
 import { Uv } from './uv.ts';
@@ -67,7 +68,10 @@ export class Environments {
 
   /** What this machine has. */
   async target(): Promise<EnvironmentTarget> {
-    const pythons = await this.#uv.pythons(true);
+    return this.#target(await this.#uv.pythons(true));
+  }
+
+  #target(pythons: readonly Python[]): EnvironmentTarget {
     return { platform: thisPlatform(), pythons: [...new Set(pythons.map(({ minor }) => minor))] };
   }
 
@@ -84,15 +88,14 @@ export class Environments {
         notices: [],
         ...(specification.interpreterPath && { interpreterPath: specification.interpreterPath }),
       };
-    const target = asked.target ?? (await this.target());
+    const target = asked.target ?? this.#target(await this.#uv.pythons());
     const wanted = readSpecification(specification, target.conda);
-    const { minor, notice } = wanted.conda
-      ? { minor: wanted.python ?? target.pythons[0] ?? '3.11' }
-      : choosePython(wanted.python, specification.pythonFallback ?? false, target.pythons);
+    const { minor, notice } = await this.#choose(wanted, specification.pythonFallback ?? false, target, asked);
     const notices = [...wanted.notices, ...(notice ? [notice] : [])];
     for (const line of notices) asked.log?.(line);
     const lockText = await this.#lockText(wanted, minor, target.platform, asked);
     const lockHash = sha256(lockText);
+    const installFlags = ['--require-hashes', '--no-deps', ...wanted.options.flatMap((option) => option.split(' '))];
     const conda = wanted.conda && withPython(wanted.conda, minor);
     const open = withoutCredentials(wanted.indexes);
     asked.log?.(
@@ -100,7 +103,7 @@ export class Environments {
     );
     return {
       kind: 'built',
-      key: sha256(JSON.stringify([format, lockHash, minor, target.platform, conda ?? null])),
+      key: sha256(JSON.stringify([format, lockHash, minor, target.platform, conda ?? null, installFlags])),
       lockHash,
       lockText,
       pythonMinor: minor,
@@ -109,10 +112,21 @@ export class Environments {
       platform: target.platform,
       ...(conda && { conda }),
       needsStellwerk: wanted.needsStellwerk,
-      installFlags: ['--require-hashes', '--no-deps', ...wanted.options.flatMap((option) => option.split(' '))],
+      installFlags,
       ...(Object.keys(open).length > 0 && { indexes: open }),
       notices,
     };
+  }
+
+  /** Removes what a server that was killed left half made, private files among it. Before anything else is asked. */
+  async sweep(): Promise<void> {
+    await this.#uv.sweep();
+  }
+
+  /** Frees a layer that is kept elsewhere by now. */
+  async dropLayer(key: string): Promise<void> {
+    if (!/^[0-9a-f]{64}$/.test(key)) throw new Error(`${JSON.stringify(key)} is not the key of a layer.`);
+    await rm(join(await this.#uv.folder('layers'), key), { recursive: true, force: true });
   }
 
   /** The index settings for whoever installs the plan. Secret. */
@@ -144,23 +158,26 @@ export class Environments {
     );
   }
 
+  /** conda brings its own Python. One of this machine that is missed may have been installed since. */
+  async #choose(
+    wanted: Wanted,
+    fallback: boolean,
+    target: EnvironmentTarget,
+    asked: Asked,
+  ): Promise<{ minor: string; notice?: string }> {
+    if (wanted.conda) return { minor: wanted.python ?? target.pythons[0] ?? '3.11' };
+    const stale = !asked.target && !target.pythons.includes(wanted.python ?? target.pythons[0] ?? '');
+    return choosePython(wanted.python, fallback, stale ? (await this.target()).pythons : target.pythons);
+  }
+
   async #lockText(wanted: Wanted, minor: string, platform: EnvironmentPlatform, asked: Asked): Promise<string> {
     checkOrigins(wanted.indexes, wanted.requirements, await this.#settings(), this.#needs.usersOwnMachine);
     if (wanted.isLock) return canonicalLock(wanted.requirements);
     const settings = await this.#settings(wanted.indexes, asked.indexes);
     const requirements = wanted.requirements.map(({ text, hashes }) => [text, ...hashes]);
-    const key = sha256(
-      JSON.stringify([
-        format,
-        requirements,
-        wanted.options,
-        minor,
-        platform,
-        withoutCredentials({ ...settings, caBundle: '' }),
-      ]),
-    );
+    const key = sha256(JSON.stringify([format, requirements, wanted.options, minor, platform, sourcesOf(settings)]));
     const file = join(this.#needs.cacheDir, 'locks', `${key}.txt`);
-    return this.#locks.get(key, asked, async (shared) => {
+    return this.#locks.get(`${key} ${asked.fresh}`, asked, async (shared) => {
       const kept = asked.fresh ? undefined : await readFile(file, 'utf8').catch(() => undefined);
       if (kept !== undefined) return kept;
       shared.log(`Resolving ${wanted.requirements.length} requirements for Python ${minor}.`);
@@ -179,6 +196,11 @@ export class Environments {
     const layers = [await this.#needs.indexes(), ...over];
     return layers.reduce<IndexSettings>(mergeSettings, await pipConfiguration(this.#needs.inherited));
   }
+}
+
+/** Of the settings, what decides which packages there are; proxies and certificates do not. */
+function sourcesOf({ indexUrl, extraIndexUrls, noIndex, findLinks, strategy, preReleases }: IndexSettings): unknown[] {
+  return [indexUrl, extraIndexUrls, noIndex, findLinks, strategy, preReleases];
 }
 
 function withPython(

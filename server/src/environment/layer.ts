@@ -50,7 +50,16 @@ const format = 1;
 export function layerKey(plan: BuiltPlan, place: LayerPlace, pythons: readonly Python[]): string {
   const compiler = compilerOf(plan, pythons)?.version ?? null;
   return sha256(
-    JSON.stringify([format, plan.lockHash, plan.pythonMinor, plan.platform, place.prefix, place.imagePython, compiler]),
+    JSON.stringify([
+      format,
+      plan.lockHash,
+      plan.installFlags,
+      plan.pythonMinor,
+      plan.platform,
+      place.prefix,
+      place.imagePython,
+      compiler,
+    ]),
   );
 }
 
@@ -123,8 +132,7 @@ async function install(
     : ['--target', tree, '--python-version', plan.pythonMinor, ...(await anyPython(uv))];
   const builds = native && question.mayBuild ? [] : ['--no-build'];
   const flags = [
-    '--require-hashes',
-    '--no-deps',
+    ...plan.installFlags,
     '--link-mode',
     'copy',
     '--python-platform',

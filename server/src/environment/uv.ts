@@ -1,7 +1,7 @@
 // uv, which resolves and installs: the one on the path, else one that is put into the cache folder once.
 // It is started with nothing but what is given here: our cache, the index settings as variables and private files. No credential
 // is ever an argument, and none is in what it prints by the time anybody sees that.
-import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { IndexSettings } from '@stellwerk/contract/environment.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
@@ -82,6 +82,14 @@ export class Uv {
     const folder = join(this.#needs.cacheDir, name);
     await mkdir(folder, { recursive: true, mode: 0o700 });
     return folder;
+  }
+
+  /** What a killed process of ours left half made. */
+  async sweep(): Promise<void> {
+    const tools = await readdir(await this.folder('tools'));
+    const making = tools.filter((name) => name.startsWith('making-')).map((name) => join('tools', name));
+    for (const name of ['private', 'scratch', ...making])
+      await rm(join(this.#needs.cacheDir, name), { recursive: true, force: true });
   }
 
   #environment(): Record<string, string> {
