@@ -1,0 +1,108 @@
+// Content-addressed bytes in a folder: `<folder>/sha256/<first two digits>/<digest>`, read-only files.
+// Invariants: a file under its final name is whole, on the disk, and has that digest; what was cut off lies in `partial/`
+// under a name of its own until the next start, and is never read.
+import { createHash } from 'node:crypto';
+import { createReadStream, mkdirSync, rmSync } from 'node:fs';
+import { type FileHandle, mkdir, open, rename, stat, unlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { Readable } from 'node:stream';
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+import type { Bytes, Digest, Stored } from './bytes.ts';
+
+export class FileBytes implements Bytes {
+  readonly #folder: string;
+  readonly #partial: string;
+  #writes = 0;
+
+  /** One process at a time uses a folder: what an earlier one left unfinished is removed. */
+  constructor(folder: string) {
+    this.#folder = join(folder, 'sha256');
+    this.#partial = join(folder, 'partial');
+    rmSync(this.#partial, { recursive: true, force: true });
+    mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+    mkdirSync(this.#partial, { recursive: true, mode: 0o700 });
+  }
+
+  async write(source: AsyncIterable<Uint8Array>, expected?: Digest): Promise<Stored> {
+    const file = join(this.#partial, `${++this.#writes}`);
+    try {
+      const stored = await writeHashed(file, source);
+      if (expected !== undefined && stored.digest !== expected) throw mismatch(expected, stored.digest);
+      await this.take(file, stored.digest);
+      return stored;
+    } finally {
+      await unlink(file).catch(() => {});
+    }
+  }
+
+  /** Makes a whole, checked file on the same file system the content of this digest. The file is gone afterwards. */
+  async take(file: string, digest: Digest): Promise<void> {
+    const path = this.path(digest);
+    if (await this.has(digest)) return unlink(file); // it is durable already: it has its final name
+    const handle = await open(file, 'r+');
+    try {
+      await handle.chmod(0o444);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    const made = await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await rename(file, path);
+    await syncFolder(dirname(path));
+    if (made !== undefined) await syncFolder(this.#folder);
+  }
+
+  read(digest: Digest, range?: { start: number; end: number }): Readable {
+    if (range && range.end <= range.start) return Readable.from([]);
+    return createReadStream(this.path(digest), range ? { start: range.start, end: range.end - 1 } : {});
+  }
+
+  async has(digest: Digest): Promise<boolean> {
+    return (await stat(this.path(digest)).catch(() => undefined)) !== undefined;
+  }
+
+  async sizeOf(digest: Digest): Promise<number> {
+    return (await stat(this.path(digest))).size;
+  }
+
+  path(digest: Digest): string {
+    const hex = /^sha256:([0-9a-f]{64})$/.exec(digest)?.[1];
+    if (hex === undefined) throw new TypeError(`${JSON.stringify(digest)} is no digest.`);
+    return join(this.#folder, hex.slice(0, 2), hex);
+  }
+}
+
+export function mismatch(expected: string, found: string): ServiceError {
+  return new ServiceError(
+    'conflict',
+    'blob.digest-mismatch',
+    `The bytes that arrived have the digest ${found}, where ${expected} was announced. They were not kept.`,
+  );
+}
+
+async function writeHashed(file: string, source: AsyncIterable<Uint8Array>): Promise<Stored> {
+  const hash = createHash('sha256');
+  let sizeBytes = 0;
+  const handle = await open(file, 'wx', 0o600);
+  try {
+    for await (const chunk of source) {
+      hash.update(chunk);
+      await writeAll(handle, chunk, sizeBytes);
+      sizeBytes += chunk.length;
+    }
+  } finally {
+    await handle.close();
+  }
+  return { digest: `sha256:${hash.digest('hex')}`, sizeBytes };
+}
+
+/** One write may take less than it was given. */
+export async function writeAll(handle: FileHandle, chunk: Uint8Array, position: number): Promise<void> {
+  for (let at = 0; at < chunk.length; )
+    at += (await handle.write(chunk, at, chunk.length - at, position + at)).bytesWritten;
+}
+
+export async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  await handle.sync().finally(() => handle.close());
+}

@@ -1,0 +1,147 @@
+// Contents on their way in: one file for each workspace and digest, appended to until all of it is there.
+// Invariants: what is answered as received is on the disk; appends to one content happen one after another; a part that is
+// sent again is skipped; what arrived before a cut is kept; a content whose digest is not the announced one is dropped.
+import { createHash, type Hash } from 'node:crypto';
+import { createReadStream, mkdirSync } from 'node:fs';
+import { type FileHandle, mkdir, open, rm, stat, unlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { mismatch, writeAll } from './files.ts';
+
+/** Hashes of so many contents are kept as far as they have arrived; what is forgotten is computed again from the file. */
+const hashesKept = 10_000;
+
+export interface Upload {
+  workspace: string;
+  digest: string;
+}
+
+export interface Part {
+  offset: number;
+  /** Of the whole content. */
+  sizeBytes: number;
+  body: Readable;
+}
+
+export class Uploads {
+  readonly #folder: string;
+  readonly #stalledMs: number;
+  readonly #hashed = new Map<string, { hash: Hash; bytes: number }>();
+  readonly #turns = new Map<string, { last: Promise<unknown>; waiting: number }>();
+
+  /** A sender that is silent for `stalledMs` makes way for another one of the same content: it may be its own dead connection. */
+  constructor(folder: string, stalledMs = 10_000) {
+    this.#folder = folder;
+    this.#stalledMs = stalledMs;
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  }
+
+  /** Undefined if nothing has arrived. */
+  async received(upload: Upload): Promise<number | undefined> {
+    return (await stat(this.#file(upload)).catch(() => undefined))?.size;
+  }
+
+  /** Does something with a content while nobody else appends to it. */
+  async inTurn<T>(upload: Upload, action: () => Promise<T>): Promise<T> {
+    const file = this.#file(upload);
+    const queue = this.#turns.get(file) ?? { last: Promise.resolve(), waiting: 0 };
+    this.#turns.set(file, queue);
+    queue.waiting++;
+    const turn = queue.last.then(action);
+    queue.last = turn.catch(() => {});
+    try {
+      return await turn;
+    } finally {
+      if (--queue.waiting === 0) this.#turns.delete(file);
+    }
+  }
+
+  /** Appends a part. Gives the file once all of the content is there and right; until then, how much there is. */
+  async append(upload: Upload, part: Part): Promise<{ receivedBytes: number; file?: string }> {
+    const file = this.#file(upload);
+    const received = (await this.received(upload)) ?? 0;
+    const start = received > part.sizeBytes ? 0 : received; // another size was announced before: one of the two was wrong
+    if (part.offset > start) throw gap(upload.digest, part.offset, start);
+    const hash = await this.#hashOf(file, start);
+    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+    const handle = await open(file, start === 0 ? 'w' : 'r+', 0o600);
+    const receivedBytes = await this.#receive(handle, file, hash, start, part).finally(() => handle.close());
+    if (receivedBytes < part.sizeBytes) return { receivedBytes };
+    this.#hashed.delete(file);
+    const found = `sha256:${hash.digest('hex')}`;
+    if (found === upload.digest) return { receivedBytes, file };
+    await unlink(file);
+    throw mismatch(upload.digest, found);
+  }
+
+  async #receive(handle: FileHandle, file: string, hash: Hash, start: number, part: Part): Promise<number> {
+    let end = start;
+    let skip = start - part.offset;
+    const stalled = setTimeout(() => this.#makeWay(file, part.body, stalled), this.#stalledMs);
+    try {
+      for await (const chunk of part.body as AsyncIterable<Uint8Array>) {
+        const bytes = chunk.subarray(skip);
+        skip = Math.max(0, skip - chunk.length);
+        if (end + bytes.length > part.sizeBytes) throw tooLong(part.sizeBytes);
+        await writeAll(handle, bytes, end);
+        hash.update(bytes);
+        end += bytes.length;
+        stalled.refresh();
+      }
+    } finally {
+      clearTimeout(stalled);
+      await handle.truncate(end); // a write that failed half-way
+      await handle.datasync();
+      this.#remember(file, hash, end);
+    }
+    return end;
+  }
+
+  #makeWay(file: string, body: Readable, timer: NodeJS.Timeout): void {
+    if ((this.#turns.get(file)?.waiting ?? 0) > 1) body.destroy(new Error('The sender fell silent.'));
+    else timer.refresh();
+  }
+
+  #remember(file: string, hash: Hash, bytes: number): void {
+    this.#hashed.delete(file);
+    this.#hashed.set(file, { hash, bytes });
+    if (this.#hashed.size > hashesKept) this.#hashed.delete(this.#hashed.keys().next().value!);
+  }
+
+  /** The hash of what has arrived so far. */
+  async #hashOf(file: string, sizeBytes: number): Promise<Hash> {
+    const known = this.#hashed.get(file);
+    if (known?.bytes === sizeBytes) return known.hash;
+    const hash = createHash('sha256');
+    if (sizeBytes === 0) return hash;
+    for await (const chunk of createReadStream(file, { end: sizeBytes - 1 })) hash.update(chunk as Buffer);
+    return hash;
+  }
+
+  /** Forgets whatever is on its way to a workspace. */
+  async clear(workspace: string): Promise<void> {
+    await rm(join(this.#folder, workspace.toLowerCase()), { recursive: true, force: true });
+  }
+
+  #file({ workspace, digest }: Upload): string {
+    return join(this.#folder, workspace.toLowerCase(), digest.slice('sha256:'.length));
+  }
+}
+
+function gap(digest: string, offset: number, receivedBytes: number): ServiceError {
+  return new ServiceError(
+    'conflict',
+    'blob.offset',
+    `Of the content ${digest}, ${receivedBytes} bytes have arrived; a part at ${offset} would leave a gap.`,
+    { receivedBytes },
+  );
+}
+
+function tooLong(sizeBytes: number): ServiceError {
+  return new ServiceError(
+    'invalid-argument',
+    'blob.digest-mismatch',
+    `More bytes arrived than the ${sizeBytes} that were announced for the content.`,
+  );
+}

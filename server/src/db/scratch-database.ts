@@ -1,0 +1,25 @@
+// A real database in a folder of its own, for tests: opened as the service opens it, gone with the test.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Database } from './database.ts';
+import type { Migration } from './migrations.ts';
+
+export interface ScratchDatabase extends AsyncDisposable {
+  db: Database;
+  /** Of the test: for whatever else it keeps in files. */
+  folder: string;
+}
+
+export async function scratchDatabase(migrations: readonly Migration[]): Promise<ScratchDatabase> {
+  const folder = mkdtempSync(join(tmpdir(), 'stellwerk-test-'));
+  const worker = new URL('../database-worker.ts', import.meta.url).pathname;
+  const db = await Database.open(folder, worker, migrations, (error) => {
+    throw error;
+  });
+  const dispose = async () => {
+    await db.close();
+    rmSync(folder, { recursive: true, force: true });
+  };
+  return { db, folder, [Symbol.asyncDispose]: dispose };
+}
