@@ -1,0 +1,194 @@
+"""Makes the environment of a run as its plan says; built once on a machine and shared by all runs that have the same plan.
+
+An environment lies in a folder named by the plan's key and is complete only when its marker lies in it. A
+lock on the file beside it makes sure that one run builds while the others wait; what a killed run left is made anew.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sys
+import time
+from contextlib import contextmanager
+
+from stellwerk._files import read_json, write_json, write_whole
+from stellwerk.runner import pythons
+from stellwerk.runner.programs import PreparationFailed, answer_of
+
+_MARKER = ".stellwerk.json"
+_CONDAS = ("micromamba", "mamba", "conda")
+
+
+class Environment:
+    """A Python to start scripts with. `folder` is None for one that the user manages."""
+
+    def __init__(self, python, version, folder=None, notices=()):
+        self.python = python
+        self.version = version
+        self.folder = folder
+        self.notices = list(notices)
+
+
+def make_environment(plan, indexes, cache, work, private, programs):
+    """`private` is a folder for files that hold credentials."""
+    if plan["kind"] == "user-managed":
+        return _user_managed(plan, work)
+    base, notices = (None, list(plan["notices"])) if plan.get("conda") else _base_python(plan)
+    key = plan["key"] if base is None or base[0] == plan["pythonMinor"] else "%s-python%s" % (plan["key"], base[0])
+    folder = os.path.join(cache, "environments", key)
+    marker = os.path.join(folder, _MARKER)
+    ready = read_json(marker)
+    if not ready:
+        with _locked(folder + ".lock", programs, "Another run is building this environment; waiting for it."):
+            ready = read_json(marker)
+            if not ready:
+                started = time.monotonic()
+                if os.path.isdir(folder):
+                    shutil.rmtree(folder)
+                env = _index_environment(indexes, cache, private)
+                _build(plan, base, folder, env, cache, private, programs)
+                ready = {"version": pythons.ask(os.path.join(folder, "bin", "python"))[2]}
+                write_json(marker, ready)
+                os.chmod(marker, 0o644)
+                programs.tell("The environment was built in %.1f s." % (time.monotonic() - started))
+    else:
+        programs.tell("The environment %s is there already." % key[:12])
+    os.utime(marker)
+    return Environment(os.path.join(folder, "bin", "python"), ready["version"], folder, notices)
+
+
+def _user_managed(plan, work):
+    wanted = plan.get("interpreterPath") or "python3"
+    command = os.path.join(work, wanted) if os.sep in wanted and not os.path.isabs(wanted) else wanted
+    answer = pythons.ask(command)
+    if not answer:
+        raise PreparationFailed("The Python %r of the run configuration does not run on this machine. Name one that does." % wanted)  # fmt: skip
+    return Environment(shutil.which(command) or command, answer[2], None, plan["notices"])
+
+
+def _base_python(plan):
+    wanted, notices = plan["pythonMinor"], list(plan["notices"])
+    path = pythons.find(wanted)
+    if path:
+        return (wanted, path), notices
+    found = pythons.find_all()
+    other = pythons.nearest_newer(wanted, found) if plan["pythonFallback"] else None
+    if not other:
+        raise PreparationFailed(
+            "Python %s is not on this machine; there are %s. Install it, name one that is there, or set `pythonFallback`."
+            % (wanted, ", ".join(sorted(found, key=pythons._key)) or "none")
+        )
+    notices.append("Python %s is not on this machine; Python %s, the nearest newer one, is used instead." % (wanted, other))
+    return (other, found[other]), notices
+
+
+def _build(plan, base, folder, env, cache, private, programs):
+    uv = _uv(cache, env, programs)
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    if plan.get("conda"):
+        _conda(plan["conda"], folder, env, programs)
+    else:
+        programs.run([uv, "venv", "--quiet", "--python", base[1], folder], env, "make a virtual environment")
+    if plan["lockText"].strip():
+        lock = os.path.join(private, "requirements.lock")
+        write_whole(lock, plan["lockText"])
+        python = os.path.join(folder, "bin", "python")
+        command = [uv, "pip", "install", "--python", python, *plan["installFlags"], "-r", lock]
+        programs.run(command, env, "install the packages of the environment")
+
+
+def _conda(conda, folder, env, programs):
+    tool = next((shutil.which(name) for name in _CONDAS if shutil.which(name)), None)
+    if not tool:
+        raise PreparationFailed("The environment asks for conda packages, and this machine has none of conda, mamba and micromamba. Install one of them.")  # fmt: skip
+    channels = [part for channel in conda["channels"] for part in ("--channel", channel)]
+    command = [tool, "create", "--yes", "--prefix", folder, "--override-channels", *channels, *conda["packages"]]
+    programs.run(command, env, "install the conda packages of the environment")
+
+
+def _index_environment(indexes, cache, private):
+    env = clean_environment()
+    env.update(indexes.get("environment") or {})
+    if indexes.get("netrc"):
+        env["NETRC"] = os.path.join(private, "netrc")
+        write_whole(env["NETRC"], indexes["netrc"])
+    if indexes.get("caBundle"):
+        env["SSL_CERT_FILE"] = os.path.join(private, "certificates.pem")
+        write_whole(env["SSL_CERT_FILE"], indexes["caBundle"])
+    env.setdefault("UV_CACHE_DIR", os.path.join(cache, "uv-cache"))
+    env.setdefault("UV_PYTHON_DOWNLOADS", "never")
+    env["UV_NO_PROGRESS"] = "1"
+    return env
+
+
+def clean_environment():
+    """This process's environment without what binds it to a certain Python or run."""
+    dropped = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__", "STELLWERK_TOKEN")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in dropped and not name.startswith(("STELLWERK_RUN_", "AZUREML_"))
+    }
+
+
+def _uv(cache, env, programs):
+    """Where uv is: named, on the PATH, or in the cache, where it is put if need be."""
+    named = os.environ.get("STELLWERK_UV") or shutil.which("uv")
+    if named:
+        return named
+    folder = os.path.join(cache, "uv")
+    uv = os.path.join(folder, "bin", "uv")
+    if _runs(uv):
+        return uv
+    with _locked(folder + ".lock", programs, "Another run is installing uv; waiting for it."):
+        if not _runs(uv):
+            shutil.rmtree(folder, ignore_errors=True)
+            _install_uv(folder, _pip_environment(env), programs)
+    return uv
+
+
+def _install_uv(folder, env, programs):
+    python = sys.executable or "python3"
+    if answer_of([python, "-c", "import ensurepip, venv; print(1)"]):
+        programs.run([python, "-m", "venv", folder], env, "make the virtual environment that uv lies in")
+        install = [os.path.join(folder, "bin", "python"), "-m", "pip", "install", "--quiet", "uv"]
+    elif answer_of([python, "-m", "pip", "--version"]):
+        install = [python, "-m", "pip", "install", "--quiet", "--target", folder, "uv"]
+    else:
+        raise PreparationFailed("uv, which makes environments, is not on this machine, and %s has neither venv nor pip to install it. Install uv, or Python's venv (Debian: python3-venv)." % python)  # fmt: skip
+    programs.run(install, env, "install uv")
+
+
+def _runs(uv):
+    return os.access(uv, os.X_OK) and answer_of([uv, "--version"]) is not None
+
+
+def _pip_environment(env):
+    """What uv is told about indexes, in pip's words."""
+    told = {"UV_DEFAULT_INDEX": "PIP_INDEX_URL", "UV_INDEX": "PIP_EXTRA_INDEX_URL", "UV_FIND_LINKS": "PIP_FIND_LINKS"}
+    told["SSL_CERT_FILE"] = "PIP_CERT"
+    both = dict(env, PIP_DISABLE_PIP_VERSION_CHECK="1")
+    for ours, pips in told.items():
+        if env.get(ours) and pips not in both:
+            both[pips] = env[ours]
+    return both
+
+
+@contextmanager
+def _locked(path, programs, waiting):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "a") as file:
+        told = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                programs.check()
+                if not told:
+                    programs.tell(waiting)
+                told = True
+                time.sleep(0.2)
+        yield
