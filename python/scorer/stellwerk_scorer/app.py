@@ -196,4 +196,4 @@ class Exchange:
         headers = [(b"content-type", answers.JSON)]
         if retry_after:
             headers.append((b"retry-after", str(retry_after).encode()))
-        await self.answer(status, headers, json.dumps({"error": error}).encode())
+        await self.answer(status, headers, json.dumps(error).encode())

@@ -28,7 +28,7 @@ class Script:
         folder = os.path.dirname(os.path.abspath(self.path))
         sys.path.insert(0, folder)
         os.chdir(folder)
-        with guarded("%s could not be loaded" % self.entry):
+        with guarded("Loading %s" % self.entry):
             module = self._module()
         run = getattr(module, "run", None)
         if not callable(run):
