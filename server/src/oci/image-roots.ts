@@ -38,6 +38,7 @@ export class ImageRoots {
         await running.catch(() => {}); // its failure, or its cancellation, is not ours
       else await this.#start(dir, bytes, read, signal);
     }
+    signal?.throwIfAborted();
     const { config } = await recordOf(dir);
     return { path: join(dir, 'root'), config };
   }
@@ -82,6 +83,12 @@ export class ImageRoots {
       if (!keptLayers.has(name)) await rm(join(layers, name), { recursive: true, force: true });
     }
   }
+}
+
+async function _endOrAbort(work: Promise<void>, signal?: AbortSignal): Promise<void> {
+  const aborted = new Promise<void>((resolve) => signal?.addEventListener('abort', () => resolve(), { once: true }));
+  await Promise.race([work.catch(() => {}), aborted]);
+  signal?.throwIfAborted();
 }
 
 async function recordOf(dir: string): Promise<RootRecord> {

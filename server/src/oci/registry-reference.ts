@@ -34,6 +34,7 @@ export function parseReference(text: string): RegistryReference {
   const registry = known ? first : defaultRegistry.registry;
   const full = known || path.includes('/') ? path : `library/${path}`;
   if (!host.test(registry) || !repository.test(full) || full.length > 255 || !tag.test(version)) throw wrong();
+  if (!URL.canParse(`https://${registry}`)) throw wrong();
   if (digest !== undefined && !isDigest(digest)) throw wrong();
   return { registry, repository: full, manifest: digest ?? version };
 }

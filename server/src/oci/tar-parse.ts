@@ -54,7 +54,8 @@ function number(block: Buffer, at: number, width: number): number {
   const first = block[at] ?? 0;
   if (first >= 0x80) return binary(block.subarray(at, at + width));
   const text = field(block, at, width).toString('latin1').trim();
-  if (!/^[0-7]*$/.test(text)) throw refused('The archive has a header with a number that is none.');
+  if (!/^[0-7]*$/.test(text))
+    throw refused('This is no tar archive, or it is damaged: a header has a number that is none.');
   return text === '' ? 0 : Number.parseInt(text, 8);
 }
 
