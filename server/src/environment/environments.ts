@@ -63,7 +63,7 @@ export class Environments {
 
   constructor(needs: EnvironmentsNeeds) {
     this.#needs = needs;
-    this.#uv = new Uv(needs);
+    this.#uv = new Uv({ cacheDir: needs.cacheDir, inherited: needs.inherited, serverSettings: () => this.#settings() });
   }
 
   /** What this machine has. */

@@ -16,6 +16,8 @@ export interface UvNeeds {
   cacheDir: string;
   /** The environment this service was started in: proxies, certificates, uv's and pip's own variables. */
   inherited: Environment;
+  /** Where uv itself comes from: the server's own settings, never what a specification names. */
+  serverSettings: () => Promise<IndexSettings>;
 }
 
 export interface UvCall extends Watch {
@@ -49,31 +51,32 @@ export class Uv {
 
   /** Runs uv to its end, whatever its exit code. What it printed comes back without secrets. */
   async run(call: UvCall): Promise<Ended> {
-    const command = await this.path(call.settings, call);
-    const folder = await mkdtemp(join(await this.folder('private'), 'uv-'));
-    try {
+    const command = await this.path(call);
+    return this.#privately(async (folder) => {
       const env = { ...this.#environment(), ...(await this.#access(call.settings, folder)) };
       const secrets = secretsOf(call.settings, env);
       const onLine = (line: string) => telling.test(line) && call.log?.(masked(line, secrets).trim());
-      const ended = await run({
-        command,
-        args: call.args,
-        cwd: call.cwd,
-        env,
-        onLine,
-        ...(call.signal && { signal: call.signal }),
+      const { args, cwd, signal } = call;
+      const ended = await run({ command, args, cwd, env, onLine, ...(signal && { signal }) }).catch((error) => {
+        signal?.throwIfAborted();
+        throw error;
       });
       return { ...ended, stdout: masked(ended.stdout, secrets), stderr: masked(ended.stderr, secrets) };
-    } catch (error) {
-      call.signal?.throwIfAborted();
-      throw error;
+    });
+  }
+
+  /** With a folder that nobody else reads, gone when the work is done. */
+  async #privately<T>(work: (folder: string) => Promise<T>): Promise<T> {
+    const folder = await mkdtemp(join(await this.folder('private'), 'uv-'));
+    try {
+      return await work(folder);
     } finally {
       await rm(folder, { recursive: true, force: true });
     }
   }
 
-  async path(settings: IndexSettings, watch: Watch = {}): Promise<string> {
-    this.#found ??= await this.#path.get('uv', watch, (shared) => this.#find(settings, shared));
+  async path(watch: Watch = {}): Promise<string> {
+    this.#found ??= await this.#path.get('uv', watch, (shared) => this.#find(shared));
     return this.#found;
   }
 
@@ -129,14 +132,14 @@ export class Uv {
     return readFile(NETRC ?? join(HOME ?? '/', '.netrc'), 'utf8').catch(() => '');
   }
 
-  async #find(settings: IndexSettings, watch: Required<Watch>): Promise<string> {
+  async #find(watch: Required<Watch>): Promise<string> {
     if (await answers('uv')) return 'uv';
     const own = join(this.#needs.cacheDir, 'tools', 'uv', 'bin', 'uv');
     if (await answers(own)) return own;
     watch.log('Installing uv, which resolves and installs packages.');
     const making = await mkdtemp(join(await this.folder('tools'), 'making-'));
     try {
-      await this.#make(making, settings, watch.signal);
+      await this.#make(making, watch.signal);
       await rename(making, join(this.#needs.cacheDir, 'tools', 'uv')).catch(async (error) => {
         if (!(await answers(own))) throw error; // another process was first
       });
@@ -146,7 +149,7 @@ export class Uv {
     return own;
   }
 
-  async #make(folder: string, settings: IndexSettings, signal: AbortSignal): Promise<void> {
+  async #make(folder: string, signal: AbortSignal): Promise<void> {
     const pythons = await this.pythons(true);
     if (pythons.length === 0) throw missing('no Python 3.8 or newer was found on the path');
     let flaw = '';
@@ -156,11 +159,14 @@ export class Uv {
       if (!flaw) break;
     }
     if (flaw) throw missing(flaw);
-    const env = { ...this.#pipEnvironment(), ...(await this.#pipAccess(settings, folder)) };
-    const args = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-input', 'uv'];
-    const installed = await run({ command: join(folder, 'bin', 'python'), args, env, timeoutMs: 600_000, signal });
-    if (installed.code !== 0)
-      throw missing(`pip could not install it (${masked(lastLine(installed), secretsOf(settings, env))})`);
+    const settings = await this.#needs.serverSettings();
+    await this.#privately(async (files) => {
+      const env = { ...this.#pipEnvironment(), ...(await this.#pipAccess(settings, files)) };
+      const args = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-input', 'uv'];
+      const installed = await run({ command: join(folder, 'bin', 'python'), args, env, timeoutMs: 600_000, signal });
+      const flaw = () => masked(lastLine(installed), secretsOf(settings, env));
+      if (installed.code !== 0) throw missing(`pip could not install it (${flaw()})`);
+    });
   }
 
   #pipEnvironment(): Record<string, string> {
