@@ -174,13 +174,13 @@ test('one layer wanted by two at once is made once', { timeout: 120_000 }, async
 });
 
 test('of packages that bring the same file the last by name wins, every time', { timeout: 120_000 }, async () => {
-  const links = join(folder, 'links');
-  await mkdir(links);
-  for (const name of ['zz_one', 'aa_two', 'mm_three']) {
+  const findLinks = [join(folder, 'links'), join(folder, 'more links')];
+  for (const [at, name] of ['zz_one', 'aa_two', 'mm_three'].entries()) {
     const wheel = await makeWheel(name, '1.0', { 'shared_place/data.txt': name, [`${name}.py`]: '' });
-    await writeFile(join(links, wheel.file), wheel.content);
+    await mkdir(findLinks[at % 2]!, { recursive: true });
+    await writeFile(join(findLinks[at % 2]!, wheel.file), wheel.content);
   }
-  const here = open('one', { indexes: { findLinks: [links] } });
+  const here = open('one', { indexes: { findLinks } });
   const plan = await lockOf(here, 'zz-one\naa-two\nmm-three\n');
   for (let time = 0; time < 3; time += 1) {
     const layer = await here.layer(plan, place);
@@ -355,4 +355,17 @@ test('the scorer’s own lock makes a layer of its own', { timeout: 120_000 }, a
     .filter((name) => name);
   expect(packages.map((name) => name!.split('-')[0])).toEqual(['click', 'h11', 'uvicorn']);
   expect(layer.sitePackages).toBe('/opt/stellwerk/scorer/lib/python3.11/site-packages');
+});
+
+test('a sweep removes what a killed server left: private files and half-made work, nothing else', async () => {
+  const cache = join(folder, 'swept');
+  for (const left of ['private/uv-x', 'scratch/lock-x', 'tools/making-x', 'tools/uv', 'layers/x']) {
+    await mkdir(join(cache, left), { recursive: true });
+    await writeFile(join(cache, left, 'netrc'), 'machine host login me password s3cret');
+  }
+  await open('swept').sweep();
+  expect((await readdir(cache, { recursive: true })).filter((path) => path.endsWith('netrc')).sort()).toEqual([
+    'layers/x/netrc',
+    'tools/uv/netrc',
+  ]);
 });

@@ -1,6 +1,7 @@
 // uv, which resolves and installs: the one on the path, else one that is put into the cache folder once.
 // It is started with nothing but what is given here: our cache, the index settings as variables and private files. No credential
 // is ever an argument, and none is in what it prints by the time anybody sees that.
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { IndexSettings } from '@stellwerk/contract/environment.ts';
@@ -53,7 +54,7 @@ export class Uv {
   async run(call: UvCall): Promise<Ended> {
     const command = await this.path(call);
     return this.#privately(async (folder) => {
-      const env = { ...this.#environment(), ...(await this.#access(call.settings, folder)) };
+      const env = { ...systemCertificates(), ...this.#environment(), ...(await this.#access(call.settings, folder)) };
       const secrets = secretsOf(call.settings, env);
       const onLine = (line: string) => telling.test(line) && call.log?.(masked(line, secrets).trim());
       const { args, cwd, signal } = call;
@@ -188,6 +189,14 @@ export class Uv {
     };
     return Object.fromEntries(Object.entries(given).filter((pair): pair is [string, string] => pair[1] !== undefined));
   }
+}
+
+/** As pip does, the certificates that this machine trusts count, not only those that uv brings. */
+function systemCertificates(): Record<string, string> {
+  const there = ['/etc/ssl/certs/ca-certificates.crt', '/etc/pki/tls/certs/ca-bundle.crt', '/etc/ssl/cert.pem'].some(
+    (file) => existsSync(file),
+  );
+  return there ? { UV_SYSTEM_CERTS: '1', UV_NATIVE_TLS: '1' } : {};
 }
 
 async function answers(command: string): Promise<boolean> {
