@@ -1,0 +1,202 @@
+// Rows of web services and their replicas. Keys are sealed; a replica's handle is plain JSON and all that is kept of it.
+
+import type { ActivityKind } from '@stellwerk/contract/activity.ts';
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { type Beginning, beginActivity } from '../../activity/activities.ts';
+import type { Migration } from '../../db/migrations.ts';
+import { sql, type Transaction, transactions } from '../../db/transactions.ts';
+import { releaseImages, useImage } from '../../image/images.ts';
+import { isSettled, mayMove, type WebServiceState } from './states.ts';
+
+export interface WebServiceRow {
+  workspace: string;
+  name: string;
+  target: string;
+  state: WebServiceState;
+  reason: string | null;
+  image_name: string;
+  image_version: number;
+  replicas: number;
+  authentication: 'key' | 'none';
+  timeout_ms: number;
+  description: string | null;
+  tags: string;
+  /** Both keys, sealed. */
+  keys: string;
+  isolation: 'namespace' | 'none' | null;
+  activity: string;
+  /** Counts up with each change that needs other replicas. */
+  generation: number;
+  created_at: string;
+  created_by: string;
+  updated_at: string;
+}
+
+export type ReplicaState = 'starting' | 'ready' | 'unhealthy' | 'draining' | 'stopped';
+
+export interface ReplicaRow {
+  id: string;
+  workspace: string;
+  service: string;
+  image_name: string;
+  image_version: number;
+  generation: number;
+  /** JSON of the driver's handle; null until it was started. */
+  handle: string | null;
+  state: ReplicaState;
+  reason: string | null;
+  started_at: string;
+  /** How often it ended by itself. */
+  restarts: number;
+}
+
+declare module '../../db/schema.ts' {
+  interface Schema {
+    web_service: WebServiceRow;
+    web_replica: ReplicaRow;
+  }
+}
+
+export const webServiceMigrations: Migration[] = [
+  {
+    name: '0011-web-service',
+    up: `
+      CREATE TABLE web_service (
+        workspace TEXT NOT NULL, name TEXT NOT NULL COLLATE NOCASE, target TEXT NOT NULL, state TEXT NOT NULL, reason TEXT, image_name TEXT NOT NULL,
+        image_version INTEGER NOT NULL, replicas INTEGER NOT NULL, authentication TEXT NOT NULL, timeout_ms INTEGER NOT NULL, description TEXT,
+        tags TEXT NOT NULL, keys TEXT NOT NULL, isolation TEXT, activity TEXT NOT NULL, generation INTEGER NOT NULL, created_at TEXT NOT NULL,
+        created_by TEXT NOT NULL, updated_at TEXT NOT NULL, PRIMARY KEY (workspace, name)
+      ) STRICT;
+      CREATE INDEX web_service_by_image ON web_service (workspace, image_name, image_version);
+      CREATE TABLE web_replica (
+        id TEXT PRIMARY KEY, workspace TEXT NOT NULL, service TEXT NOT NULL COLLATE NOCASE, image_name TEXT NOT NULL, image_version INTEGER NOT NULL,
+        generation INTEGER NOT NULL, handle TEXT, state TEXT NOT NULL, reason TEXT, started_at TEXT NOT NULL, restarts INTEGER NOT NULL
+      ) STRICT;
+      CREATE INDEX web_replica_by_service ON web_replica (workspace, service);
+    `,
+  },
+];
+
+interface Named {
+  workspace: string;
+  name: string;
+}
+
+function found(tx: Transaction, { workspace, name }: Named): WebServiceRow {
+  const row = tx.first(
+    sql.selectFrom('web_service').selectAll().where('workspace', '=', workspace).where('name', '=', name),
+  );
+  if (!row)
+    throw new ServiceError(
+      'not-found',
+      'web-service.not-found',
+      `There is no web service ${name} in the workspace ${workspace}.`,
+    );
+  return row;
+}
+
+function imageOf({ workspace, image_name, image_version }: WebServiceRow) {
+  return { workspace, name: image_name, version: image_version };
+}
+
+/** What the image room shows as the user of an image. */
+function userName(service: string): string {
+  return `the web service ${service}`;
+}
+
+function write(tx: Transaction, row: WebServiceRow, set: Partial<WebServiceRow>): WebServiceRow {
+  tx.run(sql.updateTable('web_service').set(set).where('workspace', '=', row.workspace).where('name', '=', row.name));
+  return { ...row, ...set };
+}
+
+export const webServiceTransactions = transactions('web-service', {
+  insert(tx: Transaction, { row, activity }: { row: WebServiceRow; activity: Beginning }): WebServiceRow {
+    const there = tx.first(
+      sql.selectFrom('web_service').select('name').where('workspace', '=', row.workspace).where('name', '=', row.name),
+    );
+    if (there)
+      throw new ServiceError(
+        'conflict',
+        'web-service.name-taken',
+        `There is a web service ${there.name} in the workspace ${row.workspace} already.`,
+      );
+    useImage(tx, imageOf(row), userName(row.name));
+    tx.run(sql.insertInto('web_service').values(row));
+    beginActivity(tx, activity);
+    return row;
+  },
+
+  /** Begins an activity that changes the web service's replicas. */
+  begin(
+    tx: Transaction,
+    { service, set, activity }: { service: Named; set: Partial<WebServiceRow>; activity: Beginning },
+  ): WebServiceRow {
+    const row = found(tx, service);
+    const kind: ActivityKind = activity.kind;
+    const to: WebServiceState = kind === 'web-service.delete' ? 'deleting' : 'updating';
+    if ((to !== 'deleting' && !isSettled(row.state)) || !mayMove(row.state, to)) {
+      throw new ServiceError(
+        'failed-precondition',
+        'web-service.busy',
+        `The web service ${row.name} is ${row.state}: its activity ${row.activity} has not ended.`,
+      );
+    }
+    useImage(tx, imageOf({ ...row, ...set }), userName(row.name));
+    beginActivity(tx, activity);
+    return write(tx, row, { ...set, state: to, reason: null, activity: activity.id, updated_at: activity.at });
+  },
+
+  /** Changes what needs no other replicas. */
+  change(tx: Transaction, { service, set }: { service: Named; set: Partial<WebServiceRow> }): WebServiceRow {
+    return write(tx, found(tx, service), set);
+  },
+
+  /** Moves the web service, unless another activity has taken over. */
+  move(
+    tx: Transaction,
+    {
+      service,
+      activity,
+      to,
+      set,
+    }: { service: Named; activity: string; to: WebServiceState; set: Partial<WebServiceRow> },
+  ): boolean {
+    const row = found(tx, service);
+    if (row.activity !== activity || !(row.state === to || mayMove(row.state, to))) return false;
+    const after = write(tx, row, { ...set, state: to });
+    const replicas = tx.all(
+      sql
+        .selectFrom('web_replica')
+        .select(['image_name as name', 'image_version as version'])
+        .where('workspace', '=', row.workspace)
+        .where('service', '=', row.name),
+    );
+    releaseImages(tx, row.workspace, userName(row.name), [imageOf(after), ...replicas]);
+    return true;
+  },
+
+  /** Makes a replica's row, or returns the one that is there. */
+  addReplica(tx: Transaction, row: ReplicaRow): ReplicaRow {
+    tx.run(
+      sql
+        .insertInto('web_replica')
+        .values(row)
+        .onConflict((conflict) => conflict.column('id').doNothing()),
+    );
+    return tx.first(sql.selectFrom('web_replica').selectAll().where('id', '=', row.id))!;
+  },
+
+  setReplica(tx: Transaction, { id, set }: { id: string; set: Partial<ReplicaRow> }): void {
+    if (Object.keys(set).length > 0) tx.run(sql.updateTable('web_replica').set(set).where('id', '=', id));
+  },
+
+  removeReplica(tx: Transaction, { id }: { id: string }): void {
+    tx.run(sql.deleteFrom('web_replica').where('id', '=', id));
+  },
+
+  remove(tx: Transaction, { workspace, name }: Named): void {
+    releaseImages(tx, workspace, userName(name));
+    tx.run(sql.deleteFrom('web_replica').where('workspace', '=', workspace).where('service', '=', name));
+    tx.run(sql.deleteFrom('web_service').where('workspace', '=', workspace).where('name', '=', name));
+  },
+});

@@ -1,0 +1,115 @@
+// The activity that builds an image. A build that a restart interrupted begins again: layers that were made are found.
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+import type { Outcome, Work } from '../activity/activities.ts';
+import type { Digest } from '../blob/bytes.ts';
+import type { Database } from '../db/database.ts';
+import { sql } from '../db/transactions.ts';
+import type { Models } from '../model/models.ts';
+import type { ImageBase, ImageRecipe } from './driver.ts';
+import type { ImageKinds } from './kinds.ts';
+import type { StoredRecipe } from './recipe.ts';
+import { type ImageId, imageTransactions } from './store.ts';
+
+export interface BuildNeeds {
+  db: Database;
+  kinds: ImageKinds;
+  models: Models;
+  now(): number;
+  /** A file of a datastore as a file of this machine; removed when disposed of. */
+  fetched(
+    workspace: string,
+    datastore: string,
+    path: string,
+    signal: AbortSignal,
+  ): Promise<AsyncDisposable & { path: string }>;
+}
+
+export class ImageBuilding {
+  readonly #needs: BuildNeeds;
+
+  constructor(needs: BuildNeeds) {
+    this.#needs = needs;
+  }
+
+  async build(work: Work): Promise<Outcome> {
+    const id = work.input as ImageId;
+    try {
+      return await this.#build(id, work);
+    } catch (error) {
+      const stopped = work.signal.aborted && !work.cancelRequested();
+      if (!stopped)
+        await this.#needs.db.transact(imageTransactions.fail, {
+          id,
+          state: work.cancelRequested() ? 'canceled' : 'failed',
+        });
+      throw error;
+    }
+  }
+
+  async #build(id: ImageId, work: Work): Promise<Outcome> {
+    const { workspace, name, version } = id;
+    const row = await this.#needs.db.first(
+      sql
+        .selectFrom('image')
+        .selectAll()
+        .where('workspace', '=', workspace)
+        .where('name', '=', name)
+        .where('version', '=', version),
+    );
+    if (row?.state !== 'building') return { state: 'canceled', message: 'The image is not to be built any more.' };
+    await work.progress('Building.', 0.1);
+    work.log(`Building the image ${name}:${version}.`);
+    const stored = JSON.parse(row.recipe) as StoredRecipe;
+    await using base = await this.#base(workspace, stored.base, work.signal);
+    const recipe: ImageRecipe = { ...stored, base: base.base, models: await this.#models(id) };
+    const built = await this.#needs.kinds[row.kind].build(recipe, work);
+    work.signal.throwIfAborted();
+    await this.#needs.db.transact(imageTransactions.succeed, {
+      id,
+      built,
+      fence: work.fence,
+      at: new Date(this.#needs.now()).toISOString(),
+    });
+    return { leave: true };
+  }
+
+  async #base(
+    workspace: string,
+    base: StoredRecipe['base'],
+    signal: AbortSignal,
+  ): Promise<AsyncDisposable & { base: ImageBase }> {
+    if (base.from !== 'datastore') return { base, [Symbol.asyncDispose]: async () => {} };
+    const fetched = await this.#needs.fetched(workspace, base.datastore, base.path, signal);
+    return {
+      base: { from: 'file', path: fetched.path },
+      [Symbol.asyncDispose]: () => fetched[Symbol.asyncDispose]() as Promise<void>,
+    };
+  }
+
+  async #models({ workspace, name, version }: ImageId): Promise<ImageRecipe['models']> {
+    const rows = await this.#needs.db.all(
+      sql
+        .selectFrom('image_model')
+        .selectAll()
+        .where('workspace', '=', workspace)
+        .where('image_name', '=', name)
+        .where('image_version', '=', version)
+        .orderBy('position'),
+    );
+    return Promise.all(
+      rows.map(async (row) => {
+        const model = await this.#needs.models.get({
+          workspace,
+          name: row.model_name,
+          version: String(row.model_version),
+        });
+        if (!model.files) throw new ServiceError('not-found', 'model.not-found', `The model ${model.id} has no files.`);
+        return {
+          name: model.name,
+          version: model.version,
+          files: model.files.map(({ path, digest }) => ({ path, digest: digest as Digest })),
+        };
+      }),
+    );
+  }
+}
