@@ -3,7 +3,7 @@
 // else of the machine; it holds no privilege and can gain none; when the program that is started here dies, all it started dies too.
 // Where the machine refuses namespaces the image's loader runs the image's Python as an ordinary process, and no isolation is claimed.
 // No given text is ever part of a shell script: paths, commands and environment are passed as arguments or variables.
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findInRoot, ImageRootError, prepareMountPoints, pythonInRoot, resolveInRoot } from './image-root.ts';
@@ -110,6 +110,7 @@ function inNamespaces(box: Boxed, command: readonly string[]): Pick<Program, 'co
   const files =
     box.network === 'none' ? [] : ['/etc/resolv.conf', '/etc/hosts'].filter((file) => resolveInRoot('/', file));
   prepareMountPoints(box.rootPath, mounted, files);
+  if (asRoot) chmodSync(box.rootPath, 0o755); // nobody has to be able to enter it
   for (const { to } of box.folders ?? [])
     if (!/^\/run(\/[\w.-]+)+$/.test(to) || to.includes('/..')) throw new ImageRootError(`${to} is not below /run.`);
   const python = pythonInRoot(box.rootPath, command[0]!, box.env.PATH);
@@ -193,7 +194,20 @@ function withImagesLoader(box: Boxed, command: readonly string[]): Pick<Program,
     onHost(command[0]!),
     ...command.slice(1).map(onHost),
   ];
-  return { command: loader, args, env: prefixed({ ...env, PYTHONHOME: join(python, '../..') }) };
+  const path = [virtualPackages(box.rootPath, command[0]!), env.PYTHONPATH].filter((entry) => entry).join(':');
+  return {
+    command: loader,
+    args,
+    env: prefixed({ ...env, PYTHONHOME: join(python, '../..'), ...(path && { PYTHONPATH: path }) }),
+  };
+}
+
+/** A virtual environment's Python is a link, which the loader follows; its packages have to be named then. */
+function virtualPackages(root: string, program: string): string | undefined {
+  const library = join(root, program, '../../lib');
+  if (!existsSync(join(root, program, '../../pyvenv.cfg'))) return undefined;
+  const version = readdirSync(library).find((name) => name.startsWith('python'));
+  return version && join(library, version, 'site-packages');
 }
 
 function sharedOnHost(box: Boxed, path: string): string | undefined {
