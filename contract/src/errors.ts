@@ -73,6 +73,7 @@ export const hints = {
   'snapshot.not-found': 'Create the snapshot first; submitting a directory does that.',
   'snapshot.too-large': 'Leave files out with .amlignore or .gitignore, or raise the limit.',
   'snapshot.incomplete': 'Upload the files that are reported missing first.',
+  'snapshot.file-not-found': 'List the files with `stellwerk snapshot list-files`.',
   'path.invalid':
     'Use a relative path with forward slashes, without `..`, empty parts, control characters or drive letters.',
   'archive.invalid': 'Make the archive again; it holds something that must not be unpacked.',
@@ -89,6 +90,8 @@ export const hints = {
   'model.not-found': 'List models with `stellwerk model list`.',
   'model.in-use': 'Delete the images named in the message first.',
   'model.source-missing': 'Register from files that exist: list the outputs of the run.',
+  'model.file-not-found': 'List the files with `stellwerk model get`.',
+  'model.property-set': 'Properties are set once; use a tag for values that change.',
   'model.alias-not-found': 'List the aliases with `stellwerk model get`.',
   'image.not-found': 'List images with `stellwerk image list`.',
   'image.not-ready': 'Wait until the image has been built; its activity tells how far it is.',
