@@ -1,4 +1,104 @@
 // The commands made by hand, each loaded when it is called: what is a row of calls for the service is one thing to do for its user.
 import type { Comfort } from './program.ts';
 
-export const comforts: readonly Comfort[] = [];
+const transfers = () => import('./commands/transfers.ts');
+const signingIn = () => import('./commands/login.ts');
+const workspaceUse = () => import('./commands/workspace-use.ts');
+
+export const comforts: readonly Comfort[] = [
+  {
+    name: 'up',
+    summary: 'Starts the server.',
+    build: async (session) => (await import('./commands/up.ts')).upCommand(session),
+  },
+  {
+    name: 'login',
+    summary: 'Signs in to a server, and keeps it for this user.',
+    build: async (session) => (await signingIn()).loginCommand(session),
+  },
+  {
+    name: 'logout',
+    summary: 'Signs out, and forgets the server.',
+    build: async (session) => (await signingIn()).logoutCommand(session),
+  },
+  {
+    name: 'init',
+    summary: 'Chooses the workspace that the work in this folder belongs to.',
+    build: async (session) => (await workspaceUse()).initCommand(session),
+  },
+  {
+    name: 'workspace use',
+    summary: 'Chooses the workspace that the work in this folder belongs to.',
+    build: async (session) => (await workspaceUse()).useCommand(session),
+  },
+  {
+    name: 'activity wait',
+    summary: 'Waits until an activity has ended.',
+    build: async (session) => (await import('./commands/activity-wait.ts')).waitCommand(session),
+  },
+  {
+    name: 'run submit',
+    summary: 'Submits a script with its folder; a run on `local` is started on this machine.',
+    build: async (session) => (await import('./commands/run-submit.ts')).submitCommand(session),
+  },
+  {
+    name: 'run logs',
+    summary: 'Shows what the script printed; with --follow live.',
+    build: async (session) => (await import('./commands/run-logs.ts')).logsCommand(session),
+  },
+  {
+    name: 'run download',
+    summary: 'Downloads files of a run.',
+    build: async (session) => (await transfers()).runDownloadCommand(session),
+  },
+  {
+    name: 'run sync',
+    summary: 'Sends runs that were logged without a server.',
+    build: async (session) => (await import('./commands/run-sync.ts')).syncCommand(session),
+  },
+  {
+    name: 'snapshot download',
+    summary: 'Downloads a snapshot as a ZIP archive.',
+    build: async (session) => (await transfers()).snapshotDownloadCommand(session),
+  },
+  {
+    name: 'datastore upload',
+    summary: 'Uploads a file or folder to a datastore.',
+    build: async (session) => (await transfers()).datastoreUploadCommand(session),
+  },
+  {
+    name: 'datastore download',
+    summary: 'Downloads a file or folder of a datastore.',
+    build: async (session) => (await transfers()).datastoreDownloadCommand(session),
+  },
+  {
+    name: 'model register',
+    summary: 'Registers a model, from this machine or from a run.',
+    build: async (session) => (await import('./commands/model-register.ts')).registerCommand(session),
+  },
+  {
+    name: 'model download',
+    summary: 'Downloads a model.',
+    build: async (session) => (await transfers()).modelDownloadCommand(session),
+  },
+  {
+    name: 'image create',
+    summary: 'Builds an image from a folder with a scoring script, models and dependencies.',
+    build: async (session) => (await import('./commands/image-create.ts')).createCommand(session),
+  },
+  {
+    name: 'image export',
+    summary: 'Downloads an image as an archive.',
+    build: async (session) => (await transfers()).imageExportCommand(session),
+  },
+  {
+    name: 'service run',
+    summary: 'Scores data with a web service.',
+    build: async (session) => (await import('./commands/service-run.ts')).serviceRunCommand(session),
+  },
+  {
+    name: 'completion',
+    summary: 'Prints what the shell needs to complete commands and flags.',
+    build: async () => (await import('./commands/completion.ts')).completionCommand(),
+  },
+];

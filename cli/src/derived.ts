@@ -4,10 +4,11 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Client } from '@stellwerk/client/client.ts';
 import type { Verb } from '@stellwerk/contract/verb.ts';
+import type { WebService } from '@stellwerk/contract/web-service.ts';
 import { Command, Option } from 'commander';
 import type { z } from 'zod';
 import { UsageError } from './failures.ts';
-import { type Flag, flagsOf, inputFrom, type Schema, schemaOf, valueOf } from './flags.ts';
+import { type Flag, flagsOf, inputFrom, type Schema, schemaOf, typedValue } from './flags.ts';
 import { kebab, type Positional, positionalsOf, splitReference } from './names.ts';
 import { printAnswer, printEvent, printLog } from './print.ts';
 import type { Session } from './session.ts';
@@ -36,6 +37,7 @@ export function derivedCommand(derived: DerivedVerb, sessionOf: (command: Comman
     command.argument(optional ? `[${kebab(field)}]` : `<${kebab(field)}>`, fields[field]?.description);
   for (const { option } of flags) command.addOption(option);
   addTransportOptions(command, declaration);
+  if (waitsFor.has(name)) command.addOption(new Option('--no-wait', 'Do not wait until it is done.'));
   command.action(async (...parts: unknown[]) => {
     const session = sessionOf(command);
     const typed = command.opts();
@@ -52,6 +54,9 @@ export function derivedCommand(derived: DerivedVerb, sessionOf: (command: Comman
   });
   return command;
 }
+
+/** What answers at once with an activity that goes on: the command waits for it. */
+const waitsFor = new Set(['services.deploy', 'services.update', 'services.scale']);
 
 const hasFlag = (positional: Positional, declaration: Verb) =>
   positional.optional && !declaration.path.includes(`{${positional.field}}`);
@@ -70,7 +75,7 @@ function positionalInput(positionals: Positional[], given: (string | undefined)[
   const input: Input = {};
   positionals.forEach(({ field }, at) => {
     const text = given[at];
-    if (text !== undefined) input[field] = valueOf(text, fields[field] ?? {}, `<${kebab(field)}>`);
+    if (text !== undefined) input[field] = typedValue(text, fields[field] ?? {}, `<${kebab(field)}>`);
   });
   const takesVersion = positionals.some(({ field, optional }) => field === 'version' && optional);
   if (!takesVersion || fields.version?.type === 'integer' || typeof input.name !== 'string') return input;
@@ -112,9 +117,12 @@ async function perform(derived: DerivedVerb, input: Input, session: Session, typ
   const call = client[derived.noun]![derived.verb]!;
   const name = `${derived.noun}.${derived.verb}`;
   switch (derived.declaration.transport) {
-    case 'json':
+    case 'json': {
       if (typed.all === true) return printAnswer(await everyPage(call, input), name, session);
-      return printAnswer(await call(input), name, session);
+      const answer = await call(input);
+      if (waitsFor.has(name) && typed.wait === true) return await printSettled(answer as WebService, name, session);
+      return await printAnswer(answer, name, session);
+    }
     case 'upload':
       return printAnswer(await call(input, await bodyOf(String(typed.file))), name, session);
     case 'download':
@@ -122,6 +130,13 @@ async function perform(derived: DerivedVerb, input: Input, session: Session, typ
     case 'events':
       for await (const event of call(input) as AsyncIterable<unknown>) printEvent(event, session);
   }
+}
+
+async function printSettled(service: WebService, name: string, session: Session): Promise<void> {
+  const { awaitActivity } = await import('./await-activity.ts');
+  if (service.activity) await awaitActivity(service.activity, session);
+  const client = await session.client();
+  await printAnswer(await client.services.get({ workspace: session.workspace, service: service.name }), name, session);
 }
 
 async function everyPage(call: Call, input: Input): Promise<{ items: unknown[] }> {

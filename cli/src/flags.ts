@@ -144,7 +144,7 @@ export async function inputFrom(
   for (const { name, path, option, schema } of flags) {
     const value = typed[option.attributeName()];
     if (value === undefined) continue;
-    put(input, path, valueOf(value, schema, name));
+    put(input, path, typedValue(value, schema, name));
   }
   return input;
 }
@@ -165,7 +165,7 @@ const isPlainObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** A typed value as the schema wants it. What does not fit is left as it is: the contract's own check names it. */
-export function valueOf(typed: unknown, schema: Schema, flag: string): unknown {
+export function typedValue(typed: unknown, schema: Schema, flag: string): unknown {
   if (typeof typed === 'boolean') return typed;
   if (isRecord(schema)) return recordFrom(typed as string[], schema, flag);
   if (schema.type === 'array') return (typed as string[]).flatMap((one) => itemsFrom(one, schema.items ?? {}, flag));

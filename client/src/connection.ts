@@ -103,7 +103,7 @@ export function pause(ms: number, signal?: AbortSignal): Promise<void> {
 }
 
 /** A CA bundle needs a fetch of its own: the global one takes no certificates. */
-async function fetchOf(options: ConnectionOptions): Promise<Fetch> {
+export async function fetchOf(options: Pick<ConnectionOptions, 'fetch' | 'caBundle'>): Promise<Fetch> {
   if (options.fetch) return options.fetch;
   if (!options.caBundle) return (url, init) => fetch(url, init);
   const [{ Agent, fetch: withAgent }, { getCACertificates }] = await Promise.all([
