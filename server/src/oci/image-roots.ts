@@ -35,7 +35,7 @@ export class ImageRoots {
     while (!(await exists(dir))) {
       const running = unpacking.get(dir);
       if (running)
-        await running.catch(() => {}); // its failure, or its cancellation, is not ours
+        await endOrAbort(running, signal); // its failure, or its cancellation, is not ours
       else await this.#start(dir, bytes, read, signal);
     }
     signal?.throwIfAborted();
@@ -85,7 +85,7 @@ export class ImageRoots {
   }
 }
 
-async function _endOrAbort(work: Promise<void>, signal?: AbortSignal): Promise<void> {
+async function endOrAbort(work: Promise<void>, signal?: AbortSignal): Promise<void> {
   const aborted = new Promise<void>((resolve) => signal?.addEventListener('abort', () => resolve(), { once: true }));
   await Promise.race([work.catch(() => {}), aborted]);
   signal?.throwIfAborted();
