@@ -28,6 +28,7 @@ import { choosePython, readSpecification, type Wanted } from './specification.ts
 import { Uv } from './uv.ts';
 
 export type { EnvironmentLayer, LayerPlace } from './layer.ts';
+export { PackageIndexes } from './package-indexes.ts';
 export { specificationOf } from './source.ts';
 
 export interface EnvironmentsNeeds {

@@ -63,10 +63,11 @@ export function layerKey(plan: BuiltPlan, place: LayerPlace, pythons: readonly P
   );
 }
 
-/** The newest patch of the minor, so that the choice does not hang on the order of the path. */
+/** The system's own one, which every user of this machine finds; else the newest patch, whatever the order of the path. */
 function compilerOf(plan: BuiltPlan, pythons: readonly Python[]): Python | undefined {
-  const patch = ({ version }: Python) => Number(version.split('.')[2]);
-  return pythons.filter(({ minor }) => minor === plan.pythonMinor).sort((a, b) => patch(b) - patch(a))[0];
+  const rank = ({ path, version }: Python) =>
+    Number(version.split('.')[2]) + (/^(\/usr)?\/bin\//.test(path) ? 1_000 : 0);
+  return pythons.filter(({ minor }) => minor === plan.pythonMinor).sort((a, b) => rank(b) - rank(a))[0];
 }
 
 export async function makeLayer(question: LayerQuestion, uv: Uv, watch: Required<Watch>): Promise<EnvironmentLayer> {

@@ -1,0 +1,73 @@
+// How this server was started: the only file that reads the environment, and the one that knows all defaults.
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { inheritEnvironment } from './exec/programs.ts';
+
+/** As `stellwerk up` is called. */
+export interface StartOptions {
+  data: string;
+  listen?: string;
+  port?: number;
+  /** Where the gateway serves web services; the next port unless given. */
+  servicesPort?: number;
+  /** The address that users reach the server at, where it is not what it listens on. */
+  publicUrl?: string;
+  tlsCertificate?: string;
+  tlsKey?: string;
+}
+
+export interface Config {
+  data: string;
+  cache: string;
+  listen: string;
+  port: number;
+  servicesPort: number;
+  publicUrl?: string;
+  tls?: { certificate: string; key: string };
+  /** Whether only this machine reaches the server: then whoever reaches it owns the machine anyway. */
+  isLoopback: boolean;
+  /** What uv, pip and conda are to see: their own variables, proxies and certificates. */
+  packageEnvironment: Record<string, string>;
+  leases: { activityMs: number; runSeconds: number };
+}
+
+export const defaultPort = 8470;
+const loopback = new Set(['127.0.0.1', 'localhost', '::1']);
+const forPackages = /^(PIP_|UV_|CONDA_|MAMBA_|SSL_CERT_|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|https?_proxy$|no_proxy$|all_proxy$|NETRC$|HOME$|PATH$|LANG$|LC_ALL$|TZ$|TMPDIR$|XDG_)/i;
+const forAnyProgram = new Set(['PATH', 'HOME', 'LANG', 'LC_ALL', 'TZ', 'TMPDIR']);
+
+export class StartRefused extends Error {}
+
+export function configOf(options: StartOptions, environment: NodeJS.ProcessEnv = process.env): Config {
+  const listen = options.listen ?? '127.0.0.1';
+  const port = options.port ?? defaultPort;
+  if ((options.tlsCertificate === undefined) !== (options.tlsKey === undefined)) throw new StartRefused('TLS needs both files: give --tls-certificate and --tls-key.');
+  const isLoopback = loopback.has(listen);
+  const publicUrl = options.publicUrl && publicUrlOf(options.publicUrl);
+  const set = Object.entries(environment).filter((entry): entry is [string, string] => entry[1] !== undefined);
+  inheritEnvironment(Object.fromEntries(set.filter(([name]) => forAnyProgram.has(name))));
+  return {
+    data: resolve(options.data),
+    cache: join(environment.XDG_CACHE_HOME || join(homedir(), '.cache'), 'stellwerk'),
+    listen,
+    port,
+    servicesPort: options.servicesPort ?? (port === 0 ? 0 : port + 1),
+    ...(publicUrl && { publicUrl }),
+    ...(options.tlsCertificate && options.tlsKey && { tls: { certificate: resolve(options.tlsCertificate), key: resolve(options.tlsKey) } }),
+    isLoopback: isLoopback && !publicUrl,
+    packageEnvironment: Object.fromEntries(set.filter(([name]) => forPackages.test(name))),
+    leases: { activityMs: milliseconds(environment.STELLWERK_ACTIVITY_LEASE_MS, 30_000), runSeconds: milliseconds(environment.STELLWERK_RUN_LEASE_MS, 30_000) / 1_000 },
+  };
+}
+
+function publicUrlOf(text: string): string {
+  if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) throw new StartRefused(`--public-url must be an address such as https://stellwerk.example.org, not ${text}.`);
+  return text.replace(/\/+$/, '');
+}
+
+function milliseconds(text: string | undefined, usual: number): number {
+  if (text === undefined) return usual;
+  const value = Number(text);
+  if (!Number.isFinite(value) || value < 100) throw new StartRefused(`A lease must be a number of milliseconds, 100 or more, not ${text}.`);
+  return value;
+}
