@@ -46,7 +46,7 @@ function isOutdated(): boolean {
   if (wheel === undefined) return true;
   const python = join(repository, 'python');
   const sources = readdirSync(join(python, 'src'), { recursive: true, encoding: 'utf8' })
-    .filter((file) => !file.includes('__pycache__'))
+    .filter((file) => /\.\w+$/.test(file) && !file.includes('__pycache__'))
     .map((file) => join(python, 'src', file));
   const changedAt = Math.max(...[...sources, join(python, 'build_wheel.py')].map((file) => statSync(file).mtimeMs));
   return changedAt > statSync(join(folder, wheel)).mtimeMs;
