@@ -2,8 +2,8 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { output } from '../../../exec/programs.ts';
-import { LayoutBytes, OciImages } from '../../../oci/oci-images.ts';
+import { inheritEnvironment, output, plainEnvironment } from '../../../exec/programs.ts';
+import { LayoutBytes, OciImages, type Outbound } from '../../../oci/oci-images.ts';
 import { type BaseWish, findBase } from './base-images.ts';
 import { debianBase, debianOci } from './debian-base.ts';
 
@@ -22,11 +22,11 @@ afterAll(async () => {
 
 const cacheOf = (name: string) => join(dir, name);
 
-function find(wish: BaseWish, data: string, cache = 'cache') {
+function find(wish: BaseWish, data: string, outbound: Outbound = { allowedHosts: [] }) {
   log = [];
   const bytes = new LayoutBytes(join(dir, data));
-  const oci = new OciImages({ bytes, cacheDir: join(dir, `${data}-roots`), platform, outbound: { allowedHosts: [] } });
-  return { oci, found: findBase(wish, { oci, cacheDir: cacheOf(cache), log: (line) => log.push(line) }) };
+  const oci = new OciImages({ bytes, cacheDir: join(dir, `${data}-roots`), platform, outbound });
+  return { oci, found: findBase(wish, { oci, cacheDir: cacheOf('cache'), log: (line) => log.push(line) }) };
 }
 
 test(
@@ -114,4 +114,32 @@ test('a base in the cache costs no work, and half-made ones are not left behind'
   expect(lines).toEqual([]);
   expect((await stat(join(cacheOf('cache'), 'debian/layout/blobs/sha256'))).mtimeMs).toBe(before.mtimeMs);
   expect((await readdir(join(cacheOf('cache'), 'debian'))).filter((name) => name.startsWith('.partial'))).toEqual([]);
+});
+
+/** Nothing answers there, so that no registry can be reached. */
+const noWay: Outbound = { allowedHosts: [], proxy: 'http://127.0.0.1:1' };
+
+test("where no registry can be reached, the base is made of Debian's packages, and that is said", async () => {
+  const { minor } = (await find({ source: { from: 'debian' } }, 'default').found).python;
+  const { found } = find({ source: { from: 'default' }, python: minor }, 'default', noWay);
+  expect((await found).description).toMatch(/Debian packages/);
+  expect(log.join()).toMatch(/could not be reached.*Taking a base image made of Debian's packages instead/);
+  await find({ source: { from: 'default' }, python: minor }, 'default', noWay).found;
+  expect(log).toEqual([]);
+});
+
+test('a Python that neither a registry nor Debian gives is an error that says what is there', async () => {
+  const { found } = find({ source: { from: 'default' }, python: '3.7' }, 'default', noWay);
+  await expect(found).rejects.toMatchObject({
+    reason: 'image.base-unavailable',
+    message: expect.stringMatching(/No base image with Python 3\.7 is within reach.*has Python 3\./),
+  });
+});
+
+test('a machine without a registry and without apt is told what to give instead', async () => {
+  const environment = plainEnvironment();
+  inheritEnvironment({ PATH: '/nowhere' });
+  const { found } = find({ source: { from: 'default' } }, 'no-tools', noWay);
+  await expect(found).rejects.toThrow(/could not be reached.*no apt-get and dpkg-deb. Give one that can be read/);
+  inheritEnvironment(environment);
 });

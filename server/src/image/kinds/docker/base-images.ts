@@ -1,13 +1,13 @@
 // Finds the base image that an image is built on: from a registry, from an archive, or (where no registry can be reached)
 // made here of Debian's packages. The answer says which it was, and which Python it has.
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Digest } from '../../../blob/bytes.ts';
 import type { Credentials, OciImage, OciImages } from '../../../oci/oci-images.ts';
 import { debianBase, debianBytes } from './debian-base.ts';
 import { type ImagePython, pythonsOf } from './image-pythons.ts';
+import { readRecord, writeRecord } from './record-file.ts';
 
 export type BaseSource =
   /** `python:<minor>-slim` from a registry, or Debian's where none can be reached. */
@@ -60,7 +60,7 @@ interface Found {
 async function findDefault(wish: BaseWish, needs: BaseNeeds): Promise<BaseImage> {
   const source = { from: 'registry', reference: `python:${wish.python ?? '3.11'}-slim` } as const;
   const record = recordFile(source, needs);
-  const known = wish.refresh ? undefined : await readRecord(record, needs);
+  const known = wish.refresh ? undefined : await knownBase(record, needs);
   if (known) return await finish(known, wish, needs);
   let unreachable: string;
   try {
@@ -101,7 +101,7 @@ async function takeFromRegistry(
 ): Promise<Found> {
   const record = recordFile(source, needs);
   // Whoever gives credentials may have other rights than whoever came before.
-  const known = refresh || source.credentials ? undefined : await readRecord(record, needs);
+  const known = refresh || source.credentials ? undefined : await knownBase(record, needs);
   if (known) return known;
   needs.log(`Fetching the base image ${source.reference}.`);
   const image = await needs.oci.import(source, needs);
@@ -136,15 +136,7 @@ function recordFile(source: { reference: string }, { cacheDir }: BaseNeeds): str
   return join(cacheDir, 'bases', `${key}.json`);
 }
 
-async function readRecord(file: string, { oci }: BaseNeeds): Promise<Found | undefined> {
-  const text = await readFile(file, 'utf8').catch(() => undefined);
-  if (text === undefined) return undefined;
-  const found = JSON.parse(text) as Found;
-  return (await oci.isComplete(found.digest)) ? found : undefined;
-}
-
-async function writeRecord(file: string, found: Found): Promise<void> {
-  await mkdir(join(file, '..'), { recursive: true });
-  await writeFile(`${file}.partial`, JSON.stringify(found));
-  await rename(`${file}.partial`, file);
+async function knownBase(file: string, { oci }: BaseNeeds): Promise<Found | undefined> {
+  const found = await readRecord<Found>(file);
+  return found && (await oci.isComplete(found.digest)) ? found : undefined;
 }

@@ -1,13 +1,14 @@
 // The base image for machines that no container registry can be reached from: made of Debian's packages by an ordinary
 // user in about 5 seconds, once; afterwards it is taken from the cache folder. Same packages, same digest.
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Bytes, Digest } from '../../../blob/bytes.ts';
 import { type LayerEntry, LayoutBytes, OciImages, type Platform } from '../../../oci/oci-images.ts';
 import { debianArchitecture, debianRelease, fetchPackages, hasDebianTools } from './debian-packages.ts';
 import { compileStandardLibrary, pythonMinorOf, rootEntries, unpackPackages } from './debian-root.ts';
+import { readRecord, writeRecord } from './record-file.ts';
 
 /** With what they depend on about 45, of which most are small libraries. */
 const packages = [
@@ -52,11 +53,10 @@ export async function debianBase(needs: DebianNeeds): Promise<DebianBase> {
     );
   }
   const record = join(needs.cacheDir, 'debian', `${await recipeKey()}.json`);
-  const made = await readRecord(record);
+  const made = await readRecord<DebianBase>(record);
   if (made && (await debianBytes(needs.cacheDir).has(made.digest))) return made;
   const base = await make(needs);
-  await writeFile(`${record}.partial`, JSON.stringify(base));
-  await rename(`${record}.partial`, record);
+  await writeRecord(record, base);
   return base;
 }
 
@@ -65,20 +65,11 @@ async function recipeKey(): Promise<string> {
   return createHash('sha256').update(JSON.stringify(facts)).digest('hex').slice(0, 16);
 }
 
-async function readRecord(file: string): Promise<DebianBase | undefined> {
-  const text = await readFile(file, 'utf8').catch(() => undefined);
-  return text === undefined ? undefined : (JSON.parse(text) as DebianBase);
-}
-
 async function make({ cacheDir, log, signal }: DebianNeeds): Promise<DebianBase> {
   await mkdir(join(cacheDir, 'debian'), { recursive: true });
   const work = await mkdtemp(join(cacheDir, 'debian', '.partial-'));
   try {
-    const debs = await fetchPackages(packages, join(work, 'debs'), {
-      aptDir: join(cacheDir, 'debian', 'apt'),
-      log,
-      signal,
-    });
+    const debs = await fetchPackages(packages, { workDir: work, log, signal });
     log(`Unpacking ${debs.length} Debian packages.`);
     const root = join(work, 'root');
     await mkdir(root);

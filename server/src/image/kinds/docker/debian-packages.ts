@@ -6,8 +6,8 @@ import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { output, run } from '../../../exec/programs.ts';
 
 export interface Fetching {
-  /** Holds apt's lists and state; kept for the next time. */
-  aptDir: string;
+  /** Becomes full of apt's lists and state, and of the packages; deleted by the caller. */
+  workDir: string;
   log: (line: string) => void;
   signal?: AbortSignal | undefined;
 }
@@ -31,45 +31,26 @@ export async function debianArchitecture(): Promise<string> {
   return (await output({ command: 'dpkg', args: ['--print-architecture'] })).trim();
 }
 
-/** Downloads the packages and all they depend on into `debsDir`; returns the files, sorted by name. */
-export async function fetchPackages(
-  packages: readonly string[],
-  debsDir: string,
-  fetching: Fetching,
-): Promise<string[]> {
-  const configuration = await prepare(fetching.aptDir, debsDir);
-  const install = ['install', '--download-only', '--no-install-recommends', '-y', '-qq', ...packages];
-  if (!(await hasLists(fetching.aptDir))) await update(configuration, fetching);
-  let ended = await apt(configuration, install, fetching);
-  if (ended.code !== 0) {
-    fetching.log('The package lists are out of date; fetching them again.');
-    await update(configuration, fetching);
-    ended = await apt(configuration, install, fetching);
-  }
-  if (ended.code !== 0) throw unavailable(`apt-get could not download Debian's packages: ${lastLines(ended.stderr)}`);
+/** Downloads the packages and all they depend on; returns the files, sorted by name. */
+export async function fetchPackages(packages: readonly string[], fetching: Fetching): Promise<string[]> {
+  const debsDir = join(fetching.workDir, 'debs');
+  const configuration = await prepare(join(fetching.workDir, 'apt'), debsDir);
+  fetching.log("Fetching Debian's package lists and packages.");
+  await apt(configuration, ['update', '-qq'], fetching);
+  await apt(
+    configuration,
+    ['install', '--download-only', '--no-install-recommends', '-y', '-qq', ...packages],
+    fetching,
+  );
   const files = (await readdir(debsDir)).filter((name) => name.endsWith('.deb')).sort();
   return files.map((name) => join(debsDir, name));
 }
 
-async function update(configuration: string, fetching: Fetching): Promise<void> {
-  fetching.log("Fetching Debian's package lists.");
-  const ended = await apt(configuration, ['update', '-qq'], fetching);
-  if (ended.code !== 0) throw unavailable(`apt-get update failed: ${lastLines(ended.stderr)}`);
-}
-
-function apt(configuration: string, args: string[], { signal }: Fetching) {
+async function apt(configuration: string, args: string[], { signal }: Fetching): Promise<void> {
   const env = { DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
-  return run({
-    command: 'apt-get',
-    args: ['-c', configuration, ...args],
-    env,
-    timeoutMs,
-    ...(signal ? { signal } : {}),
-  });
-}
-
-async function hasLists(aptDir: string): Promise<boolean> {
-  return (await readdir(join(aptDir, 'lists'))).some((name) => name.includes('_Packages'));
+  const options = { env, timeoutMs, ...(signal ? { signal } : {}) };
+  const ended = await run({ command: 'apt-get', args: ['-c', configuration, ...args], ...options });
+  if (ended.code !== 0) throw unavailable(`apt-get ${args[0]} failed: ${lastLines(ended.stderr)}`);
 }
 
 /** Writes apt's configuration: read after the machine's own, of which only the sources and how to reach them stay. */
