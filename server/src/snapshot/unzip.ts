@@ -1,0 +1,79 @@
+// Takes the files out of an archive that a user sent. Nothing of the archive is believed: a file must be in the listing, with its
+// size, and its content must have the listing's digest; so nothing is written but what was announced.
+import type { Readable } from 'node:stream';
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+import type { SnapshotFile } from '@stellwerk/contract/snapshot.ts';
+import { type Entry, openPromise, type ZipFile } from 'yauzl';
+
+/** So many files are unpacked at a time: each waits for the disk. */
+const atOnce = 8;
+const typeMask = 0o170000;
+const regularFile = 0o100000;
+
+export async function unzip(
+  archive: string,
+  files: readonly SnapshotFile[],
+  store: (file: SnapshotFile, content: Readable) => Promise<void>,
+): Promise<void> {
+  const zip = await openPromise(archive, { autoClose: false, strictFileNames: true }).catch(asRefusal);
+  try {
+    if (zip.entryCount > 2 * files.length + 10_000) throw refused(`it has ${zip.entryCount} entries`);
+    const wanted = new Map(files.map((file) => [file.path, file]));
+    await eachEntry(zip, async (entry) => {
+      const file = announced(entry, wanted);
+      if (file) await store(file, await zip.openReadStreamPromise(entry).catch(asRefusal));
+    });
+  } finally {
+    zip.close();
+  }
+}
+
+/** Entries are read one after another, and handled a few at a time. The first failure ends it. */
+async function eachEntry(zip: ZipFile, handle: (entry: Entry) => Promise<void>): Promise<void> {
+  const entries = zip.eachEntry();
+  let over = false;
+  let turn: Promise<unknown> = Promise.resolve();
+  const next = (): Promise<Entry | undefined> => {
+    const taken = turn.then(async () => {
+      if (over) return undefined;
+      const { done, value } = await entries.next().catch(asRefusal);
+      over ||= done === true;
+      return over ? undefined : value;
+    });
+    turn = taken.catch(() => {});
+    return taken;
+  };
+  const worker = async () => {
+    try {
+      for (let entry = await next(); entry; entry = await next()) await handle(entry);
+    } finally {
+      over = true;
+    }
+  };
+  const ended = await Promise.allSettled(Array.from({ length: atOnce }, worker));
+  for (const { reason } of ended.filter((end) => end.status === 'rejected')) throw reason;
+}
+
+/** The listing's file that an entry brings; undefined for a folder. Each can be brought once. */
+function announced(entry: Entry, wanted: Map<string, SnapshotFile>): SnapshotFile | undefined {
+  const name = JSON.stringify(entry.fileName.slice(0, 200));
+  const type = (entry.externalFileAttributes >>> 16) & typeMask;
+  if (entry.isEncrypted()) throw refused(`${name} is encrypted`);
+  if (entry.fileName.endsWith('/')) return undefined;
+  if (type !== 0 && type !== regularFile) throw refused(`${name} is not a plain file`);
+  const file = wanted.get(entry.fileName);
+  if (!file) throw refused(`${name} is not in the listing of the snapshot, or is there twice`);
+  if (entry.uncompressedSize !== file.sizeBytes)
+    throw refused(`${name} has ${entry.uncompressedSize} bytes, where the listing says ${file.sizeBytes}`);
+  wanted.delete(entry.fileName);
+  return file;
+}
+
+function refused(why: string): ServiceError {
+  return new ServiceError('invalid-argument', 'archive.invalid', `The archive cannot be used: ${why}.`);
+}
+
+/** What yauzl says is about the archive. */
+function asRefusal(error: Error): never {
+  throw error instanceof ServiceError ? error : refused(error.message);
+}
