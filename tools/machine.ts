@@ -1,0 +1,34 @@
+// What the tests need of a machine beside Node, Python and git: installs Debian's packages that are missing, where that is
+// possible (root on Debian), and otherwise says what is missing.
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+
+interface Need {
+  what: string;
+  isThere: () => boolean;
+  packages: string[];
+}
+
+const works = (command: string, ...args: string[]) => spawnSync(command, args, { stdio: 'ignore' }).status === 0;
+
+const needs: Need[] = [
+  { what: 'Python 3 with venv and pip', isThere: () => works('python3', '-c', 'import venv, ensurepip'), packages: ['python3', 'python3-venv', 'python3-pip'] },
+  { what: 'git', isThere: () => works('git', '--version'), packages: ['git'] },
+  { what: 'unshare (util-linux)', isThere: () => works('unshare', '--version'), packages: ['util-linux'] },
+  { what: 'certificates', isThere: () => existsSync('/etc/ssl/certs/ca-certificates.crt'), packages: ['ca-certificates'] },
+];
+
+export function prepareMachine(): void {
+  const missing = needs.filter(({ isThere }) => !isThere());
+  if (missing.length === 0) return;
+  const names = missing.map(({ what }) => what).join(', ');
+  if (process.getuid?.() !== 0 || !works('apt-get', '--version')) {
+    throw new Error(`This machine lacks ${names}. Install: ${missing.flatMap(({ packages }) => packages).join(' ')}.`);
+  }
+  process.stdout.write(`Installing what this machine lacks: ${names}.\n`);
+  spawnSync('apt-get', ['update', '-q'], { stdio: 'inherit' });
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  spawnSync('apt-get', ['install', '-yq', '--no-install-recommends', ...missing.flatMap(({ packages }) => packages)], { stdio: 'inherit', env });
+  const still = needs.filter(({ isThere }) => !isThere());
+  if (still.length > 0) throw new Error(`This machine still lacks ${still.map(({ what }) => what).join(', ')}.`);
+}

@@ -1,0 +1,88 @@
+// Runs every test: the checks, the unit tests, Python's, and the stories. `npm test -- unit` (check, python, stories) runs one
+// part, `npm test -- stories kill` only stories whose file name has that word. Ends with `N passed, N failed`.
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { prepareMachine } from './machine.ts';
+
+interface Count {
+  passed: number;
+  failed: number;
+  skipped: string[];
+}
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+
+function run(command: string, args: string[], env: Record<string, string> = {}): Promise<{ code: number; output: string }> {
+  const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk: Buffer) => {
+      output = (output + chunk.toString()).slice(-1_000_000);
+      process.stdout.write(chunk);
+    });
+  }
+  return new Promise((resolve) => child.on('close', (code) => resolve({ code: code ?? 1, output })));
+}
+
+async function check(): Promise<Count> {
+  const { code } = await run(process.execPath, ['tools/check.ts']);
+  return { passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1, skipped: [] };
+}
+
+async function vitest(project: string, words: string[]): Promise<Count> {
+  const folder = mkdtempSync(join(tmpdir(), 'stellwerk-test-'));
+  const report = join(folder, 'report.json');
+  try {
+    const { code } = await run(process.execPath, [
+      'node_modules/vitest/vitest.mjs', 'run', '--project', project, '--reporter=default', '--reporter=json', `--outputFile=${report}`, ...words,
+    ]);
+    const { numPassedTests, numFailedTests, testResults } = JSON.parse(readFileSync(report, 'utf8'));
+    const skipped = testResults.flatMap((file: { assertionResults: { status: string; fullName: string }[] }) =>
+      file.assertionResults.filter(({ status }) => status === 'skipped' || status === 'pending').map(({ fullName }) => fullName),
+    );
+    // A file that did not load, or a fault outside any test, is a failure too.
+    return { passed: numPassedTests, failed: numFailedTests || (code === 0 ? 0 : 1), skipped };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function python(): Promise<Count> {
+  const { code, output } = await run('python3', ['-m', 'unittest', 'discover', '-s', 'python/tests', '-t', 'python/tests'], { PYTHONPATH: 'python/src' });
+  const ran = Number(/^Ran (\d+) tests?/m.exec(output)?.[1] ?? 0);
+  const result = /^(?:OK|FAILED) \((.*)\)$/m.exec(output)?.[1] ?? '';
+  const of = (word: string) => Number(new RegExp(`${word}=(\\d+)`).exec(result)?.[1] ?? 0);
+  const failed = of('failures') + of('errors') || (code === 0 && ran > 0 ? 0 : 1);
+  const skipped = of('skipped');
+  return { passed: Math.max(0, ran - failed - skipped), failed, skipped: skipped > 0 ? [`${skipped} Python tests`] : [] };
+}
+
+const parts: Record<string, (words: string[]) => Promise<Count>> = {
+  check,
+  unit: (words) => vitest('unit', words),
+  python,
+  stories: (words) => vitest('stories', words),
+};
+
+const asked = process.argv.slice(2);
+const named = asked.filter((word) => word in parts);
+const words = asked.filter((word) => !(word in parts));
+const chosen = named.length > 0 ? named : words.length > 0 ? ['stories'] : Object.keys(parts);
+
+prepareMachine();
+const total: Count = { passed: 0, failed: 0, skipped: [] };
+for (const part of chosen) {
+  const began = performance.now();
+  process.stdout.write(`\n── ${part} ──\n`);
+  const count = await parts[part]!(words);
+  total.passed += count.passed;
+  total.failed += count.failed;
+  total.skipped.push(...count.skipped);
+  process.stdout.write(`── ${part}: ${count.passed} passed, ${count.failed} failed, ${((performance.now() - began) / 1000).toFixed(1)} s ──\n`);
+}
+for (const name of total.skipped) process.stdout.write(`skipped: ${name}\n`);
+process.stdout.write(`\n${total.passed} passed, ${total.failed} failed${total.skipped.length > 0 ? `, ${total.skipped.length} skipped` : ''}\n`);
+process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1);
