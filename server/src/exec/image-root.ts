@@ -1,6 +1,6 @@
 // Looking into an unpacked image from outside. Its symbolic links mean paths inside the image, never the machine's:
 // every path is resolved link by link below the root, so that no image can point us at a file of the host.
-import { lstatSync, mkdirSync, readlinkSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, readlinkSync, type Stats, writeFileSync } from 'node:fs';
 import { basename, dirname, join, normalize, posix } from 'node:path';
 
 /** The image cannot be run as it is; the message says what it lacks. */
@@ -21,7 +21,7 @@ export function resolveInRoot(root: string, path: string): string | undefined {
   const left = segments(path);
   while (left.length > 0) {
     const next = posix.join(done, left.shift()!);
-    const entry = lstatSync(join(root, next), { throwIfNoEntry: false });
+    const entry = entryAt(join(root, next));
     if (!entry) return undefined;
     if (!entry.isSymbolicLink()) {
       done = next;
@@ -33,6 +33,15 @@ export function resolveInRoot(root: string, path: string): string | undefined {
     done = target.startsWith('/') ? '/' : posix.dirname(next);
   }
   return join(root, done);
+}
+
+function entryAt(path: string): Stats | undefined {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') return undefined; // a file where a folder would have to be
+    throw error;
+  }
 }
 
 function segments(path: string): string[] {
@@ -73,7 +82,7 @@ export function prepareMountPoints(root: string, folders: readonly string[], fil
 function prepare(root: string, path: string, kind: 'folder' | 'file'): void {
   const onHost = join(root, normalize(path));
   if (path !== '/' && dirname(path) !== '/') prepare(root, dirname(path), 'folder');
-  const entry = lstatSync(onHost, { throwIfNoEntry: false });
+  const entry = entryAt(onHost);
   if (!entry && kind === 'folder') mkdirSync(onHost, { mode: 0o755, recursive: true });
   if (!entry && kind === 'file') writeFileSync(onHost, '', { flag: 'wx', mode: 0o644 });
   if (entry && !(kind === 'folder' ? entry.isDirectory() : entry.isFile())) {
