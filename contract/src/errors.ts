@@ -67,6 +67,7 @@ export const hints = {
   'run.journal-invalid': 'A journal line must be one of the entries that the contract lists.',
   'run.log-offset': 'Append at the offset given in the answer.',
   'run.parent-invalid': 'The parent must be a run of the same workspace and not a descendant.',
+  'run.metric-not-found': 'List the metrics of the run with `stellwerk metric list`.',
   'run.file-not-found': 'List the files of the run with `stellwerk run list-files`.',
   'query.invalid': 'Correct the query at the place named in the message.',
   'page.token-invalid': 'Take page tokens from the answer before, with the same query.',
