@@ -54,8 +54,9 @@ async function writeDurably(file: string, source: AsyncIterable<Uint8Array>): Pr
   let sizeBytes = 0;
   try {
     for await (const chunk of source) {
-      hash.update(chunk);
-      await writeAll(handle, chunk, sizeBytes);
+      const written = writeAll(handle, chunk, sizeBytes);
+      hash.update(chunk); // while the disk is busy
+      await written;
       sizeBytes += chunk.length;
     }
     await handle.datasync();

@@ -89,9 +89,10 @@ function unavailable(message: string): ServiceError {
 
 async function takeDebian(needs: BaseNeeds): Promise<Found> {
   const { digest, packages } = await debianBase(needs);
+  const found = { digest, description: `${packages.length} Debian packages` };
+  if (await needs.oci.isComplete(digest)) return found;
   const image = await needs.oci.import({ from: 'bytes', bytes: debianBytes(needs.cacheDir), digest }, needs);
-  const stored = await needs.oci.writeImage(image);
-  return { digest: stored.digest, description: `${packages.length} Debian packages` };
+  return { ...found, digest: (await needs.oci.writeImage(image)).digest };
 }
 
 async function takeFromRegistry(
@@ -116,7 +117,7 @@ async function finish(
   needs: BaseNeeds,
 ): Promise<BaseImage> {
   const image = await needs.oci.readImage(digest);
-  const pythons = pythonsOf(await needs.oci.filesOf(image, needs.signal), image.config.env.PATH);
+  const pythons = await pythonsIn(digest, image, needs);
   const found = python === undefined ? pythons[0] : pythons.find(({ minor }) => minor === python);
   if (!found) {
     const has = pythons.length === 0 ? 'has no Python 3' : `has Python ${pythons.map(({ minor }) => minor).join(', ')}`;
@@ -128,6 +129,16 @@ async function finish(
     );
   }
   return { image, python: found, digest, description };
+}
+
+/** Looking through a whole file tree takes a moment, and its answer never changes. */
+async function pythonsIn(digest: Digest, image: OciImage, needs: BaseNeeds): Promise<ImagePython[]> {
+  const record = join(needs.cacheDir, 'bases', `pythons-${digest.replace(':', '-')}.json`);
+  const known = await readRecord<ImagePython[]>(record);
+  if (known) return known;
+  const pythons = pythonsOf(await needs.oci.filesOf(image, needs.signal), image.config.env.PATH);
+  await writeRecord(record, pythons);
+  return pythons;
 }
 
 /** What a name in a registry stood for when it was last asked for, so that builds do not depend on the network. */
