@@ -73,9 +73,12 @@ async function handle(bound: Bound, binding: Binding, request: FastifyRequest, r
     if (caller.kind === 'stranger' && verb.permission !== 'public')
       throw new ServiceError('unauthenticated', 'access.sign-in-needed', 'This needs a sign-in.');
     input = bound.read(request);
-    if (typeof input.workspace === 'string')
-      input.workspace = (await binding.workspaceNamed(input.workspace)) ?? input.workspace;
+    const workspace = typeof input.workspace === 'string' ? await binding.workspaceNamed(input.workspace) : undefined;
+    if (workspace !== undefined) input.workspace = workspace;
     await authorise(verb, input, caller, binding.access.authenticator, binding.runs);
+    if (workspace === undefined && verb.path.includes('{workspace}')) {
+      throw new ServiceError('not-found', 'workspace.not-found', `There is no workspace ${String(input.workspace)}.`);
+    }
     const answer = await call(bound, binding, input, caller, request, reply);
     if (isRecorded(verb))
       await binding.access.audit.record({ ...deed(name, verb, input, request), caller, outcome: 'done' });
