@@ -1,3 +1,4 @@
+// The version of all of Stellwerk: that of the published package.
 import manifest from '../package.json' with { type: 'json' };
 
 export const version: string = manifest.version;

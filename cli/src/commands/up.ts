@@ -1,0 +1,70 @@
+// `stellwerk up`: starts the server in this process, on one data folder, until it is told to stop.
+import { join } from 'node:path';
+import { Command, Option } from 'commander';
+import pc from 'picocolors';
+import { CommandFailed, UsageError } from '../failures.ts';
+import { line, printJson } from '../print.ts';
+import type { Session } from '../session.ts';
+import { surroundings } from '../surroundings.ts';
+
+interface UpOptions {
+  data?: string;
+  listen: string;
+  port: number;
+  servicesPort?: number;
+  publicUrl?: string;
+  tlsCertificate?: string;
+  tlsKey?: string;
+}
+
+export function upCommand(sessionOf: (command: Command) => Session): Command {
+  const command = new Command('up')
+    .addOption(new Option('--data <folder>', `Everything is kept here; ${standardFolder()} unless given.`))
+    .addOption(new Option('--listen <address>', 'Where it can be reached from.').default('127.0.0.1'))
+    .addOption(new Option('--port <number>', 'The port; 0 takes a free one.').argParser(portFrom).default(8470))
+    .addOption(
+      new Option('--services-port <number>', 'Where web services answer; the next port unless given.').argParser(
+        portFrom,
+      ),
+    )
+    .addOption(new Option('--public-url <url>', 'The address that users reach it at, if that is another.'))
+    .addOption(new Option('--tls-certificate <file>', 'A certificate (PEM), with its chain.'))
+    .addOption(new Option('--tls-key <file>', 'The key of the certificate (PEM).'));
+  return command.action(() => up(command.opts(), sessionOf(command)));
+}
+
+const standardFolder = () => surroundings.dataFolder;
+
+function portFrom(text: string): number {
+  const port = Number(text);
+  if (!/^\d+$/.test(text) || port > 65_535) throw new UsageError(`--port takes a number up to 65535, not ${text}.`);
+  return port;
+}
+
+async function up({ data = join(standardFolder()), ...options }: UpOptions, session: Session): Promise<void> {
+  const { startServer, StartRefused } = await import('@stellwerk/server/main.ts');
+  const server = await startServer({ data, ...options }).catch((error: unknown) => {
+    if (error instanceof StartRefused) throw new CommandFailed(error.message);
+    throw error;
+  });
+  const { url, signIn } = server;
+  if (session.json) printJson({ url, data, pid: process.pid, ...(signIn ? { signIn: signIn.url } : {}) });
+  else {
+    line(`Stellwerk is at ${pc.bold(url)} (data in ${data}).`);
+    if (signIn) {
+      line(
+        `\nSign in for the first time, as the server administrator, with this link. It is good once:\n  ${signIn.url}`,
+      );
+      line(`or on the command line:\n  stellwerk login '${signIn.url}'\n`);
+    }
+  }
+  await stopped();
+  await server.stop();
+}
+
+/** A second signal ends the process at once. */
+function stopped(): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
+  return promise;
+}
