@@ -26,19 +26,25 @@ export class FileBytes implements Bytes {
   async write(source: AsyncIterable<Uint8Array>, expected?: Digest): Promise<Stored> {
     const file = join(this.#partial, `${++this.#writes}`);
     try {
-      const stored = await writeHashed(file, source);
-      if (expected !== undefined && stored.digest !== expected) throw mismatch(expected, stored.digest);
-      await this.take(file, stored.digest);
+      const handle = await open(file, 'wx', 0o444);
+      let stored: Stored;
+      try {
+        stored = await copyHashed(source, handle);
+        if (expected !== undefined && stored.digest !== expected) throw mismatch(expected, stored.digest);
+        await handle.datasync();
+      } finally {
+        await handle.close();
+      }
+      await this.#place(file, stored.digest);
       return stored;
-    } finally {
+    } catch (error) {
       await unlink(file).catch(() => {});
+      throw error;
     }
   }
 
   /** Makes a whole, checked file on the same file system the content of this digest. The file is gone afterwards. */
   async take(file: string, digest: Digest): Promise<void> {
-    const path = this.path(digest);
-    if (await this.has(digest)) return unlink(file); // it is durable already: it has its final name
     const handle = await open(file, 'r+');
     try {
       await handle.chmod(0o444);
@@ -46,10 +52,20 @@ export class FileBytes implements Bytes {
     } finally {
       await handle.close();
     }
-    const made = await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    await rename(file, path);
+    await this.#place(file, digest);
+  }
+
+  async #place(file: string, digest: Digest): Promise<void> {
+    const path = this.path(digest);
+    try {
+      await rename(file, path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+      await syncFolder(this.#folder);
+      await rename(file, path);
+    }
     await syncFolder(dirname(path));
-    if (made !== undefined) await syncFolder(this.#folder);
   }
 
   read(digest: Digest, range?: { start: number; end: number }): Readable {
@@ -80,18 +96,13 @@ export function mismatch(expected: string, found: string): ServiceError {
   );
 }
 
-async function writeHashed(file: string, source: AsyncIterable<Uint8Array>): Promise<Stored> {
+async function copyHashed(source: AsyncIterable<Uint8Array>, handle: FileHandle): Promise<Stored> {
   const hash = createHash('sha256');
   let sizeBytes = 0;
-  const handle = await open(file, 'wx', 0o600);
-  try {
-    for await (const chunk of source) {
-      hash.update(chunk);
-      await writeAll(handle, chunk, sizeBytes);
-      sizeBytes += chunk.length;
-    }
-  } finally {
-    await handle.close();
+  for await (const chunk of source) {
+    hash.update(chunk);
+    await writeAll(handle, chunk, sizeBytes);
+    sizeBytes += chunk.length;
   }
   return { digest: `sha256:${hash.digest('hex')}`, sizeBytes };
 }

@@ -9,7 +9,11 @@ const file = (path: string, letter = 'a', sizeBytes = 1): SnapshotFile => ({ pat
 const sha256 = (text: string) => `sha256:${createHash('sha256').update(text).digest('hex')}`;
 
 test('the digest is that of the canonical listing, in whatever order the files are given', () => {
-  const files = [file('b.py', 'b', 2), { ...file('a/train.py'), executable: true }, { ...file('a.py'), executable: false }];
+  const files = [
+    file('b.py', 'b', 2),
+    { ...file('a/train.py'), executable: true },
+    { ...file('a.py'), executable: false },
+  ];
   const text = `${digest('a')} 1 - a.py\n${digest('a')} 1 x a/train.py\n${digest('b')} 2 - b.py\n`;
   expect(listingOf(files)).toMatchObject({ digest: sha256(text), sizeBytes: 4 });
   expect(listingOf(files.toReversed()).digest).toBe(sha256(text));
@@ -32,7 +36,9 @@ test('paths are in the order of their bytes in UTF-8', () => {
 });
 
 test('what is written is read back', () => {
-  const part = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 8 }).map((text) => text.replace(/[/\\\p{Cc}:]/gu, '_'));
+  const part = fc
+    .string({ unit: 'grapheme', minLength: 1, maxLength: 8 })
+    .map((text) => text.replace(/[/\\\p{Cc}:]/gu, '_'));
   const path = fc.array(part, { minLength: 1, maxLength: 3 }).map((parts) => `x${parts.join('/x')}`);
   const names = fc.uniqueArray(path, { selector: (name) => name.normalize('NFC').toLowerCase().split('/')[0] });
   fc.assert(

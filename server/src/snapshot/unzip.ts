@@ -1,19 +1,18 @@
 // Takes the files out of an archive that a user sent. Nothing of the archive is believed: a file must be in the listing, with its
 // size, and its content must have the listing's digest; so nothing is written but what was announced.
-import type { Readable } from 'node:stream';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { SnapshotFile } from '@stellwerk/contract/snapshot.ts';
 import { type Entry, openPromise, type ZipFile } from 'yauzl';
 
 /** So many files are unpacked at a time: each waits for the disk. */
-const atOnce = 8;
+const atOnce = 16;
 const typeMask = 0o170000;
 const regularFile = 0o100000;
 
 export async function unzip(
   archive: string,
   files: readonly SnapshotFile[],
-  store: (file: SnapshotFile, content: Readable) => Promise<void>,
+  store: (file: SnapshotFile, content: AsyncIterable<Uint8Array>) => Promise<void>,
 ): Promise<void> {
   const zip = await openPromise(archive, { autoClose: false, strictFileNames: true }).catch(asRefusal);
   try {
@@ -21,7 +20,7 @@ export async function unzip(
     const wanted = new Map(files.map((file) => [file.path, file]));
     await eachEntry(zip, async (entry) => {
       const file = announced(entry, wanted);
-      if (file) await store(file, await zip.openReadStreamPromise(entry).catch(asRefusal));
+      if (file) await store(file, contentOf(zip, entry));
     });
   } finally {
     zip.close();
@@ -67,6 +66,14 @@ function announced(entry: Entry, wanted: Map<string, SnapshotFile>): SnapshotFil
     throw refused(`${name} has ${entry.uncompressedSize} bytes, where the listing says ${file.sizeBytes}`);
   wanted.delete(entry.fileName);
   return file;
+}
+
+async function* contentOf(zip: ZipFile, entry: Entry): AsyncGenerator<Uint8Array> {
+  try {
+    yield* (await zip.openReadStreamPromise(entry)) as AsyncIterable<Uint8Array>;
+  } catch (error) {
+    asRefusal(error as Error);
+  }
 }
 
 function refused(why: string): ServiceError {
