@@ -1,0 +1,142 @@
+// An installation for a story: a real server in a process of its own on a fresh data folder, its administrator signed in,
+// and the means to kill and restart it. All of it is gone when the story ends.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { type Client, createClient } from '@stellwerk/client/client.ts';
+
+export const repository = join(import.meta.dirname, '..');
+const cli = join(repository, 'cli', 'src', 'main.ts');
+export const node = [process.execPath, '--disable-warning=ExperimentalWarning'] as const;
+
+export interface Printed {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+export class Installation implements AsyncDisposable {
+  readonly folder: string;
+  readonly #env: Record<string, string>;
+  readonly #options: readonly string[];
+  #server: ChildProcess | undefined;
+  #ports: [string, string] = ['0', '0'];
+  #token = '';
+  url = '';
+  readonly workspace = 'story';
+
+  private constructor(options: readonly string[], env: Record<string, string>) {
+    this.folder = mkdtempSync(join(tmpdir(), 'stellwerk-story-'));
+    this.#options = options;
+    // Everything a user has at home, but caches, which are the machine's: a story must not download the world again.
+    this.#env = { ...(process.env as Record<string, string>), XDG_CONFIG_HOME: join(this.folder, 'config'), XDG_DATA_HOME: join(this.folder, 'share'), NO_COLOR: '1', ...env };
+    for (const name of ['STELLWERK_URL', 'STELLWERK_TOKEN', 'STELLWERK_WORKSPACE']) delete this.#env[name];
+  }
+
+  static async start(options: readonly string[] = [], env: Record<string, string> = {}): Promise<Installation> {
+    const installation = new Installation(options, env);
+    const { signIn } = await installation.up();
+    const login = await installation.cli(['login', signIn!]);
+    if (login.code !== 0) throw new Error(`The sign-in failed: ${login.stderr}`);
+    const { servers, current } = JSON.parse(readFileSync(join(installation.folder, 'config', 'stellwerk', 'credentials.json'), 'utf8'));
+    installation.#token = servers[current].token;
+    await installation.client.workspaces.create({ name: installation.workspace });
+    return installation;
+  }
+
+  /** Starts the server on its folder, on the ports it had before. */
+  async up(): Promise<{ url: string; signIn?: string }> {
+    const [port, servicesPort] = this.#ports;
+    const args = [cli, 'up', '--json', '--data', join(this.folder, 'data'), '--port', port, '--services-port', servicesPort, ...this.#options];
+    const server = spawn(node[0], [node[1], ...args], { stdio: ['ignore', 'pipe', 'inherit'], env: this.#env, cwd: this.folder });
+    this.#server = server;
+    let text = '';
+    for await (const line of createInterface({ input: server.stdout! })) {
+      text += line;
+      if (line.startsWith('}') || (line.startsWith('{') && line.endsWith('}'))) break;
+    }
+    if (text === '') throw new Error(`The server ended with ${server.exitCode ?? (await once(server, 'exit'))[0]}.`);
+    const started = JSON.parse(text) as { url: string; signIn?: string };
+    this.url = started.url;
+    this.#ports = [new URL(started.url).port, servicesPort];
+    return started;
+  }
+
+  get client(): Client {
+    return createClient({ url: this.url, token: this.#token });
+  }
+
+  clientWith(token: string | undefined): Client {
+    return createClient({ url: this.url, ...(token !== undefined && { token }) });
+  }
+
+  get token(): string {
+    return this.#token;
+  }
+
+  get pid(): number {
+    return this.#server!.pid!;
+  }
+
+  /** What scripts of this story find in their environment. */
+  get environment(): Record<string, string> {
+    return { ...this.#env, STELLWERK_URL: this.url, STELLWERK_TOKEN: this.#token, STELLWERK_WORKSPACE: this.workspace };
+  }
+
+  /** The command line as a user types it. */
+  cli(args: readonly string[], options: { cwd?: string; env?: Record<string, string>; input?: string } = {}): Promise<Printed> {
+    return execute(node[0], [node[1], cli, ...args], { env: { ...this.#env, STELLWERK_WORKSPACE: this.workspace, ...options.env }, cwd: options.cwd ?? this.folder, ...(options.input !== undefined && { input: options.input }) });
+  }
+
+  /** A Python script with our package on its path. */
+  python(args: readonly string[], options: { cwd?: string; env?: Record<string, string>; input?: string } = {}): Promise<Printed> {
+    const env = { ...this.environment, PYTHONPATH: join(repository, 'python', 'src'), ...options.env };
+    return execute('python3', args, { env, cwd: options.cwd ?? this.folder, ...(options.input !== undefined && { input: options.input }) });
+  }
+
+  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
+    const server = this.#server;
+    if (!server || server.exitCode !== null || server.signalCode !== null) return;
+    const ended = once(server, 'exit');
+    server.kill(signal);
+    await ended;
+  }
+
+  async restart(signal: 'SIGTERM' | 'SIGKILL' = 'SIGKILL'): Promise<void> {
+    await this.stop(signal);
+    await this.up();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#server?.exitCode === null && this.#server.signalCode === null) await this.#deleteServices().catch(() => {}); // the story has failed already if this does
+    await this.stop();
+    rmSync(this.folder, { recursive: true, force: true, maxRetries: 5 });
+  }
+
+  /** Replicas outlive the server by design. */
+  async #deleteServices(): Promise<void> {
+    for (const { name: workspace } of (await this.client.workspaces.list({})).items) {
+      for (const { name: service } of (await this.client.services.list({ workspace })).items) await this.client.services.delete({ workspace, service });
+      while ((await this.client.services.list({ workspace })).items.length > 0) await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+}
+
+export async function execute(command: string, args: readonly string[], { input, ...options }: { cwd: string; env: Record<string, string>; input?: string }): Promise<Printed> {
+  const child = spawn(command, args, { ...options, stdio: ['pipe', 'pipe', 'pipe'] });
+  const printed: Printed = { code: -1, stdout: '', stderr: '' };
+  child.stdout.on('data', (chunk) => {
+    printed.stdout += chunk;
+  });
+  child.stderr.on('data', (chunk) => {
+    printed.stderr += chunk;
+  });
+  child.stdin.on('error', () => {}); // it may end without reading
+  child.stdin.end(input);
+  const [code] = await once(child, 'close');
+  printed.code = code ?? -1;
+  return printed;
+}
