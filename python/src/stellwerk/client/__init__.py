@@ -5,7 +5,7 @@ attributes. A refusal is a ServiceError with a stable `reason`; where nothing an
 """
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Type
 
 from .._transport import ServiceError, Transport, Unreachable
 from .activity import Activity, ActivityFailed
@@ -35,20 +35,30 @@ class Client(Nouns):
     May be used from several threads. `ca_bundle` names a file of PEM certificates to trust.
     """
 
-    def __init__(self, url: Optional[str] = None, token: Optional[str] = None, ca_bundle: Optional[str] = None) -> None:
-        found = Credentials(url, token, ca_bundle) if url and token else find_credentials(url, token)
+    def __init__(
+        self,
+        url: Optional[str] = None,
+        token: Optional[str] = None,
+        ca_bundle: Optional[str] = None,
+        transport: Type[Transport] = Transport,
+    ) -> None:
+        found = find_credentials(url, token)
         self.url = found.url.rstrip("/")
-        self.transport = Transport(self.url, found.token, ca_bundle or found.ca_bundle)
+        self.transport = transport(self.url, found.token, ca_bundle or found.ca_bundle)
         super().__init__(Calls(self.transport))
+
+    @classmethod
+    def over(cls, transport: Transport) -> "Client":
+        """Over a connection that is there already."""
+        client = cls.__new__(cls)
+        client.url, client.transport = transport.url, transport
+        Nouns.__init__(client, Calls(transport))
+        return client
 
     @classmethod
     def without_token(cls, url: str, ca_bundle: Optional[str] = None) -> "Client":
         """For the verbs that anyone may call: signing in, and what the server is."""
-        client = cls.__new__(cls)
-        client.url = url.rstrip("/")
-        client.transport = Transport(client.url, None, ca_bundle)
-        Nouns.__init__(client, Calls(client.transport))
-        return client
+        return cls.over(Transport(url.rstrip("/"), None, ca_bundle))
 
     def __repr__(self) -> str:
         return "Client(%r)" % self.url

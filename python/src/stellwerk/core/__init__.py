@@ -1,0 +1,33 @@
+"""The module, class and method names of Azure ML's SDK v1 (`azureml.core`): code moves over by changing the import."""
+from .compute import ComputeTarget
+from .compute_target import LocalTarget
+from .conda_dependencies import CondaDependencies
+from .datastore import Datastore
+from .environment import Environment
+from .experiment import Experiment
+from .image import ContainerImage, Image
+from .model import Model
+from .run import Run, ScriptRun, get_run
+from .runconfig import RunConfiguration
+from .script_run_config import ScriptRunConfig
+from .webservice import Webservice
+from .workspace import Workspace
+
+__all__ = [
+    "ComputeTarget",
+    "CondaDependencies",
+    "ContainerImage",
+    "Datastore",
+    "Environment",
+    "Experiment",
+    "Image",
+    "LocalTarget",
+    "Model",
+    "Run",
+    "RunConfiguration",
+    "ScriptRun",
+    "ScriptRunConfig",
+    "Webservice",
+    "Workspace",
+    "get_run",
+]
