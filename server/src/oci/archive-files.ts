@@ -13,6 +13,9 @@ export interface ArchiveFiles extends AsyncDisposable {
   sizeOf(name: string): Promise<number | undefined>;
   /** The content of a file that `sizeOf` found. */
   read(name: string): AsyncIterable<Uint8Array>;
+  hasFolder(name: string): boolean;
+  /** The archive itself, unpacked, if it is a tar. */
+  tar?(): AsyncIterable<Uint8Array>;
 }
 
 /** Opens a folder or a tar; a compressed tar is unpacked into `workDir` for as long as it is open. */
@@ -84,6 +87,10 @@ class Folder implements ArchiveFiles {
     yield* createReadStream(await realpath(join(this.#dir, name)), { highWaterMark: 1024 * 1024 });
   }
 
+  hasFolder(): boolean {
+    return false; // only root filesystems are looked at for folders, and those come as tars
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {}
 }
 
@@ -116,6 +123,14 @@ class Tar implements ArchiveFiles {
     if (node.sizeBytes === 0) return;
     const { offset, sizeBytes } = node;
     yield* createReadStream(this.#path, { start: offset, end: offset + sizeBytes - 1, highWaterMark: 1024 * 1024 });
+  }
+
+  hasFolder(name: string): boolean {
+    return this.#tree.find(name)?.kind === 'directory';
+  }
+
+  tar(): AsyncIterable<Uint8Array> {
+    return createReadStream(this.#path, { highWaterMark: 1024 * 1024 });
   }
 
   #find(name: string) {

@@ -1,5 +1,6 @@
 // Digests as text: what is one, of what, and that the content has it.
 import { createHash } from 'node:crypto';
+import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Digest } from '../blob/bytes.ts';
 
 export function isDigest(text: unknown): text is Digest {
@@ -15,11 +16,9 @@ export function digestOf(bytes: Uint8Array | string): Digest {
   return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 }
 
-export class DigestMismatch extends Error {
-  constructor(expected: Digest, found: Digest) {
-    super(`The content has the digest ${found}, where ${expected} was promised. It was not kept.`);
-    this.name = 'DigestMismatch';
-  }
+export function digestMismatch(expected: Digest, found: Digest): ServiceError {
+  const message = `The content has the digest ${found}, where ${expected} was promised. It was not kept.`;
+  return new ServiceError('conflict', 'blob.digest-mismatch', message);
 }
 
 /** Passes a stream through; fails at its end if it was not the promised content. */
@@ -30,5 +29,5 @@ export async function* verified(source: AsyncIterable<Uint8Array>, expected: Dig
     yield chunk;
   }
   const found: Digest = `sha256:${hash.digest('hex')}`;
-  if (found !== expected) throw new DigestMismatch(expected, found);
+  if (found !== expected) throw digestMismatch(expected, found);
 }

@@ -1,7 +1,7 @@
 // Root filesystems of images, unpacked once each below one cache folder and shared by all who run something from them.
 // Invariants: a root that has its final name is complete; two who ask at once get one unpacking; the folder can be deleted
 // whenever nothing runs from it. Files are shared between roots: mount them read-only.
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Bytes, Digest } from '../blob/bytes.ts';
 import { hexOf } from './digest.ts';
@@ -53,6 +53,7 @@ export class ImageRoots {
     const image = await read();
     await mkdir(join(this.#dir, 'roots'), { recursive: true });
     const partial = await mkdtemp(join(this.#dir, 'roots', '.partial-'));
+    await chmod(partial, 0o755); // a replica is another user, who has to get in
     try {
       await mkdir(join(partial, 'root'));
       const layers = image.layers.map(({ digest }) => ({ name: hexOf(digest), tar: bytes.path(digest) }));
@@ -69,8 +70,12 @@ export class ImageRoots {
     }
   }
 
-  /** Deletes all roots but those of these images, and the files of layers that no root has any more. */
+  /**
+   * Deletes all roots but those of these images, the files of layers that no root has any more, and what a killed process left
+   * half done. Nothing is deleted while something is being unpacked: the next time will do.
+   */
   async keepOnly(digests: readonly Digest[]): Promise<void> {
+    if ([...unpacking.keys()].some((dir) => dir.startsWith(join(this.#dir, 'roots')))) return;
     const roots = join(this.#dir, 'roots');
     const layers = join(this.#dir, 'layers');
     const keptLayers = new Set<string>();
@@ -95,8 +100,6 @@ async function recordOf(dir: string): Promise<RootRecord> {
   return JSON.parse(await readFile(join(dir, 'image.json'), 'utf8')) as RootRecord;
 }
 
-/** Without those that are being made at this moment. */
 async function namesIn(dir: string): Promise<string[]> {
-  const names = await readdir(dir).catch(() => [] as string[]);
-  return names.filter((name) => !name.startsWith('.'));
+  return await readdir(dir).catch(() => []);
 }

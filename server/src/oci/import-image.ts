@@ -4,7 +4,7 @@
 import type { Bytes, Digest } from '../blob/bytes.ts';
 import { type ArchiveFiles, openArchive, readDocument, readDocumentIfThere } from './archive-files.ts';
 import { decompressed, plainLimit, type UnpackedLimit } from './decompress.ts';
-import { DigestMismatch, digestOf, hexOf, isDigest, verified } from './digest.ts';
+import { digestMismatch, digestOf, hexOf, isDigest, verified } from './digest.ts';
 import { parseDockerManifest } from './docker-archive.ts';
 import {
   choosePlatform,
@@ -67,7 +67,7 @@ export async function importManifest(
 export async function importPinned(client: RegistryClient, name: string, importing: Importing): Promise<OciImage> {
   const document = await client.manifest();
   const found = digestOf(document);
-  if (isDigest(name) && name !== found) throw new DigestMismatch(name, found);
+  if (isDigest(name) && name !== found) throw digestMismatch(name, found);
   return await importManifest(client.source(), document, importing);
 }
 
@@ -79,7 +79,7 @@ async function checkedDocument(
   refuseForeign(descriptor);
   const document = await source.document(what, descriptor);
   const found = digestOf(document);
-  if (found !== descriptor.digest) throw new DigestMismatch(descriptor.digest, found);
+  if (found !== descriptor.digest) throw digestMismatch(descriptor.digest, found);
   return document;
 }
 
@@ -136,7 +136,10 @@ function refuseForeign(descriptor: Descriptor): void {
   }
 }
 
-/** An OCI layout or what `docker save` made: a folder, or a tar that may be compressed. */
+/**
+ * Whatever lies in a folder or a tar that may be compressed: an OCI layout, what `docker save` made, or (in a tar) a whole
+ * root filesystem.
+ */
 export async function importArchive(path: string, name: string | undefined, importing: Importing): Promise<OciImage> {
   await using files = await openArchive(path, importing.workDir, importing.signal);
   const index = await readDocumentIfThere(files, 'index.json');
@@ -144,7 +147,10 @@ export async function importArchive(path: string, name: string | undefined, impo
   if (index && (await readDocumentIfThere(files, 'oci-layout')))
     return await importLayout(files, index, name, importing);
   if (docker) return await importDockerArchive(files, docker, name, importing);
-  throw invalidImage('This is neither an OCI layout (no index.json) nor a docker-save archive (no manifest.json).');
+  if (files.tar && files.hasFolder('usr')) return await importRootFilesystem(files.tar(), importing);
+  throw invalidImage(
+    'This is neither an OCI layout (no index.json), nor a docker-save archive (no manifest.json), nor the tar of a root filesystem (no usr/).',
+  );
 }
 
 async function importLayout(

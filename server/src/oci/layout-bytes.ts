@@ -7,7 +7,7 @@ import { type FileHandle, mkdir, mkdtemp, open, rename, rm, stat } from 'node:fs
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import type { Bytes, Digest, Stored } from '../blob/bytes.ts';
-import { DigestMismatch, hexOf } from './digest.ts';
+import { digestMismatch, hexOf } from './digest.ts';
 
 export class LayoutBytes implements Bytes {
   readonly #dir: string;
@@ -21,7 +21,7 @@ export class LayoutBytes implements Bytes {
     const dir = await mkdtemp(join(this.#dir, '.partial-'));
     try {
       const stored = await writeDurably(join(dir, 'content'), source);
-      if (expected && stored.digest !== expected) throw new DigestMismatch(expected, stored.digest);
+      if (expected && stored.digest !== expected) throw digestMismatch(expected, stored.digest);
       await rename(join(dir, 'content'), this.path(stored.digest));
       await syncFolder(this.#dir);
       return stored;

@@ -328,11 +328,19 @@ test('layers of an old docker-save archive may be links to each other', async ()
   expect(image.layers.map((layer) => layer.digest)).toEqual([diffId, diffId]);
 });
 
+test('a tar of something else is no image', async () => {
+  const path = join(dir, 'x.tar');
+  await writeFile(path, layerTar);
+  const refusal = storeIn('to').oci.import({ from: 'archive', path }, quiet);
+  await expect(refusal).rejects.toMatchObject({ reason: 'image.base-invalid' });
+});
+
 test('a root filesystem tar becomes an image of one layer', async () => {
   const path = join(dir, 'rootfs.tar.gz');
-  await writeFile(path, gzipSync(layerTar));
-  const image = await storeIn('to').oci.import({ from: 'root-filesystem', path }, quiet);
-  expect(image.layers).toMatchObject([{ sizeBytes: layerTar.length }]);
+  const tar = rawTar({ name: './usr/bin/env', content: 'x' });
+  await writeFile(path, gzipSync(tar));
+  const image = await storeIn('to').oci.import({ from: 'archive', path }, quiet);
+  expect(image.layers).toMatchObject([{ sizeBytes: tar.length }]);
   expect(image.config.env.PATH).toContain('/usr/bin');
 });
 
@@ -376,4 +384,7 @@ test('what a killed unpacking left behind is no root', async () => {
   await mkdir(join(store.cacheDir, 'roots', '.partial-x', 'root'), { recursive: true });
   await mkdir(join(store.cacheDir, 'layers', '.partial-y'), { recursive: true });
   expect(await readdir((await store.oci.rootFor(digest)).path)).toEqual(['app', 'etc']);
+  await store.oci.keepOnlyRoots([digest]);
+  expect(await readdir(join(store.cacheDir, 'roots'))).toEqual([digest.slice(7)]);
+  expect(await readdir(join(store.cacheDir, 'layers'))).toHaveLength(2);
 });

@@ -2,16 +2,15 @@
 // hands them out as archives, and unpacks them into root filesystems.
 // Invariants: the same input makes the same bytes, bit for bit; every layer is stored uncompressed; whatever comes from
 // elsewhere is checked against its digests and can neither leave the folder it is unpacked to nor grow without bound.
-import { createReadStream } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { Bytes, Digest } from '../blob/bytes.ts';
 import { type ExportOptions, exportImage } from './export-image.ts';
 import type { FileTree } from './file-tree.ts';
 import { type ImageRoot, ImageRoots } from './image-roots.ts';
-import { type Importing, importArchive, importPinned, importRootFilesystem, importStored } from './import-image.ts';
+import { type Importing, importArchive, importPinned, importStored } from './import-image.ts';
 import type { LayerEntry } from './layer-entry.ts';
-import { type OciImage, type Platform, readImage, readParts, writeImage } from './manifest.ts';
+import { type ImageParts, type OciImage, type Platform, readImage, readParts, writeImage } from './manifest.ts';
 import type { Outbound } from './outbound.ts';
 import { type Credentials, RegistryClient } from './registry-client.ts';
 import { parseReference } from './registry-reference.ts';
@@ -43,9 +42,8 @@ export interface OciNeeds {
 /** Where an image from elsewhere is taken from. A path must be one that the caller may read. */
 export type ForeignImage =
   | { from: 'registry'; reference: string; credentials?: Credentials | undefined }
-  /** An OCI layout (folder or tar) or a docker-save archive; which of several images, by name. */
+  /** An OCI layout (folder or tar), a docker-save archive or the tar of a root filesystem; which of several images, by name. */
   | { from: 'archive'; path: string; name?: string | undefined }
-  | { from: 'root-filesystem'; path: string }
   /** Another store, which may be trusted. */
   | { from: 'bytes'; bytes: Bytes; digest: Digest };
 
@@ -79,9 +77,9 @@ export class OciImages {
 
   /** Whether an image and all its layers are stored. */
   async isComplete(digest: Digest): Promise<boolean> {
-    const { bytes, platform } = this.#needs;
+    const { bytes } = this.#needs;
     if (!(await bytes.has(digest))) return false;
-    const { config, layers } = await readParts(bytes, digest, platform);
+    const { config, layers } = await this.partsOf(digest);
     const there = await Promise.all([config, ...layers].map((part) => bytes.has(part)));
     return there.every(Boolean);
   }
@@ -105,10 +103,14 @@ export class OciImages {
     return await treeOf(tars, signal);
   }
 
+  /** The digests of all that an image consists of: whoever keeps the image refers to these. */
+  async partsOf(digest: Digest): Promise<ImageParts> {
+    return await readParts(this.#needs.bytes, digest, this.#needs.platform);
+  }
+
   /** The image as one archive. */
   async export(digest: Digest, options: ExportOptions): Promise<Readable> {
-    const { bytes, platform } = this.#needs;
-    return await exportImage(bytes, await readParts(bytes, digest, platform), options);
+    return await exportImage(this.#needs.bytes, await this.partsOf(digest), options);
   }
 
   /** The unpacked root filesystem of an image, shared and to be mounted read-only. Unpacked at the first call, once. */
@@ -126,8 +128,6 @@ async function importForeign(source: ForeignImage, importing: Importing, outboun
   switch (source.from) {
     case 'archive':
       return await importArchive(source.path, source.name, importing);
-    case 'root-filesystem':
-      return await importRootFilesystem(createReadStream(source.path, { highWaterMark: 1024 * 1024 }), importing);
     case 'bytes':
       return await importStored(
         source.bytes,

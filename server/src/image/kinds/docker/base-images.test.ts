@@ -88,9 +88,14 @@ test('a root filesystem tar is a base, with the Python that is found in it', asy
   await writeFile(join(root, 'usr/bin/python3.9'), '');
   await writeFile(join(root, 'usr/local/bin/python3.12'), '');
   await output({ command: 'tar', args: ['-czf', join(dir, 'rootfs.tgz'), '-C', root, '.'] });
-  const source = { from: 'root-filesystem', path: join(dir, 'rootfs.tgz') } as const;
+  const source = { from: 'archive', path: join(dir, 'rootfs.tgz') } as const;
   expect((await find({ source }, 'rootfs').found).python).toEqual({ path: '/usr/local/bin/python3.12', minor: '3.12' });
   expect((await find({ source, python: '3.9' }, 'rootfs').found).python.path).toBe('/usr/bin/python3.9');
+  const nearest = find({ source, python: '3.10', pythonFallback: true }, 'rootfs').found;
+  expect((await nearest).python.minor).toBe('3.12');
+  await expect(find({ source, python: '3.13', pythonFallback: true }, 'rootfs').found).rejects.toThrow(
+    /3.13 is needed/,
+  );
   await expect(find({ source, python: '3.8' }, 'rootfs').found).rejects.toThrow(
     /has Python 3.12, 3.9, but Python 3.8 is needed/,
   );
@@ -98,9 +103,9 @@ test('a root filesystem tar is a base, with the Python that is found in it', asy
 
 test('a base without Python is refused', async () => {
   const root = join(dir, 'empty');
-  await mkdir(join(root, 'etc'), { recursive: true });
+  await mkdir(join(root, 'usr'), { recursive: true });
   await output({ command: 'tar', args: ['-cf', join(dir, 'empty.tar'), '-C', root, '.'] });
-  const { found } = find({ source: { from: 'root-filesystem', path: join(dir, 'empty.tar') } }, 'empty-data');
+  const { found } = find({ source: { from: 'archive', path: join(dir, 'empty.tar') } }, 'empty-data');
   await expect(found).rejects.toMatchObject({
     reason: 'image.base-invalid',
     message: expect.stringMatching(/has no Python 3/),
@@ -132,7 +137,7 @@ test('a Python that neither a registry nor Debian gives is an error that says wh
   const { found } = find({ source: { from: 'default' }, python: '3.7' }, 'default', noWay);
   await expect(found).rejects.toMatchObject({
     reason: 'image.base-unavailable',
-    message: expect.stringMatching(/No base image with Python 3\.7 is within reach.*has Python 3\./),
+    message: expect.stringMatching(/could not be reached.*has Python 3\.\d+, but Python 3\.7 is needed/),
   });
 });
 

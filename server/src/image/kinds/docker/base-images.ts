@@ -6,7 +6,7 @@ import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Digest } from '../../../blob/bytes.ts';
 import type { Credentials, OciImage, OciImages } from '../../../oci/oci-images.ts';
 import { debianBase, debianBytes } from './debian-base.ts';
-import { type ImagePython, pythonsOf } from './image-pythons.ts';
+import { choosePython, type ImagePython, pythonsOf } from './image-pythons.ts';
 import { readRecord, writeRecord } from './record-file.ts';
 
 export type BaseSource =
@@ -14,8 +14,8 @@ export type BaseSource =
   | { from: 'default' }
   | { from: 'debian' }
   | { from: 'registry'; reference: string; credentials?: Credentials | undefined }
-  | { from: 'archive'; path: string; name?: string | undefined }
-  | { from: 'root-filesystem'; path: string };
+  /** An OCI layout, a docker-save archive or the tar of a root filesystem. */
+  | { from: 'archive'; path: string; name?: string | undefined };
 
 export interface BaseNeeds {
   oci: OciImages;
@@ -38,6 +38,8 @@ export interface BaseWish {
   source: BaseSource;
   /** `3.11`; without it, the base's first one is taken. */
   python?: string | undefined;
+  /** Take the nearest newer Python where the base does not have that one. */
+  pythonFallback?: boolean | undefined;
   /** Ask the registry again for what it gave before. */
   refresh?: boolean | undefined;
 }
@@ -48,8 +50,11 @@ export async function findBase(wish: BaseWish, needs: BaseNeeds): Promise<BaseIm
   if (source.from === 'debian') return await finish(await takeDebian(needs), wish, needs);
   if (source.from === 'registry') return await finish(await takeFromRegistry(source, wish, needs), wish, needs);
   const image = await needs.oci.import(source, needs);
-  const what = source.from === 'archive' ? `archive${source.name ? ` ${source.name}` : ''}` : 'root filesystem';
-  return await finish({ digest: (await needs.oci.writeImage(image)).digest, description: what }, wish, needs);
+  return await finish(
+    { digest: (await needs.oci.writeImage(image)).digest, description: source.name ?? 'an archive' },
+    wish,
+    needs,
+  );
 }
 
 interface Found {
@@ -73,12 +78,9 @@ async function findDefault(wish: BaseWish, needs: BaseNeeds): Promise<BaseImage>
   const debian = await takeDebian(needs).catch((error: unknown) => {
     throw error instanceof ServiceError ? unavailable(`${unreachable} ${error.message}`) : error;
   });
-  const base = await finish(debian, {}, needs);
-  if (wish.python !== undefined && base.python.minor !== wish.python) {
-    throw unavailable(
-      `No base image with Python ${wish.python} is within reach. ${unreachable} The one made of Debian's packages has Python ${base.python.minor}.`,
-    );
-  }
+  const base = await finish(debian, wish, needs).catch((error: unknown) => {
+    throw error instanceof ServiceError ? unavailable(`${unreachable} ${error.message}`) : error;
+  });
   await writeRecord(record, debian);
   return base;
 }
@@ -113,22 +115,17 @@ async function takeFromRegistry(
 
 async function finish(
   { digest, description }: Found,
-  { python }: Pick<BaseWish, 'python'>,
+  wish: Omit<BaseWish, 'source'>,
   needs: BaseNeeds,
 ): Promise<BaseImage> {
   const image = await needs.oci.readImage(digest);
   const pythons = await pythonsIn(digest, image, needs);
-  const found = python === undefined ? pythons[0] : pythons.find(({ minor }) => minor === python);
-  if (!found) {
-    const has = pythons.length === 0 ? 'has no Python 3' : `has Python ${pythons.map(({ minor }) => minor).join(', ')}`;
-    const wanted = python === undefined ? 'one is needed' : `Python ${python} is needed`;
-    throw new ServiceError(
-      'failed-precondition',
-      'image.base-invalid',
-      `The base image (${description}) ${has}, but ${wanted}.`,
-    );
-  }
-  return { image, python: found, digest, description };
+  const python = choosePython(pythons, wish);
+  if (python) return { image, python, digest, description };
+  const has = pythons.length === 0 ? 'has no Python 3' : `has Python ${pythons.map(({ minor }) => minor).join(', ')}`;
+  const wanted = wish.python === undefined ? 'one is needed' : `Python ${wish.python} is needed`;
+  const message = `The base image (${description}) ${has}, but ${wanted}.`;
+  throw new ServiceError('failed-precondition', 'image.base-invalid', message);
 }
 
 /** Looking through a whole file tree takes a moment, and its answer never changes. */

@@ -47,7 +47,7 @@ export function dockerDriver(needs: DockerNeeds): ImageDriver<'docker'> {
 async function build(recipe: ImageRecipe, watch: Watch, needs: DockerNeeds) {
   const wished = recipe.environment && needs.environments.read(recipe.environment).python;
   const base = await findBase(
-    { source: sourceOf(recipe.base), ...(wished && { python: wished }) },
+    { source: sourceOf(recipe.base), python: wished, pythonFallback: recipe.environment?.pythonFallback },
     { oci: needs.oci, cacheDir: needs.cacheDir, ...watch },
   );
   watch.log(`Base image: ${base.description}, Python ${base.python.minor}.`);

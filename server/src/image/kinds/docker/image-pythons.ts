@@ -32,3 +32,17 @@ function pythonsIn(files: FileTree, dir: string): [string, string][] {
   const first = usual?.kind === 'symlink' ? usual.target.replace(/^.*python/, '') : '';
   return found.sort(([a], [b]) => Number(b === first) - Number(a === first) || Number(a.slice(2)) - Number(b.slice(2)));
 }
+
+/** The wanted minor; where that is not there and `pythonFallback` is set, the nearest newer one; without a wish, the first. */
+export function choosePython(
+  pythons: readonly ImagePython[],
+  wish: { python?: string | undefined; pythonFallback?: boolean | undefined },
+): ImagePython | undefined {
+  if (wish.python === undefined) return pythons[0];
+  const number = (minor: string) => Number(minor.split('.')[1]);
+  const wanted = number(wish.python);
+  const newer = pythons
+    .filter(({ minor }) => number(minor) >= wanted)
+    .sort((a, b) => number(a.minor) - number(b.minor));
+  return newer.find(({ minor }) => wish.pythonFallback === true || number(minor) === wanted);
+}
