@@ -7,7 +7,11 @@ import { join } from 'node:path';
 /** A file changed so shortly before it was read may change again without another time stamp: it is not remembered. */
 const settledMs = 2_000;
 
+/** Up to this size a file is read at once: a stream costs more than its content. */
+const smallBytes = 256 * 1024;
+
 export async function hashFile(path: string, signal?: AbortSignal): Promise<string> {
+  if (statSync(path).size <= smallBytes) return hashBytes(readFileSync(path));
   const hash = createHash('sha256');
   for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) {
     signal?.throwIfAborted();
