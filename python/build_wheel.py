@@ -38,8 +38,8 @@ def pip():
     return [python, "-m", "pip"]
 
 
-def vendored():
-    """PyYAML's wheel, downloaded once and checked against its hash every time."""
+def yaml_wheel():
+    """The path of PyYAML's wheel, downloaded once and checked against its hash every time."""
     folder = os.path.join(DIST, "vendor")
     os.makedirs(folder, exist_ok=True)
     wheel = find_wheel(folder)
@@ -58,7 +58,11 @@ def vendored():
         wheel = find_wheel(folder)
     if wheel is None:
         raise SystemExit("%s could not be had with the hash that this build pins." % YAML)
-    with zipfile.ZipFile(wheel) as archive:
+    return wheel
+
+
+def vendored():
+    with zipfile.ZipFile(yaml_wheel()) as archive:
         for name in archive.namelist():
             # cyaml would load the C parser of whatever PyYAML the user has.
             if name.startswith("yaml/") and name.endswith(".py") and name != "yaml/cyaml.py":

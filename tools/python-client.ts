@@ -157,7 +157,11 @@ function answer(verb: Verb, output: Schema): Answer {
   const root = resolved(output, output);
   const id = root.id;
   if (verb.transport === 'events')
-    return { type: 'Iterator[Record]', call: 'events', text: `\`${id}\` records, as they happen; a cut stream goes on.` };
+    return {
+      type: 'Iterator[Record]',
+      call: 'events',
+      text: `\`${id}\` records, as they happen; a cut stream goes on.`,
+    };
   if (isPage(root)) {
     const item = resolved(root.properties!.items!.items ?? {}, output).id;
     const record = item === 'Activity' ? ', record=Activity' : '';
@@ -182,7 +186,10 @@ function method(name: string, verb: Verb): string[] {
     ...required.filter(([field]) => inPath.includes(field)).sort(([a], [b]) => inPath.indexOf(a) - inPath.indexOf(b)),
     ...required.filter(([field]) => !inPath.includes(field)),
   ];
-  const resume = resumption(verb, fields.map(([field]) => field));
+  const resume = resumption(
+    verb,
+    fields.map(([field]) => field),
+  );
   const parameters = [
     'self',
     ...positional.map(([field, schema]) => `${snake(field)}: ${pythonType(schema, input)}`),
@@ -197,15 +204,19 @@ function method(name: string, verb: Verb): string[] {
   lines.push(...wrapped(verb.summary, '        """', '        '), '');
   const told = [
     ...[...positional, ...optional].map(([field, schema]) => `${snake(field)}: ${meaning(schema, input)}`),
-    ...(verb.transport === 'upload' ? ['body: Bytes, an open binary file, a path (`pathlib.Path`) or an iterable of bytes.'] : []),
+    ...(verb.transport === 'upload'
+      ? ['body: Bytes, an open binary file, a path (`pathlib.Path`) or an iterable of bytes.']
+      : []),
     ...(resume === 'range' ? ['start: Where to begin, in bytes.'] : []),
   ].filter((text) => !/: $/.test(text));
-  if (told.length > 0) lines.push('        Args:', ...told.flatMap((text) => wrapped(text, '            ', '                ')));
+  if (told.length > 0)
+    lines.push('        Args:', ...told.flatMap((text) => wrapped(text, '            ', '                ')));
   if (result.text) lines.push('        Returns:', ...wrapped(result.text, '            ', '                '));
   lines.push(`        ${permissions[verb.permission]}`, '        """');
   const sent = [...positional, ...optional].map(([field]) => `            "${field}": ${snake(field)},`);
   const how = verb.transport === 'json' && !usesQuery(verb) ? 'body' : 'query';
-  const extra = verb.transport === 'upload' ? ', body' : resume === 'range' ? ', "range", start' : resume ? `, "${resume}"` : '';
+  const extra =
+    verb.transport === 'upload' ? ', body' : resume === 'range' ? ', "range", start' : resume ? `, "${resume}"` : '';
   const asked = how === 'query' ? 'True' : 'False';
   const query = ['json', 'page', 'nothing'].includes(result.call) ? `, query=${asked}${result.record ?? ''}` : '';
   const prefix = result.call === 'nothing' ? '' : 'return ';
@@ -218,9 +229,20 @@ function method(name: string, verb: Verb): string[] {
 /** The reasons of errors that belong to a noun, by their first word. */
 function reasonsOf(noun: string): string[] {
   const singular: Record<string, string> = {
-    signIns: 'access', me: 'access', users: 'access', tokens: 'access', members: 'access', audit: 'access',
-    packageIndexes: 'settings', activities: 'activity', journals: 'run.journal', metrics: 'query', logs: 'run.log',
-    services: 'web-service', compute: 'compute', server: 'server',
+    signIns: 'access',
+    me: 'access',
+    users: 'access',
+    tokens: 'access',
+    members: 'access',
+    audit: 'access',
+    packageIndexes: 'settings',
+    activities: 'activity',
+    journals: 'run.journal',
+    metrics: 'query',
+    logs: 'run.log',
+    services: 'web-service',
+    compute: 'compute',
+    server: 'server',
   };
   const word = singular[noun] ?? noun.replace(/s$/, '');
   return Object.keys(hints).filter((reason) => reason.startsWith(`${word}.`) || reason.startsWith(`${word}-`));
@@ -229,7 +251,14 @@ function reasonsOf(noun: string): string[] {
 function nounClass(noun: string, table: [string, Verb][]): string[] {
   const reasons = reasonsOf(noun);
   const title = `The verbs of \`${snake(noun)}\`.`;
-  const told = reasons.length > 0 ? ['', ...wrapped(`Reasons of their errors: ${reasons.map((one) => `\`${one}\``).join(', ')}.`, '    ', '    '), '    """'] : [];
+  const told =
+    reasons.length > 0
+      ? [
+          '',
+          ...wrapped(`Reasons of their errors: ${reasons.map((one) => `\`${one}\``).join(', ')}.`, '    ', '    '),
+          '    """',
+        ]
+      : [];
   return [
     '',
     `class ${pascal(noun)}:`,
@@ -247,7 +276,10 @@ export function pythonClient(): string {
   const nouns = Object.keys(verbs);
   const all = eachVerb();
   const classes = nouns.flatMap((noun) =>
-    nounClass(noun, all.filter((one) => one.noun === noun).map((one) => [one.verb, one.declaration])),
+    nounClass(
+      noun,
+      all.filter((one) => one.noun === noun).map((one) => [one.verb, one.declaration]),
+    ),
   );
   return [
     '"""One call per verb of the contract. Generated by tools/python-client.ts; do not edit.',
@@ -274,9 +306,14 @@ export function pythonClient(): string {
 
 function main(): void {
   const wanted = pythonClient();
-  if (!process.argv.includes('--check')) return writeFileSync(target, wanted);
+  if (!process.argv.includes('--check')) {
+    writeFileSync(target, wanted);
+    return;
+  }
   if (readFileSync(target, 'utf8') === wanted) return;
-  process.stderr.write('python/src/stellwerk/client/verbs.py is out of date: run `node tools/launch.mjs tools/python-client.ts`.\n');
+  process.stderr.write(
+    'python/src/stellwerk/client/verbs.py is out of date: run `node tools/launch.mjs tools/python-client.ts`.\n',
+  );
   process.exitCode = 1;
 }
 
