@@ -46,41 +46,24 @@ class PackageIndexes:
         """Shows where Python packages come from.
 
         Returns:
-            `PackageIndexes`: `index`?, `extraIndexes`?, `findLinks`?, `proxy`?, `caBundle`?, `credentials`?.
+            `PackageIndexes`: `indexUrl`?, `extraIndexUrls`?, `noIndex`?, `findLinks`?, `strategy`?, `trustedHosts`?,
+                `httpProxy`?, `httpsProxy`?, `noProxy`?, `caBundle`?, `preReleases`?, `timeoutSeconds`?, `signIns`?.
         Server administrators may call it.
         """
         return self._calls.json("GET", "/package-indexes", {}, query=True)
 
     def set(
         self,
-        *,
-        index: Optional[str] = None,
-        extra_indexes: Optional[Sequence[str]] = None,
-        find_links: Optional[Sequence[str]] = None,
-        proxy: Optional[str] = None,
-        ca_bundle: Optional[str] = None,
-        credentials: Optional[Mapping[str, Mapping[str, Any]]] = None,
     ) -> Record:
         """Sets where Python packages come from, credentials by host included. No credential enters a lock, an image
         or a record.
 
-        Args:
-            index: The index; pip's own configuration, else PyPI, unless given.
-            extra_indexes: Without credentials; those are given beside it. Up to 20 entries.
-            find_links: Up to 20 entries.
-            ca_bundle: PEM certificates. Up to 1000000 characters.
         Returns:
-            `PackageIndexes`: `index`?, `extraIndexes`?, `findLinks`?, `proxy`?, `caBundle`?, `credentials`?.
+            `PackageIndexes`: `indexUrl`?, `extraIndexUrls`?, `noIndex`?, `findLinks`?, `strategy`?, `trustedHosts`?,
+                `httpProxy`?, `httpsProxy`?, `noProxy`?, `caBundle`?, `preReleases`?, `timeoutSeconds`?, `signIns`?.
         Server administrators may call it.
         """
-        return self._calls.json("PUT", "/package-indexes", {
-            "index": index,
-            "extraIndexes": extra_indexes,
-            "findLinks": find_links,
-            "proxy": proxy,
-            "caBundle": ca_bundle,
-            "credentials": credentials,
-        }, query=False)
+        return self._calls.json("PUT", "/package-indexes", {}, query=False)
 
 
 class SignIns:
@@ -545,7 +528,7 @@ class Audit:
 class Workspaces:
     """The verbs of `workspaces`.
 
-    Reasons of their errors: `workspace.not-found`, `workspace.name-taken`.
+    Reasons of their errors: `workspace.not-found`, `workspace.in-use`, `workspace.name-taken`.
     """
 
     def __init__(self, calls: Calls) -> None:
@@ -948,7 +931,8 @@ class Compute:
 class Snapshots:
     """The verbs of `snapshots`.
 
-    Reasons of their errors: `snapshot.not-found`, `snapshot.too-large`, `snapshot.incomplete`.
+    Reasons of their errors: `snapshot.not-found`, `snapshot.too-large`, `snapshot.incomplete`,
+    `snapshot.file-not-found`.
     """
 
     def __init__(self, calls: Calls) -> None:
@@ -1397,7 +1381,7 @@ class Runs:
 
     Reasons of their errors: `run.not-found`, `run.id-taken`, `run.move-refused`, `run.attempt-superseded`,
     `run.property-set`, `run.configuration-invalid`, `run.journal-gap`, `run.journal-invalid`, `run.log-offset`,
-    `run.parent-invalid`, `run.file-not-found`.
+    `run.parent-invalid`, `run.metric-not-found`, `run.file-not-found`.
     """
 
     def __init__(self, calls: Calls) -> None:
@@ -1520,6 +1504,8 @@ class Runs:
         self,
         workspace: str,
         run: str,
+        *,
+        machine: Optional[Mapping[str, Any]] = None,
     ) -> Record:
         """Takes up a run whose target is `local`: gives its submitter what the runner on this machine needs, and
         begins an attempt.
@@ -1528,6 +1514,8 @@ class Runs:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             run: Free text up to 256 characters, without slashes and control characters; chosen by the client or made
                 by the server.
+            machine: What that machine has; the environment is resolved for it. The server's own unless given. The
+                contract's `EnvironmentTarget`: `platform`, `pythons`, `conda`?.
         Returns:
             `Job`: `server`, `caBundle`?, `token`, `workspace`, `experiment`, `run`, `attempt`, `snapshot`?,
                 `configuration`, `environment`, `dataReferences`, `secrets`, `indexes`, `leaseSeconds`,
@@ -1537,6 +1525,7 @@ class Runs:
         return self._calls.json("POST", "/workspaces/{workspace}/runs/{run}/job", {
             "workspace": workspace,
             "run": run,
+            "machine": machine,
         }, query=False)
 
     def report(
@@ -2077,7 +2066,8 @@ class Logs:
 class Models:
     """The verbs of `models`.
 
-    Reasons of their errors: `model.not-found`, `model.in-use`, `model.source-missing`, `model.alias-not-found`.
+    Reasons of their errors: `model.not-found`, `model.in-use`, `model.source-missing`, `model.file-not-found`,
+    `model.property-set`, `model.alias-not-found`.
     """
 
     def __init__(self, calls: Calls) -> None:
@@ -2544,7 +2534,9 @@ class Images:
 class Services:
     """The verbs of `services`.
 
-    Reasons of their errors: `web-service.not-found`, `web-service.name-taken`, `web-service.busy`.
+    Reasons of their errors: `web-service.not-found`, `web-service.name-taken`, `web-service.key-needed`,
+    `web-service.body-too-large`, `web-service.no-replica`, `web-service.overloaded`, `web-service.replica-lost`,
+    `web-service.timeout`, `web-service.not-ready`, `web-service.busy`.
     """
 
     def __init__(self, calls: Calls) -> None:
