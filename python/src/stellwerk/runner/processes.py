@@ -120,7 +120,7 @@ def start_time(pid):
     """When a process started, in the kernel's own count: with the id it names a process for good. None if it is gone."""
     if sys.platform.startswith("linux"):
         fields = _stat(pid)
-        return fields[19] if fields and fields[0] != "Z" else None
+        return int(fields[19]) if fields and fields[0] != "Z" else None
     answer = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     return answer.stdout.decode("utf-8", "replace").strip() or None
 

@@ -47,9 +47,12 @@ class Part:
         return self.behind() and b"\n" in self.read()
 
     def read(self, limit=BATCH_BYTES):
-        with open(self.path, "rb") as file:
-            file.seek(self.sent)
-            return file.read(limit)
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self.sent)
+                return file.read(limit)
+        except FileNotFoundError:
+            return b""
 
 
 class ShippedRun:
@@ -82,6 +85,10 @@ class Shipper:
 
     def add_log(self, name, path, base=0):
         self.logs.append(_ShippedLog(name, Part(path), base))
+
+    def create_root(self):
+        """Records the run itself on the server, if it is not there."""
+        self._create(self.root)
 
     def ship_journals(self):
         """Sends one batch of each journal. Returns whether anything was sent."""
@@ -197,7 +204,9 @@ class Shipper:
         """Narrows down which line the server refuses; in place of that one an entry is sent that changes nothing."""
         lines = data.splitlines(keepends=True)
         if len(lines) > 1:
-            self._send_lines(run, part, name, b"".join(lines[: len(lines) // 2]))
+            named = error.details.get("line")
+            good = named - 1 if isinstance(named, int) and 0 < named <= len(lines) else len(lines) // 2
+            self._send_lines(run, part, name, b"".join(lines[:good] or lines[:1]))
             return
         self.refused += 1
         self.tell("An entry of the journal of %s was refused: %s" % (run.folder.id, error))
@@ -277,11 +286,11 @@ class Loop(threading.Thread):
         self._interval = interval
         self._slowest = slowest
         self._on_error = on_error
-        self._stop = threading.Event()
+        self._over = threading.Event()
 
     def run(self):
         pause = self._interval
-        while not self._stop.is_set():
+        while not self._over.is_set():
             try:
                 moved = self._work()
                 pause = 0.02 if moved else self._interval
@@ -293,10 +302,10 @@ class Loop(threading.Thread):
                 if self._on_error:
                     self._on_error(error)
                 pause = self._slowest
-            self._stop.wait(pause)
+            self._over.wait(pause)
 
     def stop(self):
-        self._stop.set()
+        self._over.set()
         self.join()
 
 

@@ -1,0 +1,327 @@
+"""One attempt of a run: snapshot, environment and data are made ready, the script runs, all that it leaves is delivered.
+
+The script never waits for the server: once it runs, an outage of days only delays what the server knows. Cancelling, a time
+limit, a newer attempt or a stopped runner end the script with all its processes. What could not be delivered stays in the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+import uuid
+
+from stellwerk._downloads import download_snapshot
+from stellwerk._files import cache_folder, safe_join, write_json
+from stellwerk._run_folder import RunFolder, now
+from stellwerk._transport import StellwerkError, Transport, path_of
+from stellwerk.runner.data import Data
+from stellwerk.runner.delivery import LIMIT_SECONDS, NotDelivered, Patience, end_children, ship_everything
+from stellwerk.runner.environments import clean_environment, make_environment
+from stellwerk.runner.lease import Lease
+from stellwerk.runner.output import Log, Masker, last_lines
+from stellwerk.runner.outputs import Outputs
+from stellwerk.runner.place import Place, say
+from stellwerk.runner.processes import MARK, adopt_orphans, start_time
+from stellwerk.runner.programs import Cancelled, PreparationFailed, Programs, answer_of
+from stellwerk.runner.script import Script, package_root
+from stellwerk.runner.shipping import Loop, Shipper
+
+_PATIENCE_BEFORE_START = 600.0
+SUPERSEDED = 3
+UNDELIVERED = 75
+
+
+class Attempt:
+    def __init__(self, folder):
+        self.place = Place(folder)
+        self.job = self.place.job()
+        self.configuration = self.job["configuration"]
+        self.transport = Transport(self.job["server"], self.job["token"], self.job.get("caBundle"), timeout=30, attempts=3)
+        self.mark = uuid.uuid4().hex
+        self.cancelled = threading.Event()
+        self.why = None  # cancel | superseded | stopped | time limit: why the script is to end
+        self.secrets = list(self.job["secrets"].values())
+        self.verdict = None
+        self.folder = self._run_folder()
+        names = (self.job["workspace"], self.job["run"], self.job["attempt"])
+        self.outputs = Outputs(self.transport, *names, self.place.work, say)
+        self.data = Data(self.transport, names[0], self.job["dataReferences"], self.place.work)
+        self.lease = Lease(
+            self.transport, *names, self.job["leaseSeconds"], say,
+            on_cancel=lambda: self.end_because("cancel"), on_fenced=self._fenced, on_token=self._renew_token,
+        )  # fmt: skip
+        self.shipper = make_shipper(self.transport, self.folder, self.place, self.job)
+        self.loops = [
+            Loop("journals", self._ship, on_error=self._heard),
+            Loop("files", lambda: self.shipper.ship_files() or self.outputs.collect_live(), on_error=self._heard),
+        ]
+
+    def _run_folder(self):
+        job = self.job
+        os.makedirs(self.place.work, exist_ok=True)
+        os.makedirs(self.place.private, mode=0o700, exist_ok=True)
+        self._write_connection()
+        return RunFolder.create(self.place.run, id=job["run"], workspace=job["workspace"], experiment=job["experiment"], attempt=job["attempt"])  # fmt: skip
+
+    def execute(self):
+        """Returns the exit code of the runner: 0 if all was delivered."""
+        adopt_orphans()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: self._asked_to_stop())
+        self.place.note(mark=self.mark, runner={"pid": os.getpid(), "startTime": start_time(os.getpid())})
+        self.lease.report(state="preparing", host=socket.gethostname()[:256])
+        self.lease.start()
+        for loop in self.loops:
+            loop.start()
+        verdict = self._run()
+        if self.why == "superseded":
+            return self._give_way()
+        return self._deliver(verdict)
+
+    def end_because(self, why):
+        if self.why is None and self.verdict is None:
+            self.why = why
+            self.cancelled.set()
+
+    def _run(self):
+        log = Log(self.place.preparation)
+        masker = Masker(self.secrets + _credentials(self.job["indexes"]))
+
+        def tell(text):
+            say(text)
+            log.write((masker.feed(text.encode("utf-8", "replace")) + masker.flush()).decode("utf-8", "replace") + "\n")
+
+        try:
+            environment = self._prepare(Programs(tell, self.cancelled), tell)
+            argv = self._command(environment)
+            env = self._script_environment(environment)
+        except Cancelled:
+            return self._verdict(None)
+        except (PreparationFailed, StellwerkError, OSError, ValueError) as error:
+            tell(str(error))
+            return self._ended("failed", "The run could not be prepared: %s" % error, lines=last_lines(self.place.preparation))
+        return self._run_script(argv, env, environment)
+
+    def _prepare(self, programs, tell):
+        job = self.job
+        if job.get("snapshot"):
+            self.lease.report(progress="Fetching the snapshot.")
+            self._while_unreachable(programs, self._fetch_snapshot)
+        if job["dataReferences"]:
+            self.lease.report(progress="Fetching data.")
+            self._while_unreachable(programs, lambda: self.data.fetch(tell))
+        self.lease.report(progress="Making the environment ready.")
+        cache = job.get("cacheFolder") or cache_folder()
+        environment = make_environment(job["environment"], job["indexes"], cache, self.place.work, self.place.private, programs)
+        for notice in environment.notices:
+            tell("Notice: " + notice)
+        programs.check()
+        return environment
+
+    def _fetch_snapshot(self):
+        shutil.rmtree(self.place.work, ignore_errors=True)
+        download_snapshot(self.transport, self.job["workspace"], self.job["snapshot"], self.place.work, self.cancelled.is_set)
+
+    def _while_unreachable(self, programs, work):
+        until = time.monotonic() + _PATIENCE_BEFORE_START
+        while True:
+            programs.check()
+            try:
+                return work()
+            except StellwerkError as error:
+                programs.check()
+                if getattr(error, "status", 503) not in (429, 500, 502, 503, 504) or time.monotonic() > until:
+                    raise
+                say(str(error))
+            self.cancelled.wait(1.0)
+
+    def _command(self, environment):
+        script = safe_join(self.place.work, self.configuration["script"])
+        if not os.path.isfile(script):
+            raise PreparationFailed("The script %s is not in the snapshot." % self.configuration["script"])
+        variables = {"$" + name: place for name, place in self.data.variables().items()}
+        arguments = [str(argument) for argument in self.configuration.get("arguments", [])]
+        return [environment.python, "-u", script, *(variables.get(argument, argument) for argument in arguments)]
+
+    def _script_environment(self, environment):
+        env = clean_environment()
+        inherited = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part and part != package_root()]
+        if environment.folder:
+            env["VIRTUAL_ENV"] = environment.folder
+            env["PATH"] = os.path.join(environment.folder, "bin") + os.pathsep + env.get("PATH", os.defpath)
+        elif inherited:
+            env["PYTHONPATH"] = os.pathsep.join(inherited)
+        env.update(self.configuration.get("environmentVariables", {}))
+        env.update(self.job["secrets"])
+        env.update(self.data.variables())
+        env.update({
+            "PYTHONUNBUFFERED": "1", "STELLWERK_RUN_ID": self.job["run"], "AZUREML_RUN_ID": self.job["run"],
+            "STELLWERK_RUN_FOLDER": self.place.run, MARK: self.mark,
+        })  # fmt: skip
+        ask = "import importlib.util; print(importlib.util.find_spec('stellwerk') is not None)"
+        if answer_of([environment.python, "-c", ask], env) != "True":
+            env["PYTHONPATH"] = os.pathsep.join(part for part in (env.get("PYTHONPATH"), package_root()) if part)
+        return env
+
+    def _run_script(self, argv, env, environment):
+        log = Log(self.place.output)
+        script = Script(argv, env, self.place.work, self.mark, log, self.secrets)
+        if script.error:
+            script.close()
+            return self._ended("failed", "The script could not be started: %s" % script.error)
+        started = now()
+        limit = self.configuration.get("timeLimitSeconds")
+        until = time.monotonic() + limit if limit else None
+        self.place.note(startedAt=started, session=script.pid)
+        self.lease.report(state="running", startedAt=started, python=environment.version, notices=environment.notices or None)
+        while not script.poll(0.2) and not self.cancelled.is_set():
+            if until and time.monotonic() > until:
+                self.end_because("time limit")
+        script.stop(0 if self.why == "superseded" else self.configuration.get("graceSeconds", 10))
+        script.close()
+        log.close()
+        return self._verdict(script.code)
+
+    def _verdict(self, code):
+        """What became of the run, from its exit code and from why it was ended."""
+        lines = last_lines(self.place.output)
+        if self.why == "stopped" and self.lease.cancel_heard:
+            self.why = "cancel"
+        if self.why == "cancel":
+            return self._ended("canceled", "The run was canceled.", code)
+        if self.why == "stopped":
+            return self._ended("failed", "The runner was asked to stop (SIGTERM), so the script was ended.", code, lines)
+        if self.why == "time limit":
+            limit = self.configuration["timeLimitSeconds"]
+            return self._ended("failed", "The script was ended after its time limit of %g s." % limit, code, lines)
+        own = self.place.verdict_of_script()
+        if code == 0 and own:
+            return self._ended("failed", own.get("reason") or "The script called the run failed.", code, lines)
+        if code == 0:
+            return self._ended("completed", None, code)
+        return self._ended("failed", _reason(code), code, lines)
+
+    def _ended(self, state, reason, code=None, lines=None):
+        self.verdict = {"state": state, "reason": reason[:3000] if reason else None, "endedAt": now(), "lastLines": lines}
+        if code is not None:
+            self.verdict["exitCode"] = code if code >= 0 else 128 - code
+        self.verdict = {name: value for name, value in self.verdict.items() if value is not None}
+        self.place.note(verdict=self.verdict)
+        return self.verdict
+
+    def _deliver(self, verdict):
+        ended = time.monotonic()
+        self.lease.report(state="finalizing")
+        for loop in self.loops:
+            loop.stop()
+        try:
+            patience = Patience(say, float(os.environ.get("STELLWERK_DELIVERY_SECONDS", LIMIT_SECONDS)), ended)
+            deliver(self, patience)
+        except NotDelivered as error:
+            say("Not everything could be delivered; `python -m stellwerk recover` will: %s" % error)
+            self.lease.stop()
+            return UNDELIVERED
+        self.lease.stop()
+        shutil.rmtree(self.place.folder, ignore_errors=True)
+        return 0
+
+    def _give_way(self):
+        say("A newer attempt of the run has taken over; this one leaves.")
+        for loop in self.loops:
+            loop.stop()
+        self.lease.stop()
+        shutil.rmtree(self.place.folder, ignore_errors=True)
+        return SUPERSEDED
+
+    def _ship(self):
+        return self.shipper.ship_journals() | self.shipper.ship_logs()
+
+    def _heard(self, error):
+        if getattr(error, "reason", None) == "run.attempt-superseded":
+            self._fenced(str(error))
+
+    def _fenced(self, message):
+        say(message)
+        self.why = "superseded"
+        self.cancelled.set()
+
+    def _asked_to_stop(self):
+        """SIGTERM: the machine goes down, or a cancellation is hastened; the server knows which."""
+        threading.Thread(target=self._find_out_why, daemon=True).start()
+
+    def _find_out_why(self):
+        self.lease.exchange()
+        self.end_because("stopped")
+
+    def _renew_token(self, token):
+        self.job["token"] = self.transport.token = token
+        self.place.write_job(self.job)
+        self._write_connection()
+
+    def _write_connection(self):
+        """For the script's own calls to the server."""
+        job = self.job
+        connection = {"url": job["server"], "token": job["token"], "caBundle": job.get("caBundle"), "workspace": job["workspace"]}
+        write_json(os.path.join(self.place.run, "connection.json"), connection)
+
+
+def make_shipper(transport, folder, place, job):
+    shipper = Shipper(transport, folder, say, attempt=job["attempt"])
+    base = place.state().get("logBase")
+    if base is None:
+        base = _log_bases(transport, job) if job["attempt"] > 1 else {}
+        place.note(logBase=base)
+    for name, path in (("output.txt", place.output), ("preparation.txt", place.preparation)):
+        shipper.add_log(name, path, base.get(name, 0))
+    return shipper
+
+
+def _log_bases(transport, job):
+    """A later attempt writes on where the logs of the earlier ones end."""
+    place = path_of("/workspaces/{workspace}/runs/{run}/logs", workspace=job["workspace"], run=job["run"])
+    return {item["name"]: item["sizeBytes"] for item in transport.call("GET", place)["items"]}
+
+
+def deliver(attempt, patience):
+    """Everything to its end, then the verdict. `attempt` needs: place, folder, shipper, outputs, data, lease, verdict."""
+    verdict = attempt.verdict
+    if verdict:
+        end_children(attempt.folder, verdict["state"], verdict.get("reason"))
+    patience.until_done(attempt.outputs.collect)
+    notices = patience.until_done(attempt.data.bring)
+    for notice in notices:
+        say(notice)
+    ship_everything(attempt.shipper, patience)
+    if verdict:
+        attempt.lease.report(notices=notices or None, **verdict)
+        patience.until_done(lambda: _reported(attempt.lease))
+
+
+def _reported(lease):
+    if lease.pending():
+        lease.exchange_or_raise()
+
+
+def _reason(code):
+    if code > 0:
+        return "The script ended with exit code %d." % code
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "number %d" % -code
+    text = "The script was killed by the signal %s." % name
+    return text + " The machine may have run out of memory." if name == "SIGKILL" else text
+
+
+def _credentials(indexes):
+    """What must not be seen in what uv and pip print."""
+    values = [word for line in (indexes.get("netrc") or "").splitlines() for word in line.split()[-1:]]
+    for value in (indexes.get("environment") or {}).values():
+        for address in value.split():
+            if "://" in address and "@" in address:
+                values.append(address.split("://", 1)[1].rsplit("@", 1)[0].split(":", 1)[-1])
+    return [value for value in values if len(value) > 3]

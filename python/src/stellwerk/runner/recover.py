@@ -1,0 +1,68 @@
+"""Delivers what a dead runner left in its folder, now or days later: `python -m stellwerk recover <folder>`.
+
+If the script's end is known, the run gets the state that it deserves; if not (the runner was killed), the server has
+called it lost, which it stays unless `reason` is given: then the run has failed for that reason.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+from stellwerk._run_folder import RunFolder, now
+from stellwerk._transport import Transport
+from stellwerk.runner.attempt import UNDELIVERED, deliver, make_shipper
+from stellwerk.runner.data import Data
+from stellwerk.runner.delivery import NotDelivered, Patience
+from stellwerk.runner.lease import Lease
+from stellwerk.runner.outputs import Outputs
+from stellwerk.runner.output import last_lines
+from stellwerk.runner.place import Place
+from stellwerk.runner.processes import Family, start_time
+
+
+def alive(runner):
+    """Whether the process that is written down as runner still runs."""
+    return bool(runner) and runner.get("startTime") is not None and start_time(runner["pid"]) == runner["startTime"]
+
+
+class Recovery:
+    """What `deliver` needs, from what is written down."""
+
+    def __init__(self, place, tell):
+        job = place.job()
+        names = (job["workspace"], job["run"], job["attempt"])
+        self.place = place
+        self.transport = Transport(job["server"], job["token"], job.get("caBundle"), timeout=30, attempts=3)
+        self.folder = RunFolder(place.run)
+        self.verdict = place.state().get("verdict")
+        self.outputs = Outputs(self.transport, *names, place.work, tell)
+        self.data = Data(self.transport, job["workspace"], job["dataReferences"] if self.verdict else {}, place.work)
+        self.lease = Lease(self.transport, *names, job["leaseSeconds"], tell, *[lambda *_: None] * 3)
+        self.shipper = make_shipper(self.transport, self.folder, place, job)
+
+
+def recover(folder, tell, reason=None, limit=60.0):
+    """Returns 0 when everything is delivered and the folder is gone."""
+    place = Place(folder)
+    if not os.path.isdir(place.folder):
+        return 0  # everything was delivered before
+    state = place.state()
+    if alive(state.get("runner")) or alive(place.runner()):
+        tell("The runner of %s is alive; there is nothing to recover." % place.folder)
+        return UNDELIVERED
+    if state.get("mark"):
+        Family(state["mark"], sessions=[state["session"]] if state.get("session") else []).kill()
+    if os.path.isdir(place.run):
+        recovery = Recovery(place, tell)
+        if reason and not recovery.verdict:
+            recovery.verdict = {"state": "failed", "reason": reason, "endedAt": now(), "lastLines": last_lines(place.output)}
+            place.note(verdict=recovery.verdict)
+        try:
+            deliver(recovery, Patience(tell, limit, time.monotonic()))
+        except NotDelivered as error:
+            tell("Not everything could be delivered: %s" % error)
+            return UNDELIVERED
+    shutil.rmtree(place.folder, ignore_errors=True)
+    return 0
