@@ -2,9 +2,16 @@
 import { accessMigrations } from './access/store.ts';
 import { activityMigrations } from './activity/store.ts';
 import { blobMigrations } from './blob/store.ts';
+import { computeMigrations } from './compute/store.ts';
+import { datastoreMigrations } from './datastore/store.ts';
 import type { Migration } from './db/migrations.ts';
 import { environmentMigrations } from './environment/store.ts';
+import { experimentMigrations } from './experiment/store.ts';
+import { runMigrations } from './run/store.ts';
 import { snapshotMigrations } from './snapshot/store.ts';
+import './telemetry/logs.ts';
+import './telemetry/metrics.ts';
+import { telemetryMigrations } from './telemetry/store.ts';
 import { workspaceMigrations } from './workspace/store.ts';
 
 export const migrations: Migration[] = [
@@ -12,6 +19,11 @@ export const migrations: Migration[] = [
   ...activityMigrations,
   ...blobMigrations,
   ...snapshotMigrations,
+  ...datastoreMigrations,
   ...workspaceMigrations,
   ...environmentMigrations,
+  ...computeMigrations,
+  ...experimentMigrations,
+  ...runMigrations,
+  ...telemetryMigrations,
 ];
