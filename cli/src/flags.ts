@@ -106,10 +106,14 @@ const isObject = (schema: Schema) => innerFields(schema) !== undefined;
 const isFileText = (schema: Schema) => schema.type === 'string' && (schema.maxLength ?? 0) >= 100_000;
 
 function optionsOf(name: string, schema: Schema): Option[] {
-  const described = (flags: string, extra = '') => new Option(flags, textOf(schema, extra));
+  const described = (flags: string, extra = '') => {
+    const option = new Option(flags, textOf(schema, extra));
+    option.negate = false; // `--no-index` is a field's own name, not the contrary of `--index`
+    return option;
+  };
   if (schema.type === 'boolean') {
     const yes = described(`--${name}`);
-    return [yes, new Option(`--no-${name}`).hideHelp()];
+    return name.startsWith('no-') ? [yes] : [yes, new Option(`--no-${name}`).hideHelp()];
   }
   if (isRecord(schema)) return [described(`--${name} <key=value>`, 'Repeatable; or @file.').argParser(collected)];
   if (schema.type === 'array')
@@ -134,31 +138,29 @@ function collected(value: string, before: string[] | undefined): string[] {
   return [...(before ?? []), value];
 }
 
-/** What was typed, by the option's name, as input of the verb. */
+/** What was typed, by the option's name, as input of the verb: on top of `start`, the whole before its parts. */
 export async function inputFrom(
   flags: readonly Flag[],
   typed: Record<string, unknown>,
+  start: Record<string, unknown> = {},
 ): Promise<Record<string, unknown>> {
   await prepareYaml(typed);
-  const input: Record<string, unknown> = {};
+  const input = structuredClone(start);
   for (const { name, path, option, schema } of flags) {
     const value = typed[option.attributeName()];
-    if (value === undefined) continue;
-    put(input, path, typedValue(value, schema, name));
+    if (value !== undefined) put(input, path, typedValue(value, schema, name), isRecord(schema));
   }
   return input;
 }
 
-function put(input: Record<string, unknown>, path: string[], value: unknown): void {
-  const [first, ...rest] = path as [string, ...string[]];
-  if (rest.length === 0) {
-    const before = input[first];
-    input[first] = isPlainObject(before) && isPlainObject(value) ? { ...value, ...before } : value;
-    return;
-  }
-  const below = isPlainObject(input[first]) ? input[first] : {};
-  input[first] = below;
-  put(below, rest, value);
+/** Entries of a record come beside those that are there; anything else takes the place of what was there. */
+function put(input: Record<string, unknown>, [first, ...rest]: readonly string[], value: unknown, adds: boolean): void {
+  const before = isPlainObject(input[first!]) ? input[first!] : {};
+  if (rest.length > 0) {
+    const below = { ...(before as Record<string, unknown>) };
+    put(below, rest, value, adds);
+    input[first!] = below;
+  } else input[first!] = adds ? { ...(before as object), ...(value as object) } : value;
 }
 
 const isPlainObject = (value: unknown): value is Record<string, unknown> =>

@@ -62,8 +62,7 @@ async function configurationFrom(
   const path = typed.configuration;
   const loaded = path === undefined ? {} : (await import('../run-configuration-file.ts')).loadRunConfiguration(path);
   const configuration = {
-    ...loaded,
-    ...(await inputFrom(flags, typed)),
+    ...(await inputFrom(flags, typed, loaded)),
     ...(scriptArguments.length > 0 ? { arguments: scriptArguments } : {}),
   };
   const outcome = runConfiguration.safeParse(configuration);
