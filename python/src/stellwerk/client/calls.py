@@ -9,7 +9,7 @@ import json
 import os
 import re
 import time
-from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Type, Union
+from typing import IO, Any, Dict, Iterable, Iterator, List, Mapping, Tuple, Type, Union
 
 from .._transport import ServiceError, Transport, Unreachable, path_of
 from .activity import Activity

@@ -9,7 +9,7 @@ from .._run_folder import new_run_id
 from .._show import html_of_fields
 from .exceptions import ExperimentExecutionException, ServiceError, UserErrorException
 from .model import TagFilter, texts
-from .run import Run, runs_of
+from .run import Run
 from .script_run_config import ScriptRunConfig
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Experiment:
         include_children: bool = False,
     ) -> Iterator[Run]:
         """The runs, newest first; children only if they are asked for."""
-        return runs_of(self, include_children=include_children, type=type, tags=tags, properties=properties, status=status)
+        return Run.list(self, type, tags, properties, status, include_children)
 
     def query(
         self,

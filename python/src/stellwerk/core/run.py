@@ -7,44 +7,29 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import IO, TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence
 from urllib.parse import quote
 
-from .._downloads import download_run_file
 from .._files import run_path, safe_join
 from .._interactive import ActiveRun, begin, context
 from .._show import html_of_fields
 from .._transport import StellwerkError
-from .._uploads import put_run_file, upload_tree
 from ..client import Client, Record
-from ._metrics import values_of
 from ._remote_journal import RemoteJournal
-from ._transfers import each
+from ._run_files import HasFiles
+from ._run_logging import LogsToRun
+from ._run_query import SCRIPT_RUN, STATUS, records_of
 from .authentication import NamingTransport
 from .exceptions import ExperimentExecutionException, RunEnvironmentException, UserErrorException
-from .model import Model, TagFilter, holds, pairs, texts
+from .model import Model, TagFilter, texts
 
 if TYPE_CHECKING:
     from .environment import Environment
     from .experiment import Experiment
     from .workspace import Workspace
 
-# The words of Azure ML's SDK for the states.
-STATUS = {
-    "queued": "Queued",
-    "preparing": "Preparing",
-    "running": "Running",
-    "finalizing": "Finalizing",
-    "completed": "Completed",
-    "failed": "Failed",
-    "canceled": "Canceled",
-    "lost": "NotResponding",
-}
-ENDED = ("completed", "failed", "canceled")
-SCRIPT_RUN = "azureml.scriptrun"
 
-
-class Run:
+class Run(LogsToRun, HasFiles):
     """`Run.get_context()` in a script; else from an experiment, or `Run(experiment, "id")`."""
 
     def __init__(self, experiment: Optional["Experiment"], run_id: str, outputs: Any = None, _active: Optional[ActiveRun] = None, **_: Any) -> None:
@@ -90,7 +75,8 @@ class Run:
         **_: Any,
     ) -> Iterator["Run"]:
         """The runs of an experiment, newest first."""
-        return runs_of(experiment, include_children=include_children, type=type, tags=tags, properties=properties, status=status)
+        found = records_of(experiment, include_children=include_children, type=type, tags=tags, properties=properties, status=status)
+        return (Run._of(experiment, record) for record in found)
 
     # -- who it is
 
@@ -227,187 +213,6 @@ class Run:
     def get_portal_url(self) -> str:
         return "%s/workspaces/%s/runs/%s" % (self.client.url, self._workspace, quote(self.id, safe=""))
 
-    # -- logging
-
-    @property
-    def _journal(self) -> Any:
-        if self._active is not None:
-            return self._active.journal
-        if self._remote is None:
-            self._remote = RemoteJournal(self.client, self._workspace, self.id)
-        return self._remote
-
-    def log(self, name: str, value: Any, description: str = "", step: Optional[int] = None) -> None:
-        """Logs a number (text and truth values too); the same name again makes a series."""
-        self._journal.log(name, value, step)
-
-    def log_list(self, name: str, value: Sequence[Any], description: str = "", step: Optional[int] = None) -> None:
-        """Logs several values of one series."""
-        self._journal.log_list(name, value, step)
-
-    def log_row(self, name: str, description: Optional[str] = None, **kwargs: Any) -> None:
-        """Logs a row of a table: `run.log_row("accuracy", epoch=1, train=0.8, test=0.7)`."""
-        self._journal.log_row(name, kwargs)
-
-    def log_table(self, name: str, value: Mapping[str, Any], description: str = "") -> None:
-        """Logs a table: a list of values for each column."""
-        self._journal.log_table(name, value)
-
-    def log_image(self, name: str, path: Optional[str] = None, plot: Any = None, description: str = "") -> None:
-        """Logs a picture: a file, or a matplotlib plot."""
-        if (path is None) == (plot is None):
-            raise UserErrorException("Give the path of an image or a plot.")
-        self._journal.log_image(name, path, plot)
-
-    def log_confusion_matrix(self, name: str, value: Any, description: str = "") -> None:
-        self._journal.log_object(name, "confusion_matrix", value)
-
-    def log_accuracy_table(self, name: str, value: Any, description: str = "") -> None:
-        self._journal.log_object(name, "accuracy_table", value)
-
-    def log_predictions(self, name: str, value: Any, description: str = "") -> None:
-        self._journal.log_object(name, "predictions", value)
-
-    def log_residuals(self, name: str, value: Any, description: str = "") -> None:
-        self._journal.log_object(name, "residuals", value)
-
-    def log_param(self, name: str, value: Any) -> None:
-        """Records a parameter that the run was given."""
-        self._journal.param(name, value)
-
-    def log_params(self, values: Mapping[str, Any]) -> None:
-        for name, value in values.items():
-            self.log_param(name, value)
-
-    def tag(self, key: str, value: Any = None) -> None:
-        self.set_tags({key: value})
-
-    def set_tags(self, tags: Mapping[str, Any]) -> None:
-        """Adds or changes tags."""
-        if self._active is not None:
-            self._active.journal.set_tags(texts(tags) or {})
-        else:
-            self._known = self.client.runs.update(self._workspace, self.id, tags=texts(tags))
-
-    def remove_tags(self, tags: Union[str, Iterable[str]]) -> None:
-        gone = {key: None for key in ([tags] if isinstance(tags, str) else tags)}
-        if self._active is not None:
-            self._active.journal.set_tags(gone)
-        else:
-            self._known = self.client.runs.update(self._workspace, self.id, tags=gone)
-
-    def add_properties(self, properties: Mapping[str, Any]) -> None:
-        """Adds properties, which are set once."""
-        if self._active is not None:
-            self._active.journal.add_properties(texts(properties) or {})
-        else:
-            self._known = self.client.runs.update(self._workspace, self.id, properties=texts(properties))
-
-    def get_metrics(self, name: Optional[str] = None, recursive: bool = False, run_type: Optional[str] = None, populate: bool = False) -> Dict[str, Any]:
-        """Each metric's value, or the list of its values; tables by column. With `recursive`: by run, descendants included."""
-        self.flush()
-        found = self.client.metrics.list(self._workspace, self.id, name=name, recursive=recursive or None)
-        if not recursive:
-            return values_of(self.client, self._workspace, self.id, found["items"])
-        return {run: values_of(self.client, self._workspace, run, items) for run, items in (found.get("byRun") or {self.id: found["items"]}).items()}
-
-    # -- files
-
-    def upload_file(self, name: str, path_or_stream: Union[str, IO[bytes]], datastore_name: Optional[str] = None) -> str:
-        """Makes a file, or what a stream holds, a file of the run; it may change afterwards."""
-        name = run_path(name)
-        if not hasattr(path_or_stream, "read"):
-            path = os.fspath(path_or_stream)
-            if not os.path.isfile(path):
-                raise UserErrorException("There is no file %s to upload." % path)
-            self._upload(name, path)
-            return name
-        with tempfile.NamedTemporaryFile() as copy:
-            for part in iter(lambda: path_or_stream.read(1 << 20), type(path_or_stream.read(0))()):
-                copy.write(part.encode("utf-8") if isinstance(part, str) else part)
-            copy.flush()
-            self._upload(name, copy.name)
-        return name
-
-    def _upload(self, name: str, path: str, note: Any = None) -> None:
-        if self._active is not None:
-            self._active.journal.stage(path, name)
-        else:
-            put_run_file(self.client.transport, self._workspace, self.id, name, path, progress=note)
-
-    def upload_files(self, names: Sequence[str], paths: Sequence[str], return_artifacts: bool = False, **_: Any) -> List[str]:
-        """Makes each of the files a file of the run, under the name at the same place of `names`."""
-        if len(names) != len(paths):
-            raise UserErrorException("Give as many names as paths: there are %d names and %d paths." % (len(names), len(paths)))
-        missing = [path for path in paths if not os.path.isfile(path)]
-        if missing:
-            raise UserErrorException("There is no file %s to upload." % missing[0])
-        targets = [run_path(name) for name in names]
-        jobs = [lambda note, name=name, path=path: self._upload(name, path, note) for name, path in zip(targets, paths)]
-        each("Uploading %d files" % len(jobs), sum(os.path.getsize(path) for path in paths), jobs, self._active is None)
-        return targets
-
-    def upload_folder(self, name: str, path: str, datastore_name: Optional[str] = None) -> List[str]:
-        """Makes the files below a folder files of the run, below `name`."""
-        if not os.path.isdir(path):
-            raise UserErrorException("There is no folder %s to upload." % path)
-        files = upload_tree(path)
-        return self.upload_files(["%s/%s" % (name.rstrip("/\\"), one) for one, _ in files], [place for _, place in files])
-
-    def get_file_names(self) -> List[str]:
-        self.flush()
-        return [one["path"] for one in self.client.runs.list_files(self._workspace, self.id).all()]
-
-    def download_file(self, name: str, output_file_path: Optional[str] = None, _validate_checksum: bool = False) -> str:
-        """Downloads a file of the run, into the current folder under its own name unless told otherwise; returns the path."""
-        self.flush()
-        target = output_file_path or os.path.basename(name)
-        if os.path.isdir(target) or target.endswith(("/", os.sep)):
-            target = os.path.join(target, os.path.basename(name))
-        download_run_file(self.client.transport, self._workspace, self.id, name, target)
-        return target
-
-    def download_files(
-        self,
-        prefix: Optional[str] = None,
-        output_directory: Optional[str] = None,
-        output_paths: Optional[Sequence[str]] = None,
-        batch_size: int = 100,
-        append_prefix: bool = True,
-        **_: Any,
-    ) -> List[str]:
-        """Downloads the files below `prefix`; their paths are kept, without the prefix if `append_prefix` is False. Returns the paths."""
-        self.flush()
-        files = list(self.client.runs.list_files(self._workspace, self.id, prefix=prefix or None).all())
-        folder = output_directory or "."
-        if output_paths is not None:
-            if len(output_paths) != len(files):
-                raise UserErrorException("Give as many output paths as there are files: %d." % len(files))
-            targets = [os.path.join(folder, one) for one in output_paths]
-        else:
-            cut = 0 if append_prefix or not prefix else len(prefix.rstrip("/")) + 1
-            targets = [safe_join(folder, one["path"][cut:] or os.path.basename(one["path"])) for one in files]
-
-        def job(name: str, target: str) -> Any:
-            return lambda note: download_run_file(self.client.transport, self._workspace, self.id, name, target, note)
-
-        each("Downloading %d files" % len(files), sum(one["sizeBytes"] for one in files), [job(one["path"], t) for one, t in zip(files, targets)])
-        return targets
-
-    def get_snapshot_id(self) -> Optional[str]:
-        return self._record().get("snapshot")
-
-    def restore_snapshot(self, snapshot_id: Optional[str] = None, path: Optional[str] = None) -> str:
-        """Expands the snapshot of the script's directory into a folder; returns its path."""
-        from .._downloads import download_snapshot
-
-        snapshot = snapshot_id or self.get_snapshot_id()
-        if not snapshot:
-            raise UserErrorException("The run %s has no snapshot: it was not submitted." % self.id)
-        target = path or os.path.join(".", "snapshot-" + snapshot.split(":")[-1][:12])
-        download_snapshot(self.client.transport, self._workspace, snapshot, target)
-        return target
-
     # -- children
 
     def get_children(
@@ -422,7 +227,8 @@ class Run:
         """The children, newest first; with `recursive` all descendants."""
         self.flush()
         where = {"ancestor": self.id} if recursive else {"parent": self.id}
-        return runs_of(self.experiment, include_children=True, type=type, tags=tags, properties=properties, status=status, **where)
+        found = records_of(self.experiment, include_children=True, type=type, tags=tags, properties=properties, status=status, **where)
+        return (Run._of(self.experiment, record) for record in found)
 
     def child_run(self, name: Optional[str] = None, run_id: Optional[str] = None, outputs: Any = None, tags: Optional[Mapping[str, Any]] = None) -> "Run":
         """Starts a child; end it with `complete()`, or use it in a `with` block."""
@@ -589,36 +395,3 @@ def _context_run(active: ActiveRun) -> Run:
 
 def get_run(experiment: "Experiment", run_id: str, rehydrate: bool = True, clean_up: bool = True) -> Run:
     return Run.get(experiment.workspace, run_id)
-
-
-def runs_of(
-    experiment: "Experiment",
-    include_children: bool = False,
-    type: Optional[str] = None,
-    tags: TagFilter = None,
-    properties: TagFilter = None,
-    status: Optional[str] = None,
-    **where: Any,
-) -> Iterator[Run]:
-    """Runs, newest first; what a filter can say is asked of the server."""
-    conditions = ["tags.%s = %s" % (quoted_name(key), quoted(str(value))) for key, value in pairs(tags) if value is not None]
-    if status is not None:
-        named = {word.lower(): state for state, word in STATUS.items()}
-        conditions.append("state = %s" % quoted(named.get(status.lower(), status.lower())))
-    page = experiment.workspace.client.runs.query(
-        experiment.workspace.name, experiment=experiment.name, filter=" and ".join(conditions) or None, **where
-    )
-    for record in page.all():
-        found = None if record["interactive"] else SCRIPT_RUN
-        if (include_children or "parent" not in record) and holds(record["tags"], tags) and holds(record["properties"], properties):
-            if type is None or type == found:
-                yield Run._of(experiment, record)
-
-
-def quoted(text: str) -> str:
-    return "'%s'" % text.replace("'", "''")
-
-
-def quoted_name(name: str) -> str:
-    plain = name.replace("_", "a").replace("-", "a")
-    return name if plain.isascii() and plain.isalnum() and not name[0].isdigit() else '"%s"' % name.replace('"', '""')
