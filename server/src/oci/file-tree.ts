@@ -25,14 +25,20 @@ export type TreeNode = FileNode | LinkNode | FolderNode;
 
 const whiteout = '.wh.';
 const opaque = '.wh..wh..opq';
+/** Of all layers together. */
+const memberLimit = 2_000_000;
 /** As many links in one path as Linux follows. */
 const hopLimit = 40;
 
 export class FileTree {
   readonly root: FolderNode = folder(0o755);
+  #members = 0;
 
   /** Lays the next layer over the tree: first what it takes away from those below, then what it brings. */
   apply(layer: number, members: readonly TarMember[]): void {
+    this.#members += members.length;
+    if (this.#members > memberLimit)
+      throw refused(`The image has more than ${memberLimit.toLocaleString('en')} files.`);
     for (const member of members) this.#takeAway(member.path);
     for (const [ordinal, member] of members.entries()) this.#bring(layer, ordinal, member);
   }

@@ -175,7 +175,12 @@ function parse<T>(shape: z.ZodType<T>, document: Uint8Array, what: string): T {
 
 /** A manifest, or the list of manifests of which each is for one platform. */
 export function parseManifest(document: Uint8Array): Manifest | { manifests: Descriptor[] } {
-  const value = parse(z.object({ manifests: z.unknown().optional() }), document, 'manifest');
+  const parts = { manifests: z.unknown().optional(), layers: z.unknown().optional(), config: z.unknown().optional() };
+  const value = parse(z.object(parts), document, 'manifest');
+  // What one reader takes for an index and another for an image would be two images under one digest.
+  if (value.manifests !== undefined && (value.layers ?? value.config) !== undefined) {
+    throw invalidImage('The image calls itself an index and an image at once.');
+  }
   return value.manifests === undefined
     ? parse(manifestShape, document, 'manifest')
     : parse(indexShape, document, 'index');

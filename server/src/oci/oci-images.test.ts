@@ -295,6 +295,7 @@ test('links in a layout folder cannot lead out of it', async () => {
 test.each([
   ['index.json', '{"schemaVersion":2,"manifests":[]}'],
   ['index.json', '{"manifests":{"__proto__":1}}'],
+  ['index.json', '{"schemaVersion":2,"manifests":[],"layers":[]}'],
   ['index.json', 'no json'],
   ['index.json', ' '.repeat(5 * 1024 * 1024)],
 ])('a layout with a bad %s is refused', async (name, content) => {

@@ -3,13 +3,13 @@
 import { lookup as resolveName } from 'node:dns';
 import { BlockList, isIP, type LookupFunction } from 'node:net';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
-import { Agent, type Dispatcher, ProxyAgent } from 'undici';
+import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici';
 
 export interface Outbound {
   /** `host` or `host:port` each may lie in a private network; `http://host:port` may also speak plain HTTP. */
   allowedHosts: readonly string[];
-  /** Where one is set, it decides about addresses. */
-  proxy?: string | undefined;
+  /** Where one is in the way, it decides about addresses. */
+  proxies?: { httpProxy?: string; httpsProxy?: string; noProxy?: string } | undefined;
 }
 
 const closed = new BlockList();
@@ -69,9 +69,10 @@ export function speaksPlainHttp(host: string, { allowedHosts }: Outbound): boole
 /** Connections for one URL's host; to be closed after use. */
 export function dispatcherFor(url: URL, outbound: Outbound): Dispatcher {
   const limits = { headersTimeout: 60_000, bodyTimeout: 60_000, maxHeaderSize: 64 * 1024 };
-  if (outbound.proxy) return new ProxyAgent({ uri: outbound.proxy, ...limits });
   const connect = { timeout: 8_000, ...(isAllowed(url, outbound) ? {} : { lookup: publicOnly }) };
-  return new Agent({ ...limits, connect });
+  return outbound.proxies
+    ? new EnvHttpProxyAgent({ ...outbound.proxies, ...limits, connect })
+    : new Agent({ ...limits, connect });
 }
 
 const publicOnly: LookupFunction = (hostname, options, callback) => {

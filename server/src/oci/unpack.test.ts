@@ -152,6 +152,12 @@ test.each([
   });
 });
 
+test('folders nested too deeply for any path are refused', async () => {
+  const deep = Array.from({ length: 40 }, () => 'x'.repeat(95)).join('/');
+  const nested = [{ name: 'pax', type: 'x', content: `${deep.length + 11} path=${deep}\n` }, file('x')];
+  await expect(unpack([nested])).rejects.toThrow(/nested more deeply/);
+});
+
 test('a name that comes twice is what it was last', async () => {
   await unpack([[file('x', 'first'), file('x', 'second')]]);
   expect(await content('x')).toBe('second');

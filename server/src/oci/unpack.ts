@@ -27,6 +27,8 @@ export interface LayerFile {
   tar: string;
 }
 
+/** In UTF-16 units, of which each can be three bytes; Linux takes 4,095 bytes. */
+const pathLimit = 1_300;
 /** What one operation on the filesystem weighs, as if it wrote so many bytes. */
 const operationBytes = 16 * 1024;
 
@@ -133,6 +135,7 @@ class Copier {
 async function writeFolder(folder: FolderNode, dir: string, filesOf: readonly string[], rest: Rest): Promise<void> {
   for (const [name, node] of folder.children) {
     const path = join(dir, name);
+    if (path.length > pathLimit) throw refused('The image has folders nested more deeply than a path can name.');
     await rest.after(operationBytes);
     if (node.kind === 'symlink') symlinkSync(node.target, path);
     else if (node.kind === 'file') place(join(filesOf[node.layer]!, String(node.ordinal)), path, node);

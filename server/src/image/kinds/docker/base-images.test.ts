@@ -122,7 +122,7 @@ test('a base in the cache costs no work, and half-made ones are not left behind'
 });
 
 /** Nothing answers there, so that no registry can be reached. */
-const noWay: Outbound = { allowedHosts: [], proxy: 'http://127.0.0.1:1' };
+const noWay: Outbound = { allowedHosts: [], proxies: { httpsProxy: 'http://127.0.0.1:1' } };
 
 test("where no registry can be reached, the base is made of Debian's packages, and that is said", async () => {
   const { minor } = (await find({ source: { from: 'debian' } }, 'default').found).python;

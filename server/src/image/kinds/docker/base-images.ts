@@ -21,6 +21,8 @@ export interface BaseNeeds {
   oci: OciImages;
   /** Kept between servers and data folders; may be deleted at any time. */
   cacheDir: string;
+  /** For programs that fetch packages: `https_proxy` and its like. */
+  proxies?: Readonly<Record<string, string>> | undefined;
   log: (line: string) => void;
   signal?: AbortSignal | undefined;
 }
@@ -40,14 +42,14 @@ export interface BaseWish {
   python?: string | undefined;
   /** Take the nearest newer Python where the base does not have that one. */
   pythonFallback?: boolean | undefined;
-  /** Ask the registry again for what it gave before. */
+  /** Ask the registry again for what it gave before, or make the base of Debian's packages anew. */
   refresh?: boolean | undefined;
 }
 
 export async function findBase(wish: BaseWish, needs: BaseNeeds): Promise<BaseImage> {
   const { source } = wish;
   if (source.from === 'default') return await findDefault(wish, needs);
-  if (source.from === 'debian') return await finish(await takeDebian(needs), wish, needs);
+  if (source.from === 'debian') return await finish(await takeDebian(wish, needs), wish, needs);
   if (source.from === 'registry') return await finish(await takeFromRegistry(source, wish, needs), wish, needs);
   const image = await needs.oci.import(source, needs);
   return await finish(
@@ -75,7 +77,7 @@ async function findDefault(wish: BaseWish, needs: BaseNeeds): Promise<BaseImage>
     unreachable = error.message;
   }
   needs.log(`${unreachable} Taking a base image made of Debian's packages instead.`);
-  const debian = await takeDebian(needs).catch((error: unknown) => {
+  const debian = await takeDebian(wish, needs).catch((error: unknown) => {
     throw error instanceof ServiceError ? unavailable(`${unreachable} ${error.message}`) : error;
   });
   const base = await finish(debian, wish, needs).catch((error: unknown) => {
@@ -89,8 +91,8 @@ function unavailable(message: string): ServiceError {
   return new ServiceError('failed-precondition', 'image.base-unavailable', message);
 }
 
-async function takeDebian(needs: BaseNeeds): Promise<Found> {
-  const { digest, packages } = await debianBase(needs);
+async function takeDebian({ refresh }: BaseWish, needs: BaseNeeds): Promise<Found> {
+  const { digest, packages } = await debianBase({ ...needs, refresh });
   const found = { digest, description: `${packages.length} Debian packages` };
   if (await needs.oci.isComplete(digest)) return found;
   const image = await needs.oci.import({ from: 'bytes', bytes: debianBytes(needs.cacheDir), digest }, needs);

@@ -28,6 +28,10 @@ export interface DebianBase {
 export interface DebianNeeds {
   /** Kept between servers and data folders; may be deleted at any time. */
   cacheDir: string;
+  /** Proxies, as programs are told of them: `https_proxy` and its like. */
+  proxies?: Readonly<Record<string, string>> | undefined;
+  /** Make it anew, from today's packages. */
+  refresh?: boolean | undefined;
   log: (line: string) => void;
   signal?: AbortSignal | undefined;
 }
@@ -53,7 +57,7 @@ export async function debianBase(needs: DebianNeeds): Promise<DebianBase> {
     );
   }
   const record = join(needs.cacheDir, 'debian', `${await recipeKey()}.json`);
-  const made = await readRecord<DebianBase>(record);
+  const made = needs.refresh ? undefined : await readRecord<DebianBase>(record);
   if (made && (await debianBytes(needs.cacheDir).has(made.digest))) return made;
   const base = await make(needs);
   await writeRecord(record, base);
@@ -65,11 +69,11 @@ async function recipeKey(): Promise<string> {
   return createHash('sha256').update(JSON.stringify(facts)).digest('hex').slice(0, 16);
 }
 
-async function make({ cacheDir, log, signal }: DebianNeeds): Promise<DebianBase> {
+async function make({ cacheDir, proxies, log, signal }: DebianNeeds): Promise<DebianBase> {
   await mkdir(join(cacheDir, 'debian'), { recursive: true });
   const work = await mkdtemp(join(cacheDir, 'debian', '.partial-'));
   try {
-    const debs = await fetchPackages(packages, { workDir: work, log, signal });
+    const debs = await fetchPackages(packages, { workDir: work, proxies, log, signal });
     log(`Unpacking ${debs.length} Debian packages.`);
     const root = join(work, 'root');
     await mkdir(root);

@@ -8,6 +8,8 @@ import { output, run } from '../../../exec/programs.ts';
 export interface Fetching {
   /** Becomes full of apt's lists and state, and of the packages; deleted by the caller. */
   workDir: string;
+  /** Proxies, as programs are told of them. */
+  proxies?: Readonly<Record<string, string>> | undefined;
   log: (line: string) => void;
   signal?: AbortSignal | undefined;
 }
@@ -46,8 +48,8 @@ export async function fetchPackages(packages: readonly string[], fetching: Fetch
   return files.map((name) => join(debsDir, name));
 }
 
-async function apt(configuration: string, args: string[], { signal }: Fetching): Promise<void> {
-  const env = { DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
+async function apt(configuration: string, args: string[], { proxies, signal }: Fetching): Promise<void> {
+  const env = { ...proxies, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
   const options = { env, timeoutMs, ...(signal ? { signal } : {}) };
   const ended = await run({ command: 'apt-get', args: ['-c', configuration, ...args], ...options });
   if (ended.code !== 0) throw unavailable(`apt-get ${args[0]} failed: ${lastLines(ended.stderr)}`);

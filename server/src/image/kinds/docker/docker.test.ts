@@ -17,7 +17,7 @@ const inherited = Object.fromEntries(
 inheritEnvironment({ ...plainEnvironment(), PATH: inherited.PATH!, HOME: inherited.HOME! });
 
 /** No registry: the base is the one that any Debian machine can make, so that the suite needs no more than packages. */
-const outbound = { allowedHosts: [], proxy: 'http://127.0.0.1:1' };
+const outbound = { allowedHosts: [], proxies: { httpsProxy: 'http://127.0.0.1:1' } };
 
 async function open(folder: string) {
   const cacheDir = join(folder, 'cache');
