@@ -1,0 +1,57 @@
+// The demo's user: types commands in a folder and reads what comes, with sign-in and server of the demo's own.
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+
+const root = join(import.meta.dirname, '..', '..');
+const command = join(root, 'cli', 'src', 'main.ts');
+
+export class StepFailed extends Error {}
+
+export class Shell {
+  readonly folder: string;
+  readonly environment: Record<string, string>;
+
+  constructor(folder: string, configFolder: string) {
+    this.folder = folder;
+    const { STELLWERK_URL: _, STELLWERK_TOKEN: __, STELLWERK_WORKSPACE: ___, ...inherited } = process.env;
+    this.environment = { ...(inherited as Record<string, string>), XDG_CONFIG_HOME: configFolder };
+  }
+
+  /** Prints the command as it would be typed, runs it, shows its output as it comes, and fails as it fails. */
+  async type(...args: string[]): Promise<string> {
+    process.stdout.write(`  $ stellwerk ${args.map(quoted).join(' ')}\n`);
+    return await this.run(args, (text) => process.stdout.write(text.replace(/^(?=.)/gm, '    ')));
+  }
+
+  /** The same without a word: to look at a result. */
+  async ask<T>(...args: string[]): Promise<T> {
+    return JSON.parse(await this.run([...args, '--json'], () => {})) as T;
+  }
+
+  private run(args: string[], show: (text: string) => void): Promise<string> {
+    const options = { cwd: this.folder, env: this.environment };
+    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', command, ...args], {
+      ...options,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let output = '';
+    let errors = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+      show(text);
+    });
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      errors += text;
+      show(text);
+    });
+    return new Promise((resolve, reject) => {
+      child.on('error', reject);
+      child.on('close', (code) => {
+        if (code === 0) resolve(output);
+        else reject(new StepFailed(`stellwerk ${args.join(' ')} ended with ${code}: ${errors.trim().slice(-1_000)}`));
+      });
+    });
+  }
+}
+
+const quoted = (word: string) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
