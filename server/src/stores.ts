@@ -7,6 +7,8 @@ import { datastoreMigrations } from './datastore/store.ts';
 import type { Migration } from './db/migrations.ts';
 import { environmentMigrations } from './environment/store.ts';
 import { experimentMigrations } from './experiment/store.ts';
+import './model/search.ts';
+import { modelMigrations } from './model/store.ts';
 import { runMigrations } from './run/store.ts';
 import { snapshotMigrations } from './snapshot/store.ts';
 import './telemetry/logs.ts';
@@ -25,5 +27,6 @@ export const migrations: Migration[] = [
   ...computeMigrations,
   ...experimentMigrations,
   ...runMigrations,
+  ...modelMigrations,
   ...telemetryMigrations,
 ];
