@@ -31,7 +31,7 @@ interface Told {
   code: number;
 }
 
-export function told(error: unknown): Told {
+function told(error: unknown): Told {
   if (error instanceof UsageError) return { message: error.message, hint: error.hint, code: 2 };
   if (error instanceof CommandFailed) return { message: error.message, hint: error.hint, code: 1 };
   if (error instanceof ServiceError) {

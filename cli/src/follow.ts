@@ -5,7 +5,7 @@ import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { endStates, type Run } from '@stellwerk/contract/run.ts';
 
 /** `open` gives the log from an offset. Ends when the server ends the log. */
-export async function followLog(
+async function followLog(
   open: (offset: number, options: CallOptions) => Promise<Response>,
   write: (text: string) => void,
   signal?: AbortSignal,
@@ -31,7 +31,7 @@ export async function followLog(
   }
 }
 
-export const runHasEnded = (run: Run) => endStates.includes(run.state);
+const runHasEnded = (run: Run) => endStates.includes(run.state);
 
 /** Streams the run's output until the run has ended, and gives the run. */
 export async function followRun(

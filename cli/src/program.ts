@@ -14,7 +14,7 @@ export interface Comfort {
   summary: string;
 }
 
-export function sessionOf(command: Command): Session {
+function sessionOf(command: Command): Session {
   return new Session(command.optsWithGlobals<GlobalOptions>());
 }
 
@@ -39,13 +39,13 @@ export async function buildProgram(called: string | undefined): Promise<Command>
   return program;
 }
 
-export interface NounOfTable {
+interface NounOfTable {
   noun: string;
   verbs: [verb: string, declaration: Verb][];
 }
 
 /** By its name on the command line. */
-export async function nouns(): Promise<Map<string, NounOfTable>> {
+async function nouns(): Promise<Map<string, NounOfTable>> {
   const { verbs } = await import('@stellwerk/contract/verbs.ts');
   return new Map(
     Object.entries(verbs).map(([noun, declared]) => [
@@ -84,7 +84,7 @@ function describe(inTable: NounOfTable | undefined, own: readonly Comfort[]): st
   return [...new Set(verbs)].join(', ');
 }
 
-export function addGlobalOptions(command: Command): Command {
+function addGlobalOptions(command: Command): Command {
   const add = (option: Option) => {
     if (!command.options.some((known) => known.long === option.long)) command.addOption(option);
   };

@@ -46,7 +46,7 @@ export async function askWhile(
   return tally;
 }
 
-export async function score({ url, key, data }: Caller): Promise<unknown> {
+async function score({ url, key, data }: Caller): Promise<unknown> {
   const response = await fetch(url, {
     method: 'POST',
     headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` },

@@ -4,14 +4,14 @@ import cliProgress from 'cli-progress';
 import { surroundings } from '../surroundings.ts';
 import { shownSize } from './values.ts';
 
-export interface Bar {
+interface Bar {
   onProgress: Progress;
   stop(): void;
 }
 
 const delayMs = 300;
 
-export function transferBar(title: string): Bar {
+function transferBar(title: string): Bar {
   if (!surroundings.showsProgress) return { onProgress: () => {}, stop: () => {} };
   const begun = Date.now();
   let bar: cliProgress.SingleBar | undefined;

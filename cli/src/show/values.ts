@@ -30,7 +30,7 @@ export function shownSize(bytes: number): string {
   return `${at === 0 ? size : size.toFixed(size < 10 ? 1 : 0)} ${units[at]}`;
 }
 
-export function shownDuration(ms: number): string {
+function shownDuration(ms: number): string {
   if (ms < 1_000) return `${Math.round(ms)} ms`;
   const seconds = ms / 1_000;
   if (seconds < 60) return `${seconds.toFixed(1)} s`;
