@@ -230,6 +230,17 @@ export const modelTransactions = transactions('model', {
     tx.run(sql.deleteFrom('model').where('key', '=', row.key));
   },
 
+  use(
+    tx: Transaction,
+    { workspace, image, models }: { workspace: string; image: string; models: ModelVersion[] },
+  ): void {
+    useModels(tx, workspace, image, models);
+  },
+
+  release(tx: Transaction, { workspace, image }: { workspace: string; image: string }): void {
+    releaseModels(tx, workspace, image);
+  },
+
   setAlias(
     tx: Transaction,
     { workspace, name, alias, version }: { workspace: string; name: string; alias: string; version: number },
