@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Iterator, Optional
 
 from ..client import Record
-from .model import TagFilter, holds, pairs
+from .model import TagFilter, pairs
 
 if TYPE_CHECKING:
     from .experiment import Experiment
@@ -33,24 +33,23 @@ def records_of(
     **where: Any,
 ) -> Iterator[Record]:
     """Runs, newest first; what a filter can say is asked of the server."""
-    conditions = ["tags.%s = %s" % (quoted_name(key), quoted(str(value))) for key, value in pairs(tags) if value is not None]
+    conditions = [] if include_children else ["parent is null"]
+    for field, wanted in (("tags", tags), ("properties", properties)):
+        for key, value in pairs(wanted):
+            name = '%s."%s"' % (field, key.replace('"', '""'))
+            conditions.append("not %s is null" % name if value is None else "%s = %s" % (name, quoted(str(value))))
     if status is not None:
         named = {word.lower(): state for state, word in STATUS.items()}
         conditions.append("state = %s" % quoted(named.get(status.lower(), status.lower())))
     page = experiment.workspace.client.runs.query(
         experiment.workspace.name, experiment=experiment.name, filter=" and ".join(conditions) or None, **where
     )
-    for record in page.all():
-        found = None if record["interactive"] else SCRIPT_RUN
-        if (include_children or "parent" not in record) and holds(record["tags"], tags) and holds(record["properties"], properties):
-            if type is None or type == found:
-                yield record
+    return (record for record in page.all() if type in (None, type_of(record)))
+
+
+def type_of(record: Record) -> Optional[str]:
+    return None if record["interactive"] else SCRIPT_RUN
 
 
 def quoted(text: str) -> str:
     return "'%s'" % text.replace("'", "''")
-
-
-def quoted_name(name: str) -> str:
-    plain = name.replace("_", "a").replace("-", "a")
-    return name if plain.isascii() and plain.isalnum() and not name[0].isdigit() else '"%s"' % name.replace('"', '""')

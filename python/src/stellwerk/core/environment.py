@@ -172,7 +172,7 @@ def requirement_lines(path: str) -> List[str]:
         raise UserErrorException("There is no requirements file %s." % path) from None
     lines: List[str] = []
     for raw in text.splitlines():
-        line = raw.split(" #")[0].strip()
+        line = " ".join(raw.split(" #")[0].split())
         if not line or line.startswith("#"):
             continue
         included = next((line[len(flag) :].strip(" =") for flag in ("--requirement", "-r") if line.startswith(flag)), None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, 
 from .._interactive import begin
 from .._run_folder import new_run_id
 from .._show import html_of_fields
-from .exceptions import ExperimentExecutionException, ServiceError, UserErrorException
+from .exceptions import ExperimentExecutionException, ServiceError, SnapshotException, UserErrorException
 from .model import TagFilter, texts
 from .run import Run
 from .script_run_config import ScriptRunConfig
@@ -86,18 +86,22 @@ class Experiment:
     ) -> Run:
         """Takes a snapshot of the script's directory and submits it; with the target `local` the run starts on this machine at once."""
         from .._git import git_state
-        from .._snapshots import upload_snapshot
+        from .._snapshots import SnapshotRefused, upload_snapshot
 
         if not hasattr(config, "configuration"):
             raise UserErrorException("Submit a ScriptRunConfig, not %s." % type(config).__name__)
         client, workspace = self.workspace.client, self.workspace.name
         configuration = config.configuration()
         secrets = secret_values(configuration.get("secrets", []))
+        try:
+            snapshot = upload_snapshot(client.transport, workspace, config.source_directory, show_progress)
+        except SnapshotRefused as error:
+            raise SnapshotException(str(error)) from None
         record = client.runs.submit(
             workspace,
             self.name,
             configuration,
-            upload_snapshot(client.transport, workspace, config.source_directory, show_progress),
+            snapshot,
             id=run_id or new_run_id(self.name),
             display_name=display_name,
             description=description,

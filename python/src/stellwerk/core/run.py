@@ -18,7 +18,7 @@ from ..client import Client, Record
 from ._remote_journal import RemoteJournal
 from ._run_files import HasFiles
 from ._run_logging import LogsToRun
-from ._run_query import SCRIPT_RUN, STATUS, records_of
+from ._run_query import STATUS, records_of, type_of
 from .authentication import NamingTransport
 from .exceptions import ExperimentExecutionException, RunEnvironmentException, UserErrorException
 from .model import Model, TagFilter, texts
@@ -153,7 +153,7 @@ class Run(LogsToRun, HasFiles):
 
     @property
     def type(self) -> Optional[str]:
-        return None if self._record()["interactive"] else SCRIPT_RUN
+        return type_of(self._record())
 
     @property
     def status(self) -> str:
