@@ -4,8 +4,6 @@ import type { IndexSettings } from '@stellwerk/contract/environment.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Requirement } from './requirements-file.ts';
 
-const packageIndex = ['https://pypi.org', 'https://files.pythonhosted.org'];
-
 export function checkOrigins(
   written: IndexSettings,
   requirements: readonly Requirement[],
@@ -16,10 +14,7 @@ export function checkOrigins(
   const known = [server.indexUrl, ...(server.extraIndexUrls ?? []), ...(server.findLinks ?? [])].filter(
     (url) => url !== undefined,
   );
-  const origins = new Set([
-    ...(server.indexUrl || server.noIndex ? [] : packageIndex),
-    ...known.filter((url) => URL.canParse(url)).map(originOf),
-  ]);
+  const origins = new Set([...known.filter((url) => URL.canParse(url)).map(originOf)]);
   const named = [written.indexUrl, ...(written.extraIndexUrls ?? []), ...(written.findLinks ?? [])].filter(
     (url) => url !== undefined,
   );

@@ -22,7 +22,9 @@ export class PackageIndexes {
 
   async set(input: IndexSettings): Promise<Shown> {
     const settings = indexSettings.parse(input);
-    await this.#needs.db.transact(environmentTransactions.setIndexes, { sealed: this.#needs.vault.seal(JSON.stringify(settings), place) });
+    await this.#needs.db.transact(environmentTransactions.setIndexes, {
+      sealed: this.#needs.vault.seal(JSON.stringify(settings), place),
+    });
     return shown(settings);
   }
 

@@ -9,11 +9,19 @@ declare module '../db/schema.ts' {
 }
 
 export const environmentMigrations: Migration[] = [
-  { name: '0013-package-indexes', up: 'CREATE TABLE package_indexes (id INTEGER PRIMARY KEY CHECK (id = 1), sealed TEXT NOT NULL) STRICT;' },
+  {
+    name: '0013-package-indexes',
+    up: 'CREATE TABLE package_indexes (id INTEGER PRIMARY KEY CHECK (id = 1), sealed TEXT NOT NULL) STRICT;',
+  },
 ];
 
 export const environmentTransactions = transactions('environment', {
   setIndexes(tx: Transaction, { sealed }: { sealed: string }): void {
-    tx.run(sql.insertInto('package_indexes').values({ id: 1, sealed }).onConflict((c) => c.column('id').doUpdateSet({ sealed })));
+    tx.run(
+      sql
+        .insertInto('package_indexes')
+        .values({ id: 1, sealed })
+        .onConflict((c) => c.column('id').doUpdateSet({ sealed })),
+    );
   },
 });
