@@ -28,6 +28,7 @@ for alpha in arguments.alphas:
         predicted = model.predict(test_x)
         mse = mean_squared_error(test_y, predicted)
         child.log_param("alpha", alpha)
+        child.log("alpha", alpha)
         child.log("mse", mse)
         child.log("r2", r2_score(test_y, predicted))
         child.tag("kind", "ridge")
