@@ -1,9 +1,14 @@
 // `stellwerk`, the command line: reads what was typed, does it, and ends with 0 (done), 1 (failed) or 2 (called wrongly).
 import { enableCompileCache } from 'node:module';
+import { version } from './version.ts';
 
 enableCompileCache();
 
 async function main(typed: string[]): Promise<number> {
+  if (typed.length === 1 && (typed[0] === '--version' || typed[0] === '-V')) {
+    process.stdout.write(`${version}\n`);
+    return 0;
+  }
   const [{ CommanderError }, { buildProgram }, { tellFailure }] = await Promise.all([
     import('commander'),
     import('./program.ts'),

@@ -64,7 +64,7 @@ export class Session {
 
   client(): Promise<Client> {
     this.made ??= import('@stellwerk/client/client.ts').then(({ createClient }) =>
-      createClient({ url: this.url, token: this.token, caBundle: this.caBundle }),
+      createClient({ url: this.url, token: this.token, caBundle: this.caBundle, retries: 3 }),
     );
     return this.made;
   }

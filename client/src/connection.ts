@@ -78,14 +78,31 @@ function retryDelayMs(outcome: Response | Unreachable, repeatable: boolean, atte
   const delayMs = Math.min(250 * 2 ** attempt, 5_000);
   if (outcome instanceof Unreachable) {
     const code = connectionCode(outcome);
-    if (code === 'ENOTFOUND' || code?.includes('CERT') || code === 'UNABLE_TO_VERIFY_LEAF_SIGNATURE') return undefined;
-    return repeatable || code === 'ECONNREFUSED' ? delayMs : undefined;
+    const mayPass = code === undefined ? isOfBrowser(outcome.cause) : passing.has(code);
+    return mayPass && (repeatable || code === 'ECONNREFUSED') ? delayMs : undefined;
   }
   if (outcome.status !== 429 && !(outcome.status === 503 && repeatable)) return undefined;
   const wanted = Number(outcome.headers.get('retry-after')) * 1_000;
   if (!(wanted > 0)) return outcome.status === 503 ? delayMs : undefined;
   return wanted <= 10_000 ? wanted : undefined;
 }
+
+/** What can be over in a moment; a wrong name or certificate is not. */
+const passing = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'EAI_AGAIN',
+  'ENETUNREACH',
+  'EHOSTUNREACH',
+  'UND_ERR_SOCKET',
+  'UND_ERR_CONNECT_TIMEOUT',
+  'UND_ERR_HEADERS_TIMEOUT',
+]);
+
+/** Browsers tell no cause. */
+const isOfBrowser = (error: unknown) => error instanceof TypeError && error.cause === undefined;
 
 export function pause(ms: number, signal?: AbortSignal): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
