@@ -1,0 +1,209 @@
+"""Takes the snapshot of a script's directory and brings to the server what it does not have yet.
+
+The listing depends on names, contents and the executable bit alone. Links inside the directory are followed, links
+that lead out of it are refused. A file that has not changed since it was last read is not read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import tempfile
+import time
+import zipfile
+
+from stellwerk._files import cache_folder, digest_of, flaw_of_path, read_json, write_whole
+from stellwerk._ignore import ALWAYS, Ignored
+from stellwerk._transport import StellwerkError, path_of
+from stellwerk._uploads import upload_blob
+
+LIMIT_BYTES = 300 * 1024 * 1024
+LIMIT_FILES = 100_000
+_ARCHIVE_BYTES = 16 * 1024 * 1024
+_SETTLED_NS = 2_000_000_000
+
+
+class SnapshotRefused(StellwerkError):
+    """The directory cannot be submitted as it is; the message says why and what to do."""
+
+
+class Listing:
+    """The files of a directory as they are submitted. `digest` names the snapshot."""
+
+    def __init__(self, files):
+        self.files = sorted(files, key=lambda file: file["path"].encode("utf-8"))
+        self.size = sum(file["sizeBytes"] for file in self.files)
+        lines = [
+            "%s %d %s %s\n" % (file["digest"], file["sizeBytes"], "x" if file.get("executable") else "-", file["path"])
+            for file in self.files
+        ]
+        self.digest = "sha256:" + hashlib.sha256("".join(lines).encode("utf-8")).hexdigest()
+
+
+def snapshot_of(directory, limit_bytes=LIMIT_BYTES):
+    """Lists a directory, ignore files obeyed. Raises SnapshotRefused above the limits or for what cannot be submitted."""
+    root = os.path.realpath(directory)
+    if not os.path.isdir(root):
+        raise SnapshotRefused("There is no directory %s to submit." % directory)
+    found = []
+    _walk(root, root, "", Ignored(), (root,), found)
+    if len(found) > LIMIT_FILES:
+        raise SnapshotRefused("The directory %s has %d files; a snapshot may have %d. Leave files out with .amlignore or .gitignore." % (directory, len(found), LIMIT_FILES))  # fmt: skip
+    size = sum(status.st_size for _, _, status in found)
+    if size > limit_bytes:
+        raise SnapshotRefused(_too_large(directory, found, size, limit_bytes))
+    cache = StatCache(root)
+    files = []
+    for path, place, status in found:
+        item = {"path": path, "digest": cache.digest(path, place, status), "sizeBytes": status.st_size}
+        if status.st_mode & stat.S_IXUSR:
+            item["executable"] = True
+        files.append(item)
+    cache.save()
+    return Listing(files)
+
+
+def upload_snapshot(transport, workspace, directory, show_progress=False, limit_bytes=LIMIT_BYTES):
+    """Makes a directory a snapshot on the server and returns its digest. For an unchanged one nothing is uploaded."""
+    from stellwerk._progress import Progress
+
+    listing = snapshot_of(directory, limit_bytes)
+    missing = _announce(transport, workspace, listing)
+    if not missing:
+        return listing.digest
+    wanted = {file["digest"]: file for file in listing.files if file["digest"] in missing}
+    root = os.path.realpath(directory)
+    with Progress("Snapshot", sum(file["sizeBytes"] for file in wanted.values()), show_progress) as progress:
+        small = []
+        for file in wanted.values():
+            if file["sizeBytes"] > _ARCHIVE_BYTES:
+                upload_blob(transport, workspace, os.path.join(root, file["path"]), known=(file["digest"], file["sizeBytes"]))
+                progress(file["sizeBytes"])
+            else:
+                small.append(file)
+        for batch in _batches(small):
+            _add(transport, workspace, listing.digest, root, batch)
+            progress(sum(file["sizeBytes"] for file in batch))
+    if _announce(transport, workspace, listing):
+        raise SnapshotRefused("The directory %s changed while it was submitted; submit it again." % directory)
+    return listing.digest
+
+
+def _announce(transport, workspace, listing):
+    place = path_of("/workspaces/{workspace}/snapshots", workspace=workspace)
+    answer = transport.call("POST", place, {"files": listing.files}, idempotent=True)
+    return set(answer.get("missing") or ())
+
+
+def _add(transport, workspace, snapshot, root, batch):
+    place = path_of("/workspaces/{workspace}/snapshots/{snapshot}/files", workspace=workspace, snapshot=snapshot)
+    with tempfile.TemporaryFile() as archive:
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+            for item in batch:
+                entry = zipfile.ZipInfo(item["path"])  # a fixed date: files from before 1980 have none that a ZIP can hold
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                with open(os.path.join(root, item["path"]), "rb") as source:
+                    file.writestr(entry, source.read())
+        transport.upload("PUT", place, archive)
+
+
+def _batches(files):
+    batch, size = [], 0
+    for file in files:
+        if batch and size + file["sizeBytes"] > _ARCHIVE_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += file["sizeBytes"]
+    if batch:
+        yield batch
+
+
+def _walk(root, place, folder, outer, above, found):
+    ignored = outer.entering(place, folder)
+    with os.scandir(place) as entries:
+        for entry in entries:
+            if entry.name in ALWAYS:
+                continue
+            path = folder + "/" + entry.name if folder else entry.name
+            if entry.is_symlink():
+                _follow(root, entry, path, ignored, above, found)
+            elif entry.is_dir(follow_symlinks=False):
+                if not ignored.leaves_out(path, True):
+                    _walk(root, entry.path, path, ignored, above + (entry.path,), found)
+            elif entry.is_file(follow_symlinks=False) and not ignored.leaves_out(path, False):
+                _take(path, entry.path, entry.stat(follow_symlinks=False), found)
+            # sockets, pipes and devices hold nothing that could be submitted
+
+
+def _follow(root, link, path, ignored, above, found):
+    real = os.path.realpath(link.path)
+    is_folder = os.path.isdir(real)
+    if ignored.leaves_out(path, False) or (is_folder and ignored.leaves_out(path, True)):
+        return
+    if not os.path.exists(real):
+        raise _refused(path, "it is a link to what does not exist")
+    if real != root and not real.startswith(root + os.sep):
+        raise _refused(path, "it is a link to outside of the directory")
+    if not is_folder:
+        if os.path.isfile(real):
+            _take(path, real, os.stat(real), found)
+    elif real in above or root == real:
+        raise _refused(path, "it is a link to a directory that it lies in")
+    else:
+        _walk(root, real, path, ignored, above + (real,), found)
+
+
+def _take(path, place, status, found):
+    flaw = flaw_of_path(path)
+    if flaw:
+        raise _refused(path, flaw)
+    found.append((path, place, status))
+
+
+def _refused(path, why):
+    shown = path.encode("utf-8", "backslashreplace").decode("utf-8")
+    return SnapshotRefused("%r cannot be submitted: %s. Leave it out with .amlignore or .gitignore, or put the file there." % (shown, why))  # fmt: skip
+
+
+def _too_large(directory, found, size, limit):
+    largest = sorted(found, key=lambda item: -item[2].st_size)[:5]
+    named = ", ".join("%s (%.1f MB)" % (path, status.st_size / 1e6) for path, _, status in largest)
+    return (
+        "The directory %s has %.1f MB; a snapshot may have %.1f MB. The largest files: %s. Leave them out with .amlignore or .gitignore,"
+        " or bring them as data of a datastore." % (directory, size / 1e6, limit / 1e6, named)
+    )
+
+
+class StatCache:
+    """Digests of files that have not changed since they were read, kept in the user's cache folder."""
+
+    def __init__(self, root):
+        name = hashlib.sha256(os.fsencode(root)).hexdigest()[:32] + ".json"
+        self._file = os.path.join(cache_folder(), "stat-cache", name)
+        self._old = read_json(self._file, {})
+        self._new = {}
+        self._now = time.time_ns()
+
+    def digest(self, path, place, status):
+        key = [status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns]
+        known = self._old.get(path)
+        if isinstance(known, list) and known[:4] == key:
+            self._new[path] = known
+            return known[4]
+        digest, size = digest_of(place)
+        if size != status.st_size:
+            raise SnapshotRefused("The file %s changed while it was read; submit it when it is finished." % path)
+        if self._now - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS:  # else it may change again within the clock's grain
+            self._new[path] = key + [digest]
+        return digest
+
+    def save(self):
+        if self._new == self._old:
+            return
+        try:
+            write_whole(self._file, json.dumps(self._new, separators=(",", ":")))
+        except OSError:
+            pass  # it is only a cache
