@@ -16,6 +16,9 @@ type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never;
 
 export class FolderInUse extends Error {}
 
+/** SQLITE_BUSY. */
+const busyCode = 5;
+
 export class Database {
   readonly #writer: Connection;
   readonly #reader: Connection;
@@ -38,7 +41,12 @@ export class Database {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     const lock = takeFolder(folder);
     const file = join(folder, 'stellwerk.db');
-    migrate(file, migrations);
+    try {
+      migrate(file, migrations);
+    } catch (error) {
+      lock.close(); // a refused start leaves the folder to the next one
+      throw error;
+    }
     const topics = new EventEmitter().setMaxListeners(0);
     const writer = new Connection(worker, { file, mode: 'writer' }, topics, onBroken);
     const reader = new Connection(worker, { file, mode: 'reader' }, topics, onBroken);
@@ -68,7 +76,7 @@ export class Database {
 
   async close(): Promise<void> {
     await Promise.all([this.#reader.close(), this.#writer.close()]);
-    this.#lock.close();
+    if (this.#lock.isOpen) this.#lock.close();
   }
 }
 
@@ -77,8 +85,9 @@ function takeFolder(folder: string): DatabaseSync {
   const lock = new DatabaseSync(join(folder, 'lock.db'));
   try {
     lock.exec('PRAGMA busy_timeout = 0; BEGIN EXCLUSIVE');
-  } catch {
+  } catch (error) {
     lock.close();
+    if ((error as { errcode?: number }).errcode !== busyCode) throw error;
     throw new FolderInUse(
       `Another Stellwerk server is using the data folder ${folder}. Stop it first, or start this one with another --data folder.`,
     );
@@ -92,6 +101,7 @@ class Connection {
   readonly #ended: Promise<void>;
   #calls = 0;
   #closing = false;
+  #broken: Error | undefined;
 
   constructor(worker: string, opening: Opening, topics: EventEmitter, onBroken: (error: Error) => void) {
     this.#worker = new Worker(worker, { workerData: opening, execArgv: ['--disable-warning=ExperimentalWarning'] });
@@ -102,7 +112,9 @@ class Connection {
     const broken = (error: Error) => {
       for (const { reject } of this.#waiting.values()) reject(error);
       this.#waiting.clear();
-      if (!this.#closing) onBroken(error);
+      if (this.#closing || this.#broken) return;
+      this.#broken = error; // whoever calls from now on hears it at once, instead of waiting for ever
+      onBroken(error);
     };
     this.#worker.on('error', broken);
     this.#ended = new Promise((resolve) => {
@@ -116,10 +128,11 @@ class Connection {
   call(call: WithoutId<Call>, transfer: ArrayBuffer[] = []): Promise<unknown> {
     if (this.#closing)
       return Promise.reject(new ServiceError('unavailable', 'server.stopping', 'The server is stopping.'));
+    if (this.#broken) return Promise.reject(this.#broken);
     const id = ++this.#calls;
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject });
       this.#worker.postMessage({ id, ...call }, transfer);
+      this.#waiting.set(id, { resolve, reject });
     });
   }
 

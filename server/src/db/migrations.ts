@@ -17,7 +17,7 @@ export function migrate(file: string, migrations: readonly Migration[]): void {
       database
         .prepare('SELECT name FROM migration')
         .all()
-        .map((row) => String(row['name'])),
+        .map((row) => String(row.name)),
     );
     const known = new Set(migrations.map(({ name }) => name));
     const unknown = [...applied].filter((name) => !known.has(name));

@@ -1,5 +1,6 @@
 // The database worker: owns one SQLite connection and runs what it is sent. The writer commits many transactions at once,
 // each inside a savepoint, so that one disk flush serves all that wait (group commit) and a failing one undoes only itself.
+// The reader answers what waits from one state of the database, which holds every commit that was answered before.
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
@@ -16,8 +17,8 @@ export function serveDatabase(): void {
   const port = parentPort as MessagePort;
   const { file, mode } = workerData as Opening;
   const database = open(file, mode);
-  const topics = new Set<string>();
-  const tx = transactionOn(database, topics);
+  const notified: string[] = [];
+  const tx = transactionOn(database, notified);
   port.on('message', (first: Call | 'close') => {
     const calls: Call[] = [];
     let next: Call | 'close' | undefined = first;
@@ -26,9 +27,9 @@ export function serveDatabase(): void {
       if (calls.length >= callsPerCommit) break;
       next = receiveMessageOnPort(port)?.message;
     }
-    topics.clear();
-    const answers = mode === 'writer' ? write(database, tx, calls) : calls.map((call) => answer(tx, call));
-    port.postMessage({ answers, topics: [...topics] } satisfies Committed);
+    const committed = mode === 'writer' ? write(database, tx, notified, calls) : read(database, tx, calls);
+    notified.length = 0;
+    port.postMessage(committed);
     if (next === 'close') {
       database.close();
       port.close();
@@ -44,22 +45,31 @@ function open(file: string, mode: Opening['mode']): DatabaseSync {
   return database;
 }
 
-function write(database: DatabaseSync, tx: Transaction, calls: Call[]): Answer[] {
+function write(database: DatabaseSync, tx: Transaction, notified: string[], calls: Call[]): Committed {
   try {
     database.exec('BEGIN IMMEDIATE');
     const answers = calls.map((call) => {
+      const before = notified.length;
       database.exec('SAVEPOINT call');
       const result = answer(tx, call);
       database.exec('failure' in result ? 'ROLLBACK TO call; RELEASE call' : 'RELEASE call');
+      if ('failure' in result) notified.length = before;
       return result;
     });
     database.exec('COMMIT');
-    return answers;
+    return { answers, topics: [...new Set(notified)] };
   } catch (error) {
     // The commit itself failed (a full disk): nothing of these calls happened, and each caller is told so.
     if (database.isTransaction) database.exec('ROLLBACK');
-    return calls.map(({ id }) => ({ id, failure: failureOf(error) }));
+    return { answers: calls.map(({ id }) => ({ id, failure: failureOf(error) })), topics: [] };
   }
+}
+
+function read(database: DatabaseSync, tx: Transaction, calls: Call[]): Committed {
+  database.exec('BEGIN');
+  const answers = calls.map((call) => answer(tx, call));
+  if (database.isTransaction) database.exec('COMMIT'); // a failed disk ends it by itself
+  return { answers, topics: [] };
 }
 
 function answer(tx: Transaction, call: Call): Answer {
@@ -86,36 +96,25 @@ function failureOf(error: unknown): Failure {
   return { name, message, ...(stack && { stack }) };
 }
 
-function transactionOn(database: DatabaseSync, topics: Set<string>): Transaction {
-  const prepared = new Map<string, StatementSync>();
-  const prepare = (text: string): StatementSync => {
-    let statement = prepared.get(text);
-    if (!statement) {
-      statement = database.prepare(text);
-      if (prepared.size >= preparedStatements) prepared.delete(prepared.keys().next().value!);
-    } else {
-      prepared.delete(text); // moved to the end: the least recently used one goes first
-    }
-    prepared.set(text, statement);
-    return statement;
+function transactionOn(database: DatabaseSync, notified: string[]): Transaction {
+  const prepare = preparing(database);
+  const compiled = <Row>(query: Query<Row>) => {
+    const { sql, parameters } = query.compile();
+    return { statement: prepare(sql), parameters: parametersOf(parameters) };
   };
-  const parametersOf = (parameters: readonly unknown[]) =>
-    parameters.map((value) =>
-      value === undefined ? null : typeof value === 'boolean' ? Number(value) : value,
-    ) as Parameter[];
   return {
-    notify: (topic) => topics.add(topic),
+    notify: (topic) => void notified.push(topic),
     all: <Row>(query: Query<Row>) => {
-      const { sql, parameters } = query.compile();
-      return prepare(sql).all(...parametersOf(parameters)) as Row[];
+      const { statement, parameters } = compiled(query);
+      return statement.all(...parameters) as Row[];
     },
     first: <Row>(query: Query<Row>) => {
-      const { sql, parameters } = query.compile();
-      return prepare(sql).get(...parametersOf(parameters)) as Row | undefined;
+      const { statement, parameters } = compiled(query);
+      return statement.get(...parameters) as Row | undefined;
     },
     run: (query) => {
-      const { sql, parameters } = query.compile();
-      return Number(prepare(sql).run(...parametersOf(parameters)).changes);
+      const { statement, parameters } = compiled(query);
+      return Number(statement.run(...parameters).changes);
     },
     statement: <Row>(text: string) => {
       const statement = prepare(text);
@@ -125,5 +124,22 @@ function transactionOn(database: DatabaseSync, topics: Set<string>): Transaction
         run: (...parameters: unknown[]) => Number(statement.run(...parametersOf(parameters)).changes),
       };
     },
+  };
+}
+
+function parametersOf(parameters: readonly unknown[]): Parameter[] {
+  return parameters.map((value) =>
+    value === undefined ? null : typeof value === 'boolean' ? Number(value) : value,
+  ) as Parameter[];
+}
+
+/** Each text is prepared once; of many, the least recently used goes first. */
+function preparing(database: DatabaseSync): (text: string) => StatementSync {
+  const prepared = new Map<string, StatementSync>();
+  return (text) => {
+    const statement = prepared.get(text) ?? database.prepare(text);
+    if (!prepared.delete(text) && prepared.size >= preparedStatements) prepared.delete(prepared.keys().next().value!);
+    prepared.set(text, statement);
+    return statement;
   };
 }
