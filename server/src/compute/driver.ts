@@ -1,0 +1,45 @@
+// What a kind of compute target can do: capability by presence. Whoever writes a kind writes this, and runs `driver.suite.ts` on it.
+// A driver never touches the database, never retries and never reads the clock. It throws a TargetError for what the world did.
+import type { ComputeKind, Probe, SettingsOf } from '@stellwerk/contract/compute.ts';
+import type { Job } from '@stellwerk/contract/run.ts';
+
+export interface Target<K extends ComputeKind = ComputeKind> {
+  workspace: string;
+  name: string;
+  settings: SettingsOf<K>;
+}
+
+export interface JobOrder {
+  /** Unique for ever: the job carries it as its name over there, so that a second start finds the first. */
+  id: string;
+  job: Job;
+}
+
+/** Plain JSON, and all that is kept of a started job: everything works with it after this service was restarted. */
+export type JobHandle = Readonly<Record<string, string | number>>;
+
+/** `ended`: its runner is gone, however it went. What came of the run is what the runner reported. */
+export type JobState = 'running' | 'ended';
+
+export interface RunsJobs<K extends ComputeKind> {
+  /** Places the job and starts its runner. Idempotent by `order.id`. */
+  start(target: Target<K>, order: JobOrder): Promise<JobHandle>;
+  look(target: Target<K>, handle: JobHandle): Promise<JobState>;
+  /** `ask`: the runner is to stop its script, deliver and end. `kill`: at once, and all that the job ever started. Safe at any time. */
+  cancel(target: Target<K>, handle: JobHandle, how: 'ask' | 'kill'): Promise<void>;
+  /** Ships what a dead runner left in its journal; only after it may `cleanUp` delete that. */
+  recover(target: Target<K>, handle: JobHandle): Promise<void>;
+  /** Removes all that the job left, processes included. Safe twice, safe if the start failed half-way (by the order's id). */
+  cleanUp(target: Target<K>, handle: JobHandle | { id: string }): Promise<void>;
+}
+
+export interface ComputeDriver<K extends ComputeKind> {
+  readonly kind: K;
+  readonly hostsServices: boolean;
+  /** Can we reach it and use it? Changes nothing. */
+  probe(target: Target<K>): Promise<Probe>;
+  /** Runs that share a machine wait in one queue: its name. */
+  queue(target: Target<K>): string;
+  /** What can train by itself. Absent: runs are taken up by whoever submitted them. */
+  readonly jobs?: RunsJobs<K>;
+}

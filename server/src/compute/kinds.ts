@@ -1,0 +1,16 @@
+// Every kind of compute target, complete by the compiler.
+import type { ComputeKind } from '@stellwerk/contract/compute.ts';
+import type { ComputeDriver, Target } from './driver.ts';
+import { HostDriver, type HostNeeds } from './kinds/host/host.ts';
+import { localDriver } from './kinds/local/local.ts';
+
+export type ComputeKinds = { readonly [K in ComputeKind]: ComputeDriver<K> };
+
+export function computeKinds(needs: { host: HostNeeds }): ComputeKinds {
+  return { local: localDriver, host: new HostDriver(needs.host) };
+}
+
+/** The driver of a target: target and driver are of the same kind, which the compiler cannot see through the table. */
+export function driverOf(kinds: ComputeKinds, target: Target): ComputeDriver<ComputeKind> {
+  return kinds[target.settings.kind] as ComputeDriver<ComputeKind>;
+}

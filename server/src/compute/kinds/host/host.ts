@@ -1,0 +1,87 @@
+// The machine that the server runs on. On a single-user server its runs are processes of the server's own user; otherwise they run
+// under other Unix ids, each run under one of its own, so that no run reads the data folder or another run's files or memory.
+import type { Probe } from '@stellwerk/contract/compute.ts';
+import { run } from '../../../exec/programs.ts';
+import type { ComputeDriver, Target } from '../../driver.ts';
+import { HostJobs } from './jobs.ts';
+import { findUser, type UnixIds } from './unix-users.ts';
+
+export interface HostNeeds {
+  /** Where runs of the server's own user lie. */
+  folder: string;
+  /** Where runs under other ids lie: outside the data folder, which they cannot enter. */
+  isolatedFolder: string;
+  dataFolder: string;
+  /** Our Python package: a wheel or the folder of its source. */
+  pythonPackage: string;
+  /** Where environments are shared between runs of the server's own user. */
+  cacheFolder: string;
+  /** What runners may inherit of the server's environment: proxies, certificates, package indexes. */
+  inherited: Readonly<Record<string, string>>;
+}
+
+type Finding = Probe['findings'][number];
+
+export class HostDriver implements ComputeDriver<'host'> {
+  readonly kind = 'host';
+  readonly hostsServices = true;
+  readonly jobs: HostJobs;
+  readonly #needs: HostNeeds;
+
+  constructor(needs: HostNeeds) {
+    this.#needs = needs;
+    this.jobs = new HostJobs(needs);
+  }
+
+  /** One machine, whatever workspaces call it. */
+  queue(): string {
+    return 'host';
+  }
+
+  async probe({ settings }: Target<'host'>): Promise<Probe> {
+    if (settings.user === undefined) return concluded([await python()]);
+    const found = await findUser(settings.user);
+    if (!found.ids) return concluded([{ what: 'isolation', ok: false, detail: found.reason, hint: found.hint }]);
+    return concluded([await this.#kept(found.ids), await python(found.ids)]);
+  }
+
+  /** Tried, not reasoned: another id really cannot list the data folder. */
+  async #kept(ids: UnixIds): Promise<Finding> {
+    const user = { uid: ids.first, gid: ids.first };
+    const listed = await run({ command: 'ls', args: ['--', this.#needs.dataFolder], user, cwd: '/' }).catch(
+      () => undefined,
+    );
+    const ok = listed !== undefined && listed.code !== 0;
+    return {
+      what: 'isolation',
+      ok,
+      detail: ok
+        ? `Each run gets an id of its own from the ${ids.count} that belong to ${ids.name}, and cannot read the data folder.`
+        : `An id of ${ids.name} can read the data folder ${this.#needs.dataFolder}, or no program can be started under it.`,
+      ...(!ok && { hint: 'Run the server as root and keep the data folder closed to others (mode 0700).' }),
+    };
+  }
+}
+
+function concluded(findings: Finding[]): Probe {
+  return { usable: findings.every(({ ok }) => ok), findings };
+}
+
+const question =
+  'import sys, venv, ensurepip; print("%d.%d" % sys.version_info[:2]); sys.exit(sys.version_info < (3, 8))';
+
+async function python(ids?: UnixIds): Promise<Finding> {
+  const user = ids && { user: { uid: ids.first, gid: ids.first } };
+  const ended = await run({ command: 'python3', args: ['-c', question], cwd: '/', ...user }).catch(
+    (error: Error) => error,
+  );
+  if (!(ended instanceof Error) && ended.code === 0)
+    return { what: 'python', ok: true, detail: `python3 is Python ${ended.stdout.trim()}, with venv.` };
+  const said = ended instanceof Error ? ended.message : ended.stderr.trim().split('\n').at(-1) || ended.stdout.trim();
+  return {
+    what: 'python',
+    ok: false,
+    detail: `python3 cannot be used: ${said}`,
+    hint: 'Install Python 3.8 or newer with venv (Debian: python3-venv).',
+  };
+}

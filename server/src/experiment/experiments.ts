@@ -1,0 +1,92 @@
+// Experiments group runs by a name. Submitting or starting a run under a name that does not exist yet makes the experiment.
+// Invariants: names are unique in a workspace; creating one that exists returns it; the last used one is listed first.
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+import type { Experiment } from '@stellwerk/contract/run.ts';
+import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
+import { type Caller, nameOf } from '../access/access.ts';
+import type { Database } from '../db/database.ts';
+import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
+import { sql } from '../db/transactions.ts';
+import { type ExperimentRow, experimentTransactions } from './store.ts';
+
+export { countRun } from './store.ts';
+
+export interface ExperimentNeeds {
+  db: Database;
+  now(): number;
+}
+
+export class Experiments {
+  readonly #needs: ExperimentNeeds;
+
+  constructor(needs: ExperimentNeeds) {
+    this.#needs = needs;
+  }
+
+  async create(input: CheckedOf<'experiments', 'create'>, caller: Caller): Promise<Experiment> {
+    const row = await this.#needs.db.transact(experimentTransactions.create, {
+      workspace: input.workspace,
+      name: input.name,
+      at: new Date(this.#needs.now()).toISOString(),
+      by: nameOf(caller),
+      description: input.description,
+      tags: input.tags,
+    });
+    return experimentOf(row);
+  }
+
+  async get({ workspace, experiment }: CheckedOf<'experiments', 'get'>): Promise<Experiment> {
+    return experimentOf(await this.#row(workspace, experiment));
+  }
+
+  async list(input: CheckedOf<'experiments', 'list'>): Promise<OutputOf<'experiments', 'list'>> {
+    const before = keyOf(input, 2);
+    let query = sql
+      .selectFrom('experiment')
+      .selectAll()
+      .where('workspace', '=', input.workspace)
+      .orderBy('used_at', 'desc')
+      .orderBy('key', 'desc')
+      .limit(rowsFor(input));
+    if (before) {
+      const [at, key] = [String(before[0]), Number(before[1])];
+      query = query.where((e) => e.or([e('used_at', '<', at), e.and([e('used_at', '=', at), e('key', '<', key)])]));
+    }
+    return pageFrom(await this.#needs.db.all(query), input, experimentOf, (row) => [row.used_at, row.key]);
+  }
+
+  async update(input: CheckedOf<'experiments', 'update'>): Promise<Experiment> {
+    const { key } = await this.#row(input.workspace, input.experiment);
+    const set: Partial<ExperimentRow> = {
+      ...(input.description !== undefined && { description: input.description }),
+      ...(input.tags !== undefined && { tags: JSON.stringify(input.tags) }),
+    };
+    if (Object.keys(set).length > 0) await this.#needs.db.transact(experimentTransactions.update, { key, set });
+    return this.get(input);
+  }
+
+  async #row(workspace: string, name: string): Promise<ExperimentRow> {
+    const row = await this.#needs.db.first(
+      sql.selectFrom('experiment').selectAll().where('workspace', '=', workspace).where('name', '=', name),
+    );
+    if (!row)
+      throw new ServiceError(
+        'not-found',
+        'experiment.not-found',
+        `There is no experiment ${JSON.stringify(name)} in the workspace ${workspace}.`,
+      );
+    return row;
+  }
+}
+
+function experimentOf(row: ExperimentRow): Experiment {
+  return {
+    name: row.name,
+    ...(row.description !== null && { description: row.description }),
+    tags: JSON.parse(row.tags),
+    createdAt: row.created_at,
+    createdBy: row.created_by,
+    runCount: row.run_count,
+    ...(row.last_run_at !== null && { lastRunAt: row.last_run_at }),
+  };
+}

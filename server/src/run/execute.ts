@@ -1,0 +1,186 @@
+// The activity of a run that has a machine to run on: wait for a place, make the environment, start the job, look after it, and
+// remove what it left. How the run goes is what its runner reports; here it is only seen whether the runner is there.
+// Invariants: every step can be taken again after a restart; one job per attempt; a place is freed only when nothing of the job is left.
+import type { ComputeKind } from '@stellwerk/contract/compute.ts';
+import { ServiceError, TargetError } from '@stellwerk/contract/errors.ts';
+import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
+import type { Executor, Outcome, Work } from '../activity/activities.ts';
+import type { Computes, JobHandle, RunsJobs, Target } from '../compute/computes.ts';
+import type { Database } from '../db/database.ts';
+import { sql } from '../db/transactions.ts';
+import type { JobOrders } from './job-orders.ts';
+import type { Leases } from './leases.ts';
+import { runTransactions } from './lifecycle.ts';
+import type { Moment, Move } from './moves.ts';
+import { isEnd } from './states.ts';
+import type { PrivateRow, RunRow } from './store.ts';
+
+export interface ExecuteNeeds {
+  db: Database;
+  moment(): Moment;
+  computes: Pick<Computes, 'require'>;
+  orders: JobOrders;
+  leases: Leases;
+}
+
+interface Scene {
+  row: RunRow;
+  kept: PrivateRow;
+  jobs: RunsJobs<ComputeKind>;
+  target: Target;
+  places: number;
+}
+
+const lookEveryMs = 1_000;
+const soonMs = 100;
+const laterMs = 5_000;
+/** On top of the grace period that the runner gives the script. */
+const cancelWithinMs = 30_000;
+/** For a runner to deliver and leave after the run has ended. */
+const leavesWithinMs = 120_000;
+const again = (againInMs: number): Outcome => ({ againInMs });
+const over: Outcome = { leave: true };
+
+export function runExecutor(needs: ExecuteNeeds): Executor {
+  const execution = new Execution(needs);
+  return (work) => execution.step(work);
+}
+
+class Execution {
+  readonly #needs: ExecuteNeeds;
+
+  constructor(needs: ExecuteNeeds) {
+    this.#needs = needs;
+  }
+
+  async step(work: Work): Promise<Outcome> {
+    const { db } = this.#needs;
+    const { workspace, subject } = work.activity;
+    const row = await db.first(
+      sql.selectFrom('run').selectAll().where('workspace', '=', workspace).where('id', '=', subject),
+    );
+    if (!row || row.queue === null) return over;
+    if (isEnd(row.state) && row.placed === 0) return over;
+    try {
+      const { driver, target, maxConcurrentRuns: places } = await this.#needs.computes.require(workspace, row.target!);
+      const kept = (await db.first(sql.selectFrom('run_private').selectAll().where('run_key', '=', row.key)))!;
+      return await this.#act({ row, kept, jobs: driver.jobs!, target, places }, work);
+    } catch (error) {
+      return this.#failed(row, error, work);
+    }
+  }
+
+  async #act(scene: Scene, work: Work): Promise<Outcome> {
+    const { row, kept } = scene;
+    if (isEnd(row.state)) return this.#tidy(scene);
+    if (row.state === 'queued') {
+      const { places } = scene;
+      const taken = await this.#needs.db.transact(runTransactions.takePlace, {
+        key: row.key,
+        places,
+        moment: this.#needs.moment(),
+      });
+      return taken ? again(0) : over;
+    }
+    if (kept.handle !== null) return this.#look(scene, JSON.parse(kept.handle), work);
+    return row.cancel_requested ? this.#end(row, { to: 'canceled' }) : this.#start(scene, work);
+  }
+
+  async #start({ row, jobs, target }: Scene, work: Work): Promise<Outcome> {
+    const { db, orders, leases } = this.#needs;
+    await work.progress('Making the environment.');
+    const job = await orders.make(row, 'here', { log: work.log, signal: work.signal });
+    await work.progress('Starting the runner.');
+    const handle = await jobs.start(target, { id: orderId(row), job });
+    await db.transact(runTransactions.keep, {
+      key: row.key,
+      row: { leased: 1 },
+      kept: { handle: JSON.stringify(handle) },
+    });
+    leases.renew(row.key);
+    work.log(`The runner has been started on ${target.name}.`);
+    return again(lookEveryMs);
+  }
+
+  async #look(scene: Scene, handle: JobHandle, work: Work): Promise<Outcome> {
+    const { row, kept, jobs, target } = scene;
+    if ((await jobs.look(target, handle)) === 'ended') return this.#abandoned(scene, handle, work);
+    if (!row.cancel_requested) return again(lookEveryMs);
+    if (!kept.cancel_asked) {
+      await jobs.cancel(target, handle, 'ask');
+      await this.#needs.db.transact(runTransactions.keep, { key: row.key, kept: { cancel_asked: 1 } });
+      return again(lookEveryMs);
+    }
+    const { graceSeconds } = JSON.parse(row.configuration!) as RunConfiguration;
+    if (this.#needs.moment().now - (kept.cancel_at ?? 0) < graceSeconds * 1_000 + cancelWithinMs)
+      return again(lookEveryMs);
+    await jobs.cancel(target, handle, 'kill');
+    return this.#end(row, {
+      to: 'canceled',
+      reason: `${row.reason ?? 'Canceled.'} Its runner did not end and was killed.`,
+    });
+  }
+
+  /** The runner is gone without having said how the run went. What it left is delivered first: that may say it. */
+  async #abandoned(scene: Scene, handle: JobHandle, work: Work): Promise<Outcome> {
+    const { row, jobs, target } = scene;
+    const { db, leases } = this.#needs;
+    const reason = 'Its runner ended without saying how the run went; it was killed, or its machine restarted.';
+    leases.end(row.key);
+    await db.transact(runTransactions.lose, { key: row.key, reason, moment: this.#needs.moment() });
+    work.log(`${reason} What it left is being delivered.`);
+    await jobs.recover(target, handle);
+    leases.end(row.key);
+    await jobs.cleanUp(target, handle);
+    await db.transact(runTransactions.freePlace, { key: row.key, moment: this.#needs.moment() });
+    const after = await db.first(sql.selectFrom('run').select(['state', 'reason']).where('key', '=', row.key));
+    if (after && isEnd(after.state)) return over;
+    await db.transact(runTransactions.lose, { key: row.key, reason, moment: this.#needs.moment() });
+    return { state: 'failed', error: { reason: 'run.lost', message: after?.reason ?? reason } };
+  }
+
+  /** After the end: the runner leaves, what it could not deliver is delivered, and nothing of the job stays. */
+  async #tidy({ row, kept, jobs, target }: Scene): Promise<Outcome> {
+    const { db } = this.#needs;
+    this.#needs.leases.end(row.key);
+    if (kept.handle === null) await jobs.cleanUp(target, { id: orderId(row) });
+    else {
+      const handle = JSON.parse(kept.handle) as JobHandle;
+      if ((await jobs.look(target, handle)) === 'running') {
+        const endedMs = this.#needs.moment().now - Date.parse(row.ended_at!);
+        if (endedMs < leavesWithinMs) return again(endedMs < 5_000 ? soonMs : lookEveryMs);
+      }
+      await jobs.cancel(target, handle, 'kill');
+      await jobs.recover(target, handle);
+      await jobs.cleanUp(target, handle);
+    }
+    await db.transact(runTransactions.freePlace, { key: row.key, moment: this.#needs.moment() });
+    return over;
+  }
+
+  async #failed(row: RunRow, error: unknown, work: Work): Promise<Outcome> {
+    if (isEnd(row.state)) {
+      if (!(error instanceof TargetError)) throw error;
+      work.log(error.message);
+      return again(laterMs);
+    }
+    if (work.cancelRequested()) return this.#end(row, { to: 'canceled' });
+    if (work.signal.aborted || (error instanceof TargetError && error.retry !== 'never')) throw error;
+    const known = error instanceof ServiceError || error instanceof TargetError;
+    const message = known ? error.message : 'An internal fault happened before the script was started.';
+    work.log(message);
+    const outcome = await this.#end(row, { to: 'failed', reason: message });
+    if (!known) throw error;
+    return outcome;
+  }
+
+  /** The activity ends with it; one more step removes what is left. */
+  async #end(row: RunRow, move: Move): Promise<Outcome> {
+    await this.#needs.db.transact(runTransactions.move, { key: row.key, move, moment: this.#needs.moment() });
+    return row.placed ? again(0) : over;
+  }
+}
+
+function orderId({ workspace, id, attempt }: RunRow): string {
+  return JSON.stringify([workspace, id, attempt]);
+}

@@ -1,0 +1,87 @@
+// The files of a run, and what else is read of it by those who do not show runs.
+import type { RunFile } from '@stellwerk/contract/run.ts';
+import type { Caller } from '../access/access.ts';
+import { readings, sql, type Transaction } from '../db/transactions.ts';
+import { fence, requireRun } from './lifecycle.ts';
+import { recordsOf } from './records.ts';
+import { isEnd } from './states.ts';
+import { isWithin, keysBelow, type RunFileRow, type RunRow, runNamed } from './store.ts';
+
+interface One {
+  workspace: string;
+  run: string;
+}
+
+export const runReadings = readings('run-read', {
+  record(tx: Transaction, { workspace, run }: One) {
+    return recordsOf(tx, [requireRun(tx, workspace, run)])[0]!;
+  },
+
+  place(tx: Transaction, { workspace, run }: One): { key: number; ended: boolean } {
+    const row = requireRun(tx, workspace, run);
+    return { key: row.key, ended: isEnd(row.state) };
+  },
+
+  fence(
+    tx: Transaction,
+    { workspace, run, attempt, caller }: One & { attempt?: number | undefined; caller: Caller },
+  ): void {
+    fence(tx, requireRun(tx, workspace, run), attempt, caller);
+  },
+
+  below(tx: Transaction, { workspace, run }: One): { key: number; id: string }[] {
+    const keys = JSON.stringify(keysBelow(tx, requireRun(tx, workspace, run).key));
+    return tx
+      .statement<{ key: number; id: string }>(
+        'SELECT key, id FROM run WHERE key IN (SELECT value FROM json_each(?)) ORDER BY key',
+      )
+      .all(keys);
+  },
+
+  within(tx: Transaction, { workspace, ancestor, run }: One & { ancestor: string }): boolean {
+    const [above, below] = [runNamed(tx, workspace, ancestor), runNamed(tx, workspace, run)];
+    return above !== undefined && below !== undefined && isWithin(tx, above.key, below);
+  },
+
+  row(tx: Transaction, { workspace, run }: One): RunRow | undefined {
+    return runNamed(tx, workspace, run);
+  },
+
+  /** A file, or all below a folder, or everything; in the order of their paths. */
+  files(
+    tx: Transaction,
+    {
+      workspace,
+      run,
+      prefix,
+      after,
+      limit,
+    }: One & { prefix?: string | undefined; after?: string | undefined; limit?: number | undefined },
+  ): RunFileRow[] {
+    const { key } = requireRun(tx, workspace, run);
+    let query = sql.selectFrom('run_file').selectAll().where('run_key', '=', key).orderBy('path');
+    const folder = prefix?.replace(/\/+$/, '');
+    if (folder) {
+      // `/` is followed by `0`: everything below the folder, by the index and without patterns.
+      query = query.where((e) =>
+        e.or([e('path', '=', folder), e.and([e('path', '>=', `${folder}/`), e('path', '<', `${folder}0`)])]),
+      );
+    }
+    if (after !== undefined) query = query.where('path', '>', after);
+    return tx.all(limit === undefined ? query : query.limit(limit));
+  },
+
+  load(tx: Transaction, { workspace }: { workspace: string }): [string, { queued: number; running: number }][] {
+    const rows = tx
+      .statement<{ target: string; queued: number; running: number }>(
+        `SELECT target, sum(state = 'queued') AS queued, sum(state <> 'queued') AS running FROM run
+         WHERE workspace = ? AND ended_at IS NULL AND target IS NOT NULL GROUP BY target`,
+      )
+      .all(workspace);
+    return rows.map(({ target, queued, running }) => [target, { queued, running }]);
+  },
+});
+
+export function fileOf(row: RunFileRow): RunFile {
+  return { path: row.path, sizeBytes: row.size_bytes, digest: row.digest, at: row.at };
+}

@@ -1,0 +1,129 @@
+// Makes what a runner needs for one attempt of a run: its environment's plan, a token of its own, its secrets.
+// Invariants: the plan is made once per run and kept, so that every attempt gets the same packages; the token is of this attempt.
+import type {
+  BuiltPlan,
+  EnvironmentPlan,
+  EnvironmentSpecification,
+  EnvironmentTarget,
+  IndexAccess,
+  IndexSettings,
+} from '@stellwerk/contract/environment.ts';
+import type { Job } from '@stellwerk/contract/run.ts';
+import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
+import type { Database } from '../db/database.ts';
+import { sql } from '../db/transactions.ts';
+import { runTransactions } from './lifecycle.ts';
+import type { Moment } from './moves.ts';
+import { specificationOf } from './specification.ts';
+import type { RunRow } from './store.ts';
+import type { SubmissionNeeds } from './submission.ts';
+
+export interface Environments {
+  lock(
+    specification: EnvironmentSpecification,
+    asked?: { log?: (line: string) => void; signal?: AbortSignal; target?: EnvironmentTarget; indexes?: IndexSettings },
+  ): Promise<EnvironmentPlan>;
+  read: (specification: Exclude<EnvironmentSpecification, { userManaged: true }>) => { indexes: IndexSettings };
+  access(plan?: BuiltPlan, indexes?: IndexSettings): Promise<IndexAccess>;
+}
+
+export interface JobNeeds {
+  db: Database;
+  moment(): Moment;
+  environments: Environments;
+  snapshots: Pick<SubmissionNeeds['snapshots'], 'readFile'>;
+  createToken(
+    of: { workspace: string; run: string; attempt: number; user: string },
+    goodForMs: number,
+  ): Promise<string>;
+  settings: {
+    leaseSeconds: number;
+    /** How runners reach this server, from here and from other machines. */
+    serverUrl: { here: string; elsewhere: string };
+    caBundle?: string;
+    unseal(sealed: string, place: string): string;
+  };
+}
+
+/** A run's token outlives its run by this, so that what is still to be delivered can be. */
+export const tokenGoodForMs = 14 * 86_400_000;
+
+interface Watch {
+  log?: (line: string) => void;
+  signal?: AbortSignal;
+  target?: EnvironmentTarget | undefined;
+}
+
+export class JobOrders {
+  readonly #needs: JobNeeds;
+
+  constructor(needs: JobNeeds) {
+    this.#needs = needs;
+  }
+
+  async make(row: RunRow, where: 'here' | 'elsewhere', watch: Watch = {}): Promise<Job> {
+    const configuration = JSON.parse(row.configuration!) as RunConfiguration;
+    const { plan, indexes } = await this.#plan(row, configuration, watch);
+    const { settings } = this.#needs;
+    const kept = await this.#needs.db.first(sql.selectFrom('run_private').selectAll().where('run_key', '=', row.key));
+    return {
+      server: settings.serverUrl[where],
+      ...(settings.caBundle !== undefined && { caBundle: settings.caBundle }),
+      token: await this.token(row),
+      workspace: row.workspace,
+      experiment: row.experiment,
+      run: row.id,
+      attempt: row.attempt,
+      ...(row.snapshot !== null && { snapshot: row.snapshot }),
+      configuration,
+      environment: plan,
+      dataReferences: configuration.dataReferences,
+      secrets: kept?.secrets ? JSON.parse(settings.unseal(kept.secrets, placeOf(row))) : {},
+      indexes: await this.#needs.environments.access(plan.kind === 'built' ? plan : undefined, indexes),
+      leaseSeconds: settings.leaseSeconds,
+    };
+  }
+
+  async token(row: Pick<RunRow, 'key' | 'workspace' | 'id' | 'attempt' | 'user'>): Promise<string> {
+    const { workspace, id, attempt, user, key } = row;
+    const token = await this.#needs.createToken({ workspace, run: id, attempt, user }, tokenGoodForMs);
+    const until = this.#needs.moment().now + tokenGoodForMs;
+    await this.#needs.db.transact(runTransactions.keep, { key, kept: { token_until: until } });
+    return token;
+  }
+
+  async #plan(
+    row: RunRow,
+    configuration: RunConfiguration,
+    watch: Watch,
+  ): Promise<{ plan: EnvironmentPlan; indexes?: IndexSettings }> {
+    const { db, environments, snapshots } = this.#needs;
+    const specification = await specificationOf(configuration.environment, (path) =>
+      snapshots.readFile(row.workspace, row.snapshot!, path),
+    );
+    const indexes = specification.userManaged ? undefined : environments.read(specification).indexes;
+    const kept = await db.first(sql.selectFrom('run_private').select('plan').where('run_key', '=', row.key));
+    if (kept?.plan) return { plan: JSON.parse(kept.plan), ...(indexes && { indexes }) };
+    const { target, ...watched } = watch;
+    const plan = await environments.lock(specification, {
+      ...watched,
+      ...(target && { target }),
+      ...(indexes && { indexes }),
+    });
+    const environment =
+      plan.kind === 'built'
+        ? { lockHash: plan.lockHash, lock: plan.lockText, python: plan.pythonMinor, notices: plan.notices }
+        : { notices: plan.notices };
+    await db.transact(runTransactions.keep, {
+      key: row.key,
+      row: { environment: JSON.stringify(environment) },
+      kept: { plan: JSON.stringify(plan) },
+    });
+    return { plan, ...(indexes && { indexes }) };
+  }
+}
+
+/** Where a run's secrets are sealed for. */
+export function placeOf({ workspace, id }: Pick<RunRow, 'workspace' | 'id'>): string {
+  return `run/${workspace}/${id}`;
+}

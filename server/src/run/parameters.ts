@@ -1,0 +1,53 @@
+// Parameters are taken from a script's arguments by themselves: `--alpha 0.1`, `--alpha=0.1`, `-n 3`, and `--verbose` alone as true.
+
+import type { parameterValue } from '@stellwerk/contract/run.ts';
+import { limits } from '@stellwerk/contract/values.ts';
+import type { z } from 'zod';
+
+export type ParameterValue = z.infer<typeof parameterValue>;
+type Argument = string | number | boolean;
+
+/** What would not fit a parameter is left out; it still stands in the configuration. An option given again keeps its last value. */
+export function parametersOf(given: readonly Argument[]): Record<string, ParameterValue> {
+  const found = new Map<string, ParameterValue>();
+  for (let at = 0; at < given.length; at++) {
+    const argument = given[at]!;
+    if (argument === '--') break;
+    const option = optionOf(argument);
+    if (!option) continue;
+    const next = given[at + 1];
+    const takesNext = option.value === undefined && next !== undefined && next !== '--' && !optionOf(next);
+    const value = option.value ?? (takesNext ? next : true);
+    if (takesNext) at++;
+    if (fits(option.name, value)) found.set(option.name, typed(value));
+  }
+  return Object.fromEntries(found);
+}
+
+/** Not an option: `-1`, `-0.5e3`, `-` and words. */
+function optionOf(argument: Argument): { name: string; value?: string } | undefined {
+  if (typeof argument !== 'string') return undefined;
+  const match = /^(?:--([^\s=][^\s=]*)|-([A-Za-z][\w-]*))(?:=([\s\S]*))?$/.exec(argument);
+  if (!match) return undefined;
+  return { name: (match[1] ?? match[2])!, ...(match[3] !== undefined && { value: match[3] }) };
+}
+
+function fits(name: string, value: Argument): boolean {
+  return name.length <= limits.metricNameLength && String(value).length <= limits.tagValueLength;
+}
+
+function typed(value: Argument): ParameterValue {
+  if (typeof value !== 'string') return value;
+  if (/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(value)) {
+    const number = Number(value);
+    // A number that would not come back as it was, such as an id of 20 digits or 007, is text.
+    if (
+      Number.isFinite(number) &&
+      !/^[+-]?0\d/.test(value) &&
+      (Number.isSafeInteger(number) || !/^[+-]?\d+$/.test(value))
+    )
+      return number;
+  }
+  if (/^(true|false)$/i.test(value)) return value.toLowerCase() === 'true';
+  return value;
+}

@@ -1,0 +1,198 @@
+// Rows of runs. A run has a small integer key, by which everything that belongs to it is kept; its id is the user's.
+// What must not enter a record (secrets, the handle of its job, how the environment is made) stands in a row of its own.
+import type { RunState } from '@stellwerk/contract/run.ts';
+import type { Migration } from '../db/migrations.ts';
+import { sql, type Transaction } from '../db/transactions.ts';
+
+export interface RunRow {
+  key: number;
+  workspace: string;
+  id: string;
+  experiment: string;
+  number: number;
+  display_name: string | null;
+  description: string | null;
+  parent_key: number | null;
+  root_key: number;
+  /** The ids, which never change, beside the keys: records are made without looking for them. */
+  parent: string | null;
+  root: string;
+  child_count: number;
+  state: RunState;
+  /** Where a lost run comes back to. */
+  state_before: RunState | null;
+  reason: string | null;
+  attempt: number;
+  interactive: number;
+  target: string | null;
+  /** The queue it waits in and takes a place of; null where runs do not wait. */
+  queue: string | null;
+  /** Whether it takes one of the places of its queue. */
+  placed: number;
+  /** JSON: RunConfiguration. */
+  configuration: string | null;
+  snapshot: string | null;
+  /** JSON: Run['environment'] and Run['git']. */
+  environment: string | null;
+  git: string | null;
+  user: string;
+  host: string | null;
+  created_at: string;
+  started_at: string | null;
+  ended_at: string | null;
+  duration_ms: number | null;
+  exit_code: number | null;
+  /** JSON. */
+  last_lines: string | null;
+  activity: string | null;
+  cancel_requested: number;
+  /** The run whose runner speaks for this one too: children live in their parent's process. */
+  attendant_key: number;
+  /** Whether its own runner must be heard of. */
+  leased: number;
+  /** Of what it was made from, so that making it again is recognised. */
+  content_hash: string;
+}
+
+export interface ParameterRow {
+  run_key: number;
+  name: string;
+  kind: 'number' | 'text' | 'boolean' | 'null';
+  number: number | null;
+  text: string | null;
+}
+
+export interface PrivateRow {
+  run_key: number;
+  /** Sealed JSON; only until the run has ended. */
+  secrets: string | null;
+  /** JSON: JobHandle. */
+  handle: string | null;
+  /** JSON: EnvironmentPlan. */
+  plan: string | null;
+  /** Until when the newest token is good, in ms. */
+  token_until: number;
+  /** When it was asked to stop, in ms. */
+  cancel_at: number | null;
+  /** Whether its runner has been asked. */
+  cancel_asked: number;
+}
+
+interface LabelRow {
+  run_key: number;
+  name: string;
+  value: string;
+}
+
+export interface RunFileRow {
+  run_key: number;
+  path: string;
+  digest: string;
+  size_bytes: number;
+  at: string;
+}
+
+declare module '../db/schema.ts' {
+  interface Schema {
+    run: RunRow;
+    run_private: PrivateRow;
+    run_parameter: ParameterRow;
+    run_tag: LabelRow;
+    run_property: LabelRow;
+    run_file: RunFileRow;
+  }
+}
+
+const labels = (table: string) => `
+      CREATE TABLE ${table} (
+        run_key INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (run_key, name)
+      ) STRICT, WITHOUT ROWID;
+      CREATE INDEX ${table}_by_value ON ${table} (name, value, run_key);`;
+
+export const runMigrations: Migration[] = [
+  {
+    name: '0007-run',
+    up: `
+      CREATE TABLE run (
+        key INTEGER PRIMARY KEY, workspace TEXT NOT NULL, id TEXT NOT NULL, experiment TEXT NOT NULL, number INTEGER NOT NULL, display_name TEXT,
+        description TEXT, parent_key INTEGER, root_key INTEGER NOT NULL, parent TEXT, root TEXT NOT NULL, child_count INTEGER NOT NULL, state TEXT NOT NULL,
+        state_before TEXT, reason TEXT, attempt INTEGER NOT NULL, interactive INTEGER NOT NULL, target TEXT, queue TEXT, placed INTEGER NOT NULL,
+        configuration TEXT, snapshot TEXT, environment TEXT, git TEXT, user TEXT NOT NULL, host TEXT, created_at TEXT NOT NULL, started_at TEXT,
+        ended_at TEXT, duration_ms REAL, exit_code INTEGER, last_lines TEXT, activity TEXT, cancel_requested INTEGER NOT NULL,
+        attendant_key INTEGER NOT NULL, leased INTEGER NOT NULL, content_hash TEXT NOT NULL
+      ) STRICT;
+      CREATE UNIQUE INDEX run_by_id ON run (workspace, id);
+      CREATE INDEX run_by_time ON run (workspace, created_at, key);
+      CREATE INDEX run_by_experiment ON run (workspace, experiment, created_at, key);
+      CREATE INDEX run_by_state ON run (workspace, state, created_at, key);
+      CREATE INDEX run_by_parent ON run (parent_key, created_at, key) WHERE parent_key IS NOT NULL;
+      CREATE INDEX run_by_attendant ON run (attendant_key) WHERE ended_at IS NULL;
+      CREATE INDEX run_waiting ON run (queue, key) WHERE state = 'queued';
+      CREATE INDEX run_placed ON run (queue) WHERE placed = 1;
+      CREATE INDEX run_leased ON run (key) WHERE leased = 1;
+      CREATE INDEX run_open ON run (workspace, target) WHERE ended_at IS NULL;
+      CREATE TABLE run_private (
+        run_key INTEGER PRIMARY KEY REFERENCES run ON DELETE CASCADE, secrets TEXT, handle TEXT, plan TEXT, token_until INTEGER NOT NULL, cancel_at INTEGER,
+        cancel_asked INTEGER NOT NULL
+      ) STRICT;
+      CREATE TABLE run_parameter (
+        run_key INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, name TEXT NOT NULL, kind TEXT NOT NULL, number REAL, text TEXT, PRIMARY KEY (run_key, name)
+      ) STRICT, WITHOUT ROWID;
+      CREATE INDEX run_parameter_by_number ON run_parameter (name, number, run_key);
+      CREATE INDEX run_parameter_by_text ON run_parameter (name, text, run_key);${labels('run_tag')}${labels('run_property')}
+      CREATE TABLE run_file (
+        run_key INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, path TEXT NOT NULL, digest TEXT NOT NULL, size_bytes INTEGER NOT NULL, at TEXT NOT NULL,
+        PRIMARY KEY (run_key, path)
+      ) STRICT, WITHOUT ROWID;
+    `,
+  },
+];
+
+export function runNamed(tx: Transaction, workspace: string, id: string): RunRow | undefined {
+  return tx.statement<RunRow>('SELECT * FROM run WHERE workspace = ? AND id = ?').get(workspace, id);
+}
+
+export function runOf(tx: Transaction, key: number): RunRow {
+  return tx.statement<RunRow>('SELECT * FROM run WHERE key = ?').get(key)!;
+}
+
+export function privateOf(tx: Transaction, key: number): PrivateRow {
+  return tx.statement<PrivateRow>('SELECT * FROM run_private WHERE run_key = ?').get(key)!;
+}
+
+export function setRun(tx: Transaction, key: number, set: Partial<RunRow>): void {
+  tx.run(sql.updateTable('run').set(set).where('key', '=', key));
+  tx.notify(runTopic(key));
+}
+
+export function setPrivate(tx: Transaction, key: number, set: Partial<PrivateRow>): void {
+  tx.run(sql.updateTable('run_private').set(set).where('run_key', '=', key));
+}
+
+/** Notified at every change of the run's row. */
+export function runTopic(key: number): string {
+  return `run.${key}`;
+}
+
+/** The keys of all descendants, the nearest first. */
+export function keysBelow(tx: Transaction, key: number): number[] {
+  return tx
+    .statement<{ key: number }>(
+      `WITH RECURSIVE below (key) AS (
+         SELECT key FROM run WHERE parent_key = ? UNION ALL SELECT run.key FROM run JOIN below ON run.parent_key = below.key
+       ) SELECT key FROM below`,
+    )
+    .all(key)
+    .map((row) => row.key);
+}
+
+/** Whether `run` is `ancestor` or one of its descendants. */
+export function isWithin(tx: Transaction, ancestor: number, run: RunRow): boolean {
+  let at: RunRow | undefined = run;
+  if (runOf(tx, ancestor).root_key !== run.root_key) return false;
+  while (at) {
+    if (at.key === ancestor) return true;
+    at = at.parent_key === null ? undefined : runOf(tx, at.parent_key);
+  }
+  return false;
+}

@@ -1,0 +1,99 @@
+// Checks what is submitted, before anything is recorded: the script is there, the target can be used, the environment can be read,
+// every secret has its value. What is wrong is said with the field that is wrong.
+import { createHash } from 'node:crypto';
+import type { BuiltSpecification, IndexSettings } from '@stellwerk/contract/environment.ts';
+import { flawOfPath } from '@stellwerk/contract/paths.ts';
+import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
+import type { CheckedOf } from '@stellwerk/contract/verbs.ts';
+import type { Computes, UsableTarget } from '../compute/computes.ts';
+import { misconfigured, type ReadFile, specificationOf } from './specification.ts';
+
+export interface SubmissionNeeds {
+  computes: Pick<Computes, 'require'>;
+  snapshots: {
+    /** Throws if it is not there, or not complete. */
+    require(workspace: string, snapshot: string): Promise<unknown>;
+    readFile(workspace: string, snapshot: string, path: string): Promise<string | undefined>;
+    fileOf(workspace: string, snapshot: string, path: string): Promise<unknown>;
+  };
+  environments: { read(specification: BuiltSpecification): { indexes: IndexSettings } };
+  /** Throws if the workspace has no datastore of that name. */
+  requireDatastore(workspace: string, name: string): Promise<unknown>;
+}
+
+export async function checkSubmission(
+  needs: SubmissionNeeds,
+  input: CheckedOf<'runs', 'submit'>,
+): Promise<UsableTarget> {
+  const { workspace, snapshot, configuration } = input;
+  const usable = await needs.computes.require(workspace, configuration.target);
+  checkFramework(configuration);
+  checkPaths(configuration);
+  checkSecrets(configuration, input.secrets ?? {});
+  checkCredentials(configuration);
+  await needs.snapshots.require(workspace, snapshot);
+  if (!(await needs.snapshots.fileOf(workspace, snapshot, configuration.script)))
+    throw misconfigured(
+      'script',
+      `the directory that was submitted has no file ${JSON.stringify(configuration.script)}`,
+    );
+  const read: ReadFile = (path) => needs.snapshots.readFile(workspace, snapshot, path);
+  const specification = await specificationOf(configuration.environment, read);
+  if (!specification.userManaged) needs.environments.read(specification);
+  for (const { datastore } of Object.values(configuration.dataReferences))
+    if (datastore !== undefined) await needs.requireDatastore(workspace, datastore);
+  return usable;
+}
+
+function checkFramework({ framework, nodeCount, target }: RunConfiguration): void {
+  if (framework !== 'Python')
+    throw misconfigured('framework', `the compute target ${target} runs Python only, not ${framework}`);
+  if (nodeCount !== 1) throw misconfigured('nodeCount', `the compute target ${target} is one machine`);
+}
+
+function checkPaths({ script, environment, dataReferences }: RunConfiguration): void {
+  const paths: [string, string | undefined][] = [
+    ['script', script],
+    ['environment.condaFile', environment.condaFile],
+    ['environment.requirementsFile', environment.requirementsFile],
+    ['environment.lockFile', environment.lockFile],
+    ...Object.entries(dataReferences).flatMap(([name, { path, pathOnCompute }]): [string, string | undefined][] => [
+      [`dataReferences.${name}.path`, path],
+      [`dataReferences.${name}.pathOnCompute`, pathOnCompute],
+    ]),
+  ];
+  for (const [field, path] of paths) {
+    const flaw = path === undefined ? undefined : flawOfPath(path);
+    if (flaw) throw misconfigured(field, `the path ${JSON.stringify(path)} is not allowed: ${flaw}`);
+  }
+}
+
+function checkSecrets({ secrets, environmentVariables }: RunConfiguration, values: Record<string, string>): void {
+  for (const name of secrets) {
+    if (values[name] === undefined) throw misconfigured('secrets', `no value was given for ${name}`);
+    if (Object.hasOwn(environmentVariables, name))
+      throw misconfigured('secrets', `${name} stands among the environment variables too, which are recorded`);
+  }
+  for (const name of Object.keys(values))
+    if (!secrets.includes(name)) throw misconfigured('secrets', `a value was given for ${name}, which is not listed`);
+}
+
+/** The configuration is a record; what stands in the snapshot's files is the user's. */
+function checkCredentials({ environment }: RunConfiguration): void {
+  const texts = [...(environment.requirements ?? []), JSON.stringify(environment.conda ?? null)];
+  if (texts.some((text) => /:\/\/[^\s/@"]+@/.test(text) && !/git\+ssh:\/\/git@/.test(text)))
+    throw misconfigured(
+      'environment',
+      'an address in it has credentials; set them once with `stellwerk package-index set`',
+    );
+}
+
+/** The same for the same content, whatever the order of its keys. */
+export function contentHash(content: unknown): string {
+  const canonical = JSON.stringify(content, (_, value: unknown) =>
+    value !== null && typeof value === 'object' && !Array.isArray(value)
+      ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : value,
+  );
+  return createHash('sha256').update(canonical).digest('hex');
+}

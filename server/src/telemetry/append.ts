@@ -1,0 +1,273 @@
+// Applies a part of a journal inside a transaction of the run's: its series here, what is about the run itself by the given handlers.
+// Invariants: a byte of a journal is applied once, however often it is sent; a part is applied as a whole or not at all.
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+import type { MetricKind } from '@stellwerk/contract/telemetry.ts';
+import { sql, type Transaction } from '../db/transactions.ts';
+import { invalid, type Logged, type LoggedRow, type OtherEntry, readJournal } from './journal-lines.ts';
+import { Points } from './points.ts';
+import type { MetricRow } from './store.ts';
+
+export interface JournalPart {
+  runKey: number;
+  journal: string;
+  offset: number;
+  body: Uint8Array;
+}
+
+/** Told each entry about the run itself. A ServiceError that it throws refuses the part, with the line it is about. */
+export type EntryHandler = (tx: Transaction, entry: OtherEntry) => void;
+
+export const namesPerRun = 100_000;
+const chunkPoints = 1_024;
+const chunkRows = 256;
+const chunkRowsLength = 256 * 1024;
+
+/** Returns how many bytes of the journal are applied: with the commit, they are durable. */
+export function appendJournal(tx: Transaction, part: JournalPart, handle: EntryHandler): number {
+  const applied = journalOffset(tx, part.runKey, part.journal);
+  if (part.offset > applied) throw gap(part, applied);
+  const end = part.body.lastIndexOf(10) + 1;
+  const after = part.offset + end;
+  if (after <= applied) return applied;
+  const skipped = applied - part.offset;
+  if (skipped > 0 && part.body[skipped - 1] !== 10)
+    throw invalid(1, `this part does not continue the journal ${part.journal}, of which ${applied} bytes are durable`);
+  const text = decode(part.body.subarray(skipped, end));
+  const { series, others } = readJournal(text);
+  for (const [name, logged] of series) appendSeries(tx, part.runKey, name.toWellFormed(), logged);
+  for (const { entry, line } of others) handled(() => handle(tx, entry), line);
+  tx.statement(
+    'INSERT INTO journal (run_key, name, offset) VALUES (?, ?, ?) ON CONFLICT (run_key, name) DO UPDATE SET offset = excluded.offset',
+  ).run(part.runKey, part.journal, after);
+  return after;
+}
+
+export function journalOffset(tx: Transaction, runKey: number, journal: string): number {
+  return (
+    tx.statement<{ offset: number }>('SELECT offset FROM journal WHERE run_key = ? AND name = ?').get(runKey, journal)
+      ?.offset ?? 0
+  );
+}
+
+function gap(part: JournalPart, applied: number): ServiceError {
+  return new ServiceError(
+    'conflict',
+    'run.journal-gap',
+    `Of the journal ${part.journal} ${applied} bytes are durable; a part at ${part.offset} would leave a gap.`,
+    { offset: applied },
+  );
+}
+
+function decode(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new ServiceError('invalid-argument', 'run.journal-invalid', 'This part of the journal is not UTF-8.');
+  }
+}
+
+function handled(act: () => void, line: number): void {
+  try {
+    act();
+  } catch (error) {
+    if (!(error instanceof ServiceError)) throw error;
+    throw new ServiceError(error.code, error.reason, `Line ${line} of this part of the journal: ${error.message}`, {
+      ...error.details,
+      line,
+    });
+  }
+}
+
+function appendSeries(tx: Transaction, runKey: number, name: string, logged: Logged): void {
+  const metric = metricNamed(tx, runKey, name, logged);
+  if (logged.points && logged.points.count > 0) {
+    summarise(metric, logged.points, logged.isList === true);
+    appendPoints(tx, metric, logged.points);
+  }
+  if (logged.rows) appendRows(tx, metric, logged.rows);
+  tx.statement(
+    `UPDATE metric SET kind = ?, points = ?, rows = ?, chunks = ?, row_chunks = ?, first = ?, last = ?, first_text = ?, last_text = ?, min = ?, max = ?,
+       last_step = ?, last_at = ? WHERE id = ?`,
+  ).run(
+    metric.kind,
+    metric.points,
+    metric.rows,
+    metric.chunks,
+    metric.row_chunks,
+    metric.first,
+    metric.last,
+    metric.first_text,
+    metric.last_text,
+    metric.min,
+    metric.max,
+    metric.last_step,
+    metric.last_at,
+    metric.id,
+  );
+}
+
+function metricNamed(tx: Transaction, runKey: number, name: string, logged: Logged): MetricRow {
+  const found = tx.statement<MetricRow>('SELECT * FROM metric WHERE run_key = ? AND name = ?').get(runKey, name);
+  if (found) return found;
+  const { count } = tx.first(
+    sql
+      .selectFrom('metric')
+      .select((e) => e.fn.countAll<number>().as('count'))
+      .where('run_key', '=', runKey),
+  )!;
+  if (count >= namesPerRun)
+    throw new ServiceError(
+      'invalid-argument',
+      'run.journal-invalid',
+      `The run has ${namesPerRun} metrics already; ${JSON.stringify(name)} would be one more.`,
+    );
+  const row = {
+    run_key: runKey,
+    name,
+    kind: firstKind(logged),
+    points: 0,
+    rows: 0,
+    chunks: 0,
+    row_chunks: 0,
+    first: null,
+    last: null,
+    first_text: null,
+    last_text: null,
+    min: null,
+    max: null,
+    last_step: null,
+    last_at: 0,
+  };
+  const { id } = tx
+    .statement<{ id: number }>(
+      'INSERT INTO metric (run_key, name, kind, points, rows, chunks, row_chunks, last_at) VALUES (?, ?, ?, 0, 0, 0, 0, 0) RETURNING id',
+    )
+    .get(runKey, name, row.kind)!;
+  return { id, ...row };
+}
+
+function firstKind(logged: Logged): MetricKind {
+  if (logged.points) return logged.isList ? 'list' : 'number';
+  return logged.rows![0]!.kind;
+}
+
+function summarise(metric: MetricRow, points: Points, isList: boolean): void {
+  const last = points.valueAt(points.count - 1);
+  if (metric.points === 0) {
+    const first = points.valueAt(0);
+    metric.first = first.number;
+    metric.first_text = first.text;
+  }
+  metric.last = last.number;
+  metric.last_text = last.text;
+  const { min, max } = points.extremes();
+  if (min !== null) metric.min = metric.min === null ? min : Math.min(metric.min, min);
+  if (max !== null) metric.max = metric.max === null ? max : Math.max(metric.max, max);
+  if (isList && metric.kind === 'number') metric.kind = 'list';
+  setLast(metric, points.steps.at(-1)!, points.times.at(-1)!);
+}
+
+function setLast(metric: MetricRow, step: number | null, time: number): void {
+  metric.last_step = step === null || Number.isNaN(step) ? null : step;
+  metric.last_at = time;
+}
+
+function appendPoints(tx: Transaction, metric: MetricRow, added: Points): void {
+  let points = added;
+  let { chunks } = metric;
+  let start = metric.points;
+  metric.points += added.count;
+  while (chunks > 0) {
+    const tail = tx
+      .statement<{ start: number; count: number }>(
+        'SELECT start, count FROM point_chunk WHERE metric = ? AND number = ?',
+      )
+      .get(metric.id, chunks - 1)!;
+    if (tail.count >= chunkPoints || tail.count > points.count) break;
+    const columns = tx
+      .statement<Parameters<typeof Points.of>[0]>(
+        'SELECT numbers, steps, times, odd FROM point_chunk WHERE metric = ? AND number = ?',
+      )
+      .get(metric.id, chunks - 1)!;
+    const merged = Points.of(columns);
+    merged.append(points);
+    points = merged;
+    start = tail.start;
+    chunks--;
+  }
+  if (chunks < metric.chunks)
+    tx.statement('DELETE FROM point_chunk WHERE metric = ? AND number >= ?').run(metric.id, chunks);
+  for (let at = 0; at < points.count; at += chunkPoints) {
+    insertPoints(
+      tx,
+      metric.id,
+      chunks++,
+      start + at,
+      points.count <= chunkPoints ? points : points.slice(at, at + chunkPoints),
+    );
+  }
+  metric.chunks = chunks;
+}
+
+function insertPoints(tx: Transaction, metric: number, number: number, start: number, points: Points): void {
+  const { min, max } = points.extremes();
+  const { numbers, steps, times, odd } = points.columns();
+  tx.statement(
+    `INSERT INTO point_chunk (metric, number, start, count, min, max, last, first_step, last_step, numbers, steps, times, odd)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+  ).run(
+    metric,
+    number,
+    start,
+    points.count,
+    min,
+    max,
+    points.valueAt(points.count - 1).number,
+    nullIfNone(points.steps[0]!),
+    nullIfNone(points.steps.at(-1)!),
+    numbers,
+    steps,
+    times,
+    odd,
+  );
+}
+
+function nullIfNone(step: number): number | null {
+  return Number.isNaN(step) ? null : step;
+}
+
+function appendRows(tx: Transaction, metric: MetricRow, rows: readonly LoggedRow[]): void {
+  const last = rows.at(-1)!;
+  if (metric.kind === 'row' && rows.some(({ kind }) => kind === 'table')) metric.kind = 'table';
+  setLast(metric, last.step, last.time);
+  for (let at = 0; at < rows.length; at += chunkRows) appendRowChunk(tx, metric, rows.slice(at, at + chunkRows));
+}
+
+function appendRowChunk(tx: Transaction, metric: MetricRow, added: readonly LoggedRow[]): void {
+  let rows = JSON.stringify(added.map(({ step, time, row }) => [step, time, row]));
+  let count = added.length;
+  let start = metric.rows;
+  metric.rows += count;
+  let number = metric.row_chunks;
+  while (number > 0) {
+    const tail = tx
+      .statement<{ start: number; count: number; rows: string }>(
+        'SELECT start, count, rows FROM row_chunk WHERE metric = ? AND number = ?',
+      )
+      .get(metric.id, number - 1)!;
+    if (tail.count > count || tail.count + count > chunkRows || tail.rows.length + rows.length > chunkRowsLength) break;
+    rows = `${tail.rows.slice(0, -1)},${rows.slice(1)}`;
+    count += tail.count;
+    start = tail.start;
+    number--;
+  }
+  tx.statement('DELETE FROM row_chunk WHERE metric = ? AND number >= ?').run(metric.id, number);
+  tx.statement('INSERT INTO row_chunk (metric, number, start, count, rows) VALUES (?, ?, ?, ?, ?)').run(
+    metric.id,
+    number,
+    start,
+    count,
+    rows,
+  );
+  metric.row_chunks = number + 1;
+}

@@ -1,0 +1,262 @@
+// Logs of runs: append-only files that grow while the script prints, and can be followed.
+// Invariants: what was answered as durable is on the disk; appending the same bytes again is harmless; a reader at an offset
+// sees the same bytes whenever it asks; who follows is woken by the append and does not poll.
+import { createHash } from 'node:crypto';
+import { EventEmitter } from 'node:events';
+import { type FileHandle, mkdir, open } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { Readable } from 'node:stream';
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { checkPath } from '@stellwerk/contract/paths.ts';
+import { limits } from '@stellwerk/contract/values.ts';
+import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
+import type { Caller } from '../access/access.ts';
+import type { Database } from '../db/database.ts';
+import { sql, type Transaction, transactions } from '../db/transactions.ts';
+import { readWhole } from './journals.ts';
+import type { MetricNeeds, RunPlace } from './metrics.ts';
+
+export interface LogNeeds extends Pick<MetricNeeds, 'placeOf'> {
+  db: Database;
+  /** One folder per workspace is made in it. */
+  folder: string;
+  /** Refuses an attempt that another has superseded. */
+  fence(of: { workspace: string; run: string; attempt?: number | undefined }, caller: Caller): Promise<void>;
+  /** Calls back whenever the run's state has changed; returns how to stop that. */
+  onChange(runKey: number, listener: () => void): () => void;
+}
+
+const mainLog = 'output.txt';
+const readBytes = 256 * 1024;
+const logsPerRun = 1_000;
+
+const logTransactions = transactions('log', {
+  register(tx: Transaction, { runKey, name, complete }: { runKey: number; name: string; complete: boolean }): void {
+    const known = tx.first(
+      sql.selectFrom('run_log').select('complete').where('run_key', '=', runKey).where('name', '=', name),
+    );
+    const { count } = tx.first(
+      sql
+        .selectFrom('run_log')
+        .select((e) => e.fn.countAll<number>().as('count'))
+        .where('run_key', '=', runKey),
+    )!;
+    if (!known && count >= logsPerRun)
+      throw new ServiceError('resource-exhausted', 'request.too-many', `The run has ${logsPerRun} logs already.`);
+    tx.statement(
+      'INSERT INTO run_log (run_key, name, complete) VALUES (?, ?, ?) ON CONFLICT (run_key, name) DO UPDATE SET complete = max(complete, excluded.complete)',
+    ).run(runKey, name, complete);
+  },
+});
+
+export class Logs {
+  readonly #needs: LogNeeds;
+  readonly #grown = new EventEmitter().setMaxListeners(0);
+  /** The end of each log's queue of appends: one at a time. */
+  readonly #appending = new Map<string, Promise<unknown>>();
+  /** Logs that the database knows, so that most appends need not ask. */
+  readonly #known = new Set<string>();
+
+  constructor(needs: LogNeeds) {
+    this.#needs = needs;
+  }
+
+  async append(
+    input: CheckedOf<'logs', 'append'>,
+    caller: Caller,
+    body: Readable,
+  ): Promise<OutputOf<'logs', 'append'>> {
+    const { workspace, run, offset, complete = false } = input;
+    const name = checkPath(input.name);
+    await this.#needs.fence(input, caller);
+    const { key } = await this.#needs.placeOf(workspace, run);
+    const bytes = await readWhole(body, limits.logPartBytes, 'A part of a log');
+    const file = this.#file(workspace, run, name);
+    if (!this.#known.has(file)) {
+      await this.#needs.db.transact(logTransactions.register, { runKey: key, name, complete: false });
+      if (this.#known.size > 100_000) this.#known.clear();
+      this.#known.add(file);
+    }
+    const sizeBytes = await this.#alone(file, () => appendAt(file, offset, bytes));
+    if (complete) await this.#needs.db.transact(logTransactions.register, { runKey: key, name, complete });
+    this.#grown.emit(file);
+    return { name, sizeBytes, complete: complete || (await this.#isComplete(key, name)) };
+  }
+
+  async list({ workspace, run }: CheckedOf<'logs', 'list'>): Promise<OutputOf<'logs', 'list'>> {
+    const { key } = await this.#needs.placeOf(workspace, run);
+    const rows = await this.#needs.db.all(
+      sql.selectFrom('run_log').select(['name', 'complete']).where('run_key', '=', key).orderBy('name'),
+    );
+    const items = rows.map(async ({ name, complete }) => ({
+      name,
+      sizeBytes: await sizeOf(this.#file(workspace, run, name)),
+      complete: complete === 1,
+    }));
+    return { items: await Promise.all(items) };
+  }
+
+  async get(
+    input: CheckedOf<'logs', 'get'>,
+    _caller: Caller,
+    asked: { range?: string; signal?: AbortSignal } = {},
+  ): Promise<{
+    stream: Readable;
+    contentType: string;
+    sizeBytes?: number;
+    filename?: string;
+    range?: { start: number; end: number; total: number };
+  }> {
+    const { workspace, run, offset = 0, follow = false } = input;
+    const name = checkPath(input.name ?? mainLog);
+    const place = await this.#needs.placeOf(workspace, run);
+    if (input.name !== undefined && !follow) await this.#require(place, run, name);
+    const file = this.#file(workspace, run, name);
+    const contentType = 'text/plain; charset=utf-8';
+    const filename = name.slice(name.lastIndexOf('/') + 1);
+    if (follow) {
+      const parts = this.#follow(file, offset, { workspace, run, name, runKey: place.key }, asked.signal);
+      return { stream: Readable.from(parts, { objectMode: false }), contentType };
+    }
+    const total = await sizeOf(file);
+    const wanted = offset === 0 ? partOf(asked.range, total) : undefined;
+    const start = Math.min(wanted?.start ?? offset, total);
+    const end = wanted?.end ?? total;
+    const stream = Readable.from(readBetween(file, start, end), { objectMode: false });
+    return { stream, contentType, filename, sizeBytes: end - start, ...(wanted && { range: { ...wanted, total } }) };
+  }
+
+  /** Goes on until the run has ended or the log is complete, and everything of it was read. */
+  async *#follow(
+    file: string,
+    offset: number,
+    of: { workspace: string; run: string; name: string; runKey: number },
+    signal?: AbortSignal,
+  ): AsyncGenerator<Buffer> {
+    let woken = Promise.withResolvers<void>();
+    const wake = () => woken.resolve();
+    this.#grown.on(file, wake);
+    const stopListening = this.#needs.onChange(of.runKey, wake);
+    signal?.addEventListener('abort', wake);
+    try {
+      let at = offset;
+      while (!signal?.aborted) {
+        woken = Promise.withResolvers();
+        const ended =
+          (await this.#needs.placeOf(of.workspace, of.run)).ended || (await this.#isComplete(of.runKey, of.name));
+        const size = await sizeOf(file);
+        for await (const part of readBetween(file, at, size)) {
+          at += part.length;
+          yield part;
+        }
+        if (ended) return;
+        await woken.promise;
+      }
+    } finally {
+      this.#grown.off(file, wake);
+      stopListening();
+      signal?.removeEventListener('abort', wake);
+    }
+  }
+
+  async #isComplete(runKey: number, name: string): Promise<boolean> {
+    const row = await this.#needs.db.first(
+      sql.selectFrom('run_log').select('complete').where('run_key', '=', runKey).where('name', '=', name),
+    );
+    return row?.complete === 1;
+  }
+
+  async #require({ key }: RunPlace, run: string, name: string): Promise<void> {
+    const row = await this.#needs.db.first(
+      sql.selectFrom('run_log').select('name').where('run_key', '=', key).where('name', '=', name),
+    );
+    if (!row)
+      throw new ServiceError('not-found', 'run.file-not-found', `The run ${run} has no log ${JSON.stringify(name)}.`);
+  }
+
+  /** Ids and names are free text: a hash of them is a safe name for a file. */
+  #file(workspace: string, run: string, name: string): string {
+    const hash = createHash('sha256').update(`${run}\0${name}`).digest('hex');
+    return join(this.#needs.folder, workspace.toLowerCase(), hash.slice(0, 2), `${hash}.log`);
+  }
+
+  #alone<T>(file: string, act: () => Promise<T>): Promise<T> {
+    const before = this.#appending.get(file) ?? Promise.resolve();
+    const mine = before.then(act, act);
+    this.#appending.set(file, mine);
+    const forget = () => {
+      if (this.#appending.get(file) === mine) this.#appending.delete(file);
+    };
+    mine.then(forget, forget);
+    return mine;
+  }
+}
+
+async function appendAt(file: string, offset: number, bytes: Uint8Array): Promise<number> {
+  const handle = await openForAppend(file);
+  try {
+    const { size } = await handle.stat();
+    if (offset > size)
+      throw new ServiceError(
+        'conflict',
+        'run.log-offset',
+        `The log has ${size} bytes; a part at ${offset} would leave a gap.`,
+        {
+          offset: size,
+        },
+      );
+    const fresh = bytes.subarray(size - offset);
+    for (let at = 0; at < fresh.length; ) {
+      at += (await handle.write(fresh, at, fresh.length - at, size + at)).bytesWritten;
+    }
+    if (fresh.length > 0) await handle.datasync();
+    return size + fresh.length;
+  } finally {
+    await handle.close();
+  }
+}
+
+async function openForAppend(file: string): Promise<FileHandle> {
+  try {
+    return await open(file, 'r+');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+    return open(file, 'w+', 0o600);
+  }
+}
+
+async function sizeOf(file: string): Promise<number> {
+  const handle = await open(file).catch(() => undefined);
+  if (!handle) return 0;
+  try {
+    return (await handle.stat()).size;
+  } finally {
+    await handle.close();
+  }
+}
+
+async function* readBetween(file: string, start: number, end: number): AsyncGenerator<Buffer> {
+  if (start >= end) return;
+  const handle = await open(file);
+  try {
+    for (let at = start; at < end; ) {
+      const buffer = Buffer.allocUnsafe(Math.min(readBytes, end - at));
+      const { bytesRead } = await handle.read(buffer, 0, buffer.length, at);
+      if (bytesRead === 0) return;
+      at += bytesRead;
+      yield buffer.subarray(0, bytesRead);
+    }
+  } finally {
+    await handle.close();
+  }
+}
+
+/** One part, from the front or the middle; whatever else a Range header says means the whole log. */
+function partOf(range: string | undefined, total: number): { start: number; end: number } | undefined {
+  const match = /^bytes=(\d{1,15})-(\d{0,15})$/i.exec(range ?? '');
+  if (!match) return undefined;
+  const start = Number(match[1]);
+  const end = match[2] === '' ? total : Math.min(total, Number(match[2]) + 1);
+  return start < end ? { start, end } : undefined;
+}

@@ -1,0 +1,102 @@
+// The points of a series as columns, in memory and as they lie in a chunk.
+import type { MetricSummary } from '@stellwerk/contract/telemetry.ts';
+
+export type OddValue = string | boolean | null;
+type MetricNumber = NonNullable<MetricSummary['min']>;
+
+export class Points {
+  numbers: number[] = [];
+  /** NaN: without a step. */
+  steps: number[] = [];
+  times: number[] = [];
+  /** What is no number, by index; its number is NaN. */
+  odd: [number, OddValue][] = [];
+
+  get count(): number {
+    return this.numbers.length;
+  }
+
+  add(value: number, step: number | null, time: number): void {
+    this.numbers.push(value);
+    this.steps.push(step ?? Number.NaN);
+    this.times.push(time);
+  }
+
+  addOdd(value: OddValue, step: number | null, time: number): void {
+    this.odd.push([this.numbers.length, value]);
+    this.add(Number.NaN, step, time);
+  }
+
+  static of(chunk: { numbers: Uint8Array; steps: Uint8Array | null; times: Uint8Array; odd: string | null }): Points {
+    const points = new Points();
+    points.numbers = Array.from(doubles(chunk.numbers));
+    points.times = Array.from(doubles(chunk.times));
+    points.steps = chunk.steps ? Array.from(doubles(chunk.steps)) : new Array<number>(points.count).fill(Number.NaN);
+    points.odd = chunk.odd === null ? [] : JSON.parse(chunk.odd);
+    return points;
+  }
+
+  append(others: Points): void {
+    const count = this.count;
+    this.numbers = this.numbers.concat(others.numbers);
+    this.steps = this.steps.concat(others.steps);
+    this.times = this.times.concat(others.times);
+    for (const [at, value] of others.odd) this.odd.push([count + at, value]);
+  }
+
+  slice(start: number, end: number): Points {
+    const part = new Points();
+    part.numbers = this.numbers.slice(start, end);
+    part.steps = this.steps.slice(start, end);
+    part.times = this.times.slice(start, end);
+    part.odd = this.odd.filter(([at]) => at >= start && at < end).map(([at, value]) => [at - start, value]);
+    return part;
+  }
+
+  columns(): { numbers: Uint8Array; steps: Uint8Array | null; times: Uint8Array; odd: string | null } {
+    return {
+      numbers: bytesOf(this.numbers),
+      steps: this.steps.every(Number.isNaN) ? null : bytesOf(this.steps),
+      times: bytesOf(this.times),
+      odd: this.odd.length === 0 ? null : JSON.stringify(this.odd),
+    };
+  }
+
+  /** Of the numbers; null if there is none. */
+  extremes(): { min: number | null; max: number | null } {
+    let min = Number.POSITIVE_INFINITY;
+    let max = Number.NEGATIVE_INFINITY;
+    for (const value of this.numbers) {
+      if (value < min) min = value;
+      if (value > max) max = value;
+    }
+    // Infinities alone leave one of the two where it began, which is right then.
+    return this.numbers.some((value) => !Number.isNaN(value)) ? { min, max } : { min: null, max: null };
+  }
+
+  /** The value at an index as the summary's columns hold it. */
+  valueAt(index: number): { number: number | null; text: string | null } {
+    const number = this.numbers[index]!;
+    if (!Number.isNaN(number)) return { number, text: null };
+    const found = this.odd.find(([at]) => at === index);
+    return { number: null, text: JSON.stringify(found ? found[1] : 'NaN') };
+  }
+}
+
+/** A view of doubles on a copy: what the database gives need not be aligned. */
+export function doubles(bytes: Uint8Array): Float64Array {
+  return new Float64Array(bytes.slice().buffer);
+}
+
+function bytesOf(values: readonly number[]): Uint8Array {
+  return new Uint8Array(Float64Array.from(values).buffer);
+}
+
+/** As it travels in JSON. */
+export function wireNumber(value: number): MetricNumber {
+  return Number.isFinite(value) ? value : (String(value) as 'NaN' | 'Infinity' | '-Infinity');
+}
+
+export function stepOf(step: number | null | undefined): number | null {
+  return step == null || Number.isNaN(step) ? null : step;
+}

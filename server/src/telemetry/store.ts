@@ -1,0 +1,97 @@
+// Rows of what runs report: how far each journal is durable, a summary per series, and the series' points and rows in chunks.
+// A chunk's points are columns of doubles; a series has few short chunks at its end, since each new one takes in those that are
+// not longer than itself: appending a point costs about as much for the first as for the millionth.
+import type { MetricKind } from '@stellwerk/contract/telemetry.ts';
+import type { Migration } from '../db/migrations.ts';
+
+/** The summary of a series. Numbers that are not finite do not fit every column: `NaN` and what is no number stand in the text columns, as JSON. */
+export interface MetricRow {
+  id: number;
+  run_key: number;
+  name: string;
+  kind: MetricKind;
+  points: number;
+  rows: number;
+  chunks: number;
+  row_chunks: number;
+  first: number | null;
+  last: number | null;
+  first_text: string | null;
+  last_text: string | null;
+  min: number | null;
+  max: number | null;
+  last_step: number | null;
+  /** Seconds since 1970. */
+  last_at: number;
+}
+
+/** Of the points, by number: headers first, so that a chart can skip the columns. */
+export interface PointChunkRow {
+  metric: number;
+  number: number;
+  start: number;
+  count: number;
+  min: number | null;
+  max: number | null;
+  last: number | null;
+  first_step: number | null;
+  last_step: number | null;
+  /** Doubles. A value that is no number is NaN here and stands in `odd`. */
+  numbers: Uint8Array;
+  /** Doubles, NaN for none; null if no point has a step. */
+  steps: Uint8Array | null;
+  times: Uint8Array;
+  /** JSON: pairs of index in the chunk and value. */
+  odd: string | null;
+}
+
+export interface RowChunkRow {
+  metric: number;
+  number: number;
+  start: number;
+  count: number;
+  /** JSON: an array of [step, time, row]. */
+  rows: string;
+}
+
+declare module '../db/schema.ts' {
+  interface Schema {
+    journal: { run_key: number; name: string; offset: number };
+    metric: MetricRow;
+    point_chunk: PointChunkRow;
+    row_chunk: RowChunkRow;
+    run_log: { run_key: number; name: string; complete: number };
+  }
+}
+
+export const telemetryMigrations: Migration[] = [
+  {
+    name: '0008-telemetry',
+    up: `
+      CREATE TABLE journal (
+        run_key INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, name TEXT NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (run_key, name)
+      ) STRICT, WITHOUT ROWID;
+      CREATE TABLE metric (
+        id INTEGER PRIMARY KEY, run_key INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, name TEXT NOT NULL, kind TEXT NOT NULL, points INTEGER NOT NULL,
+        rows INTEGER NOT NULL, chunks INTEGER NOT NULL, row_chunks INTEGER NOT NULL, first REAL, last REAL, first_text TEXT, last_text TEXT, min REAL, max REAL,
+        last_step INTEGER, last_at REAL NOT NULL
+      ) STRICT;
+      CREATE UNIQUE INDEX metric_by_run ON metric (run_key, name);
+      CREATE INDEX metric_by_last ON metric (name, last, run_key);
+      CREATE INDEX metric_by_min ON metric (name, min, run_key);
+      CREATE INDEX metric_by_max ON metric (name, max, run_key);
+      CREATE TABLE point_chunk (
+        metric INTEGER NOT NULL REFERENCES metric ON DELETE CASCADE, number INTEGER NOT NULL, start INTEGER NOT NULL, count INTEGER NOT NULL,
+        min REAL, max REAL, last REAL, first_step INTEGER, last_step INTEGER, numbers BLOB NOT NULL, steps BLOB, times BLOB NOT NULL, odd TEXT,
+        PRIMARY KEY (metric, number)
+      ) STRICT, WITHOUT ROWID;
+      CREATE TABLE row_chunk (
+        metric INTEGER NOT NULL REFERENCES metric ON DELETE CASCADE, number INTEGER NOT NULL, start INTEGER NOT NULL, count INTEGER NOT NULL,
+        rows TEXT NOT NULL, PRIMARY KEY (metric, number)
+      ) STRICT, WITHOUT ROWID;
+      CREATE TABLE run_log (
+        run_key INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, name TEXT NOT NULL, complete INTEGER NOT NULL, PRIMARY KEY (run_key, name)
+      ) STRICT, WITHOUT ROWID;
+    `,
+  },
+];
