@@ -43,8 +43,9 @@ function* filesBelow(folder: string): Generator<string> {
 
 const entriesOf = (folder: string) => readdirSync(join(root, folder), { withFileTypes: true });
 
-function read(path: string): Source {
-  const text = readFileSync(join(root, path), 'utf8');
+const read = (path: string) => sourceOf(path, readFileSync(join(root, path), 'utf8'));
+
+export function sourceOf(path: string, text: string): Source {
   const code = path.endsWith('.ts') || path.endsWith('.mjs') ? withoutComments(text) : text;
   return { path, text, code, imports: [...code.matchAll(importing)].map((match) => match[1] ?? match[2] ?? '') };
 }
