@@ -38,27 +38,39 @@ def pip():
     return [python, "-m", "pip"]
 
 
-def yaml_wheel():
-    """The path of PyYAML's wheel, downloaded once and checked against its hash every time."""
+def pinned(requirement, digest, options=()):
+    """The path of a wheel from the package index, downloaded once and checked against its hash every time."""
     folder = os.path.join(DIST, "vendor")
     os.makedirs(folder, exist_ok=True)
-    wheel = find_wheel(folder)
+    wheel = find_wheel(folder, digest)
     if wheel is None:
         with tempfile.TemporaryDirectory() as scratch:
             wanted = os.path.join(scratch, "requirements.txt")
             with open(wanted, "w", encoding="utf-8") as file:
-                file.write("%s --hash=%s\n" % (YAML, YAML_HASH))
-            options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes", *YAML_PLATFORM]
-            subprocess.check_call([*pip(), "download", *options, "--dest", scratch, "-r", wanted], stdout=sys.stderr)
+                file.write("%s --hash=%s\n" % (requirement, digest))
+            given = ["--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes", *options]
+            subprocess.check_call([*pip(), "download", *given, "--dest", scratch, "-r", wanted], stdout=sys.stderr)
             name = next(name for name in os.listdir(scratch) if name.endswith(".whl"))
             partial = os.path.join(folder, ".%s.%d" % (name, os.getpid()))
             with open(os.path.join(scratch, name), "rb") as source, open(partial, "wb") as copy:
                 copy.write(source.read())
             os.replace(partial, os.path.join(folder, name))
-        wheel = find_wheel(folder)
+        wheel = find_wheel(folder, digest)
     if wheel is None:
-        raise SystemExit("%s could not be had with the hash that this build pins." % YAML)
+        raise SystemExit("%s could not be had with the hash that this build pins." % requirement)
     return wheel
+
+
+def find_wheel(folder, digest):
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name), "rb") as file:
+            if name.endswith(".whl") and "sha256:" + hashlib.sha256(file.read()).hexdigest() == digest:
+                return os.path.join(folder, name)
+    return None
+
+
+def yaml_wheel():
+    return pinned(YAML, YAML_HASH, YAML_PLATFORM)
 
 
 def vendored():
@@ -70,14 +82,6 @@ def vendored():
             elif name.endswith("/LICENSE"):
                 yield "stellwerk/_vendor/yaml/LICENSE", archive.read(name)
     yield "stellwerk/_vendor/__init__.py", b""
-
-
-def find_wheel(folder):
-    for name in sorted(os.listdir(folder)):
-        with open(os.path.join(folder, name), "rb") as file:
-            if name.endswith(".whl") and "sha256:" + hashlib.sha256(file.read()).hexdigest() == YAML_HASH:
-                return os.path.join(folder, name)
-    return None
 
 
 def sources():
