@@ -1,5 +1,6 @@
 // Submits a script's folder: announces its listing and brings only the contents that the workspace does not have yet.
 import { join } from 'node:path';
+import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { SnapshotFile } from '@stellwerk/contract/snapshot.ts';
 import yazl from 'yazl';
 import type { Client } from './client.ts';
@@ -43,9 +44,19 @@ export async function uploadSnapshot(
     doneBytes += batch.reduce((sum, file) => sum + file.sizeBytes, 0);
     report(doneBytes);
   }
-  if (missing.length > 0) await client.snapshots.create({ workspace, files: listing.files }, { signal });
+  if (missing.length > 0) {
+    const now = await client.snapshots.create({ workspace, files: listing.files }, { signal });
+    if (now.missing?.length) throw changed(folder);
+  }
   return listing;
 }
+
+const changed = (folder: string) =>
+  new ServiceError(
+    'conflict',
+    'snapshot.incomplete',
+    `The folder ${folder} changed while it was submitted; submit it again.`,
+  );
 
 /** One file for each content that is missing. */
 function filesOf(listing: SnapshotListing, missing: readonly string[]): SnapshotFile[] {
