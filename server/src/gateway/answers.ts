@@ -29,10 +29,8 @@ export function refuse(
   response.write(body);
   const end = () => void response.end();
   const timer = setTimeout(end, lingerMs);
-  request
-    .once('close', () => clearTimeout(timer))
-    .once('end', end)
-    .resume();
+  response.once('close', () => clearTimeout(timer));
+  request.once('end', end).once('close', end).resume();
 }
 
 export function notFound(message: string): ServiceError {

@@ -2,6 +2,7 @@
 // Invariants: a request goes to a second replica only if the first one's connection could not be made, so none is ever processed twice; every
 // request that was counted in is counted out; after the time limit the caller has an answer.
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import type { Readable } from 'node:stream';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Dispatcher } from 'undici';
 import { refuse } from './answers.ts';
@@ -28,7 +29,8 @@ export async function forward(call: Call, table: ServiceTable): Promise<void> {
     return refuse(request, call.response, tooLarge(service), call.requestId);
   const hasBody = length !== undefined ? Number(length) > 0 : request.headers['transfer-encoding'] !== undefined;
   const isSmall = length !== undefined && Number(length) <= readFirstBytes;
-  const body = !hasBody ? null : isSmall ? await readWhole(request) : request;
+  const whole = isSmall ? await readWhole(request) : undefined;
+  const body = () => (!hasBody ? null : (whole ?? streamed(request, service)));
   if (!call.response.destroyed) new Forwarding(call, table, body).start();
 }
 
@@ -38,18 +40,33 @@ async function readWhole(request: IncomingMessage): Promise<Buffer> {
   return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
 }
 
+/**
+ * The request's body as it arrives; one without a length tells its size only so. Not the request itself: what reads it must not destroy
+ * it, because the answer goes out by the same socket.
+ */
+async function* streamed(request: IncomingMessage, service: Service): AsyncGenerator<Buffer> {
+  let sizeBytes = 0;
+  for await (const chunk of request.iterator({ destroyOnReturn: false })) {
+    sizeBytes += (chunk as Buffer).length;
+    if (sizeBytes > service.route.limits.bodyBytes) throw tooLarge(service);
+    yield chunk as Buffer;
+  }
+}
+
+type Body = () => Buffer | AsyncGenerator<Buffer> | null;
+
 class Forwarding {
   readonly #call: Call;
   readonly #table: ServiceTable;
-  readonly #body: Buffer | IncomingMessage | null;
+  /** Made anew for each replica; nothing of it was read as long as no connection was made. */
+  readonly #body: Body;
   readonly #headers: Record<string, string | string[]>;
   readonly #tried = new Set<Replica>();
   #controller: Dispatcher.DispatchController | undefined;
   #timer: NodeJS.Timeout | undefined;
-  #sentBytes = 0;
   #over = false;
 
-  constructor(call: Call, table: ServiceTable, body: Buffer | IncomingMessage | null) {
+  constructor(call: Call, table: ServiceTable, body: Body) {
     this.#call = call;
     this.#table = table;
     this.#body = body;
@@ -81,7 +98,6 @@ class Forwarding {
         this.#controller = controller;
         if (this.#over) controller.abort(new Error('It is over already.'));
       },
-      onBodySent: (chunk) => this.#count(chunk),
       onResponseStart: (_, status, headers) => this.#answer(status, headers),
       onResponseData: (controller, chunk) => {
         if (!this.#over && !response.write(chunk)) controller.pause();
@@ -96,21 +112,15 @@ class Forwarding {
         if (!this.#over) this.#broken(replica, error);
       },
     };
+    const method = request.method as Dispatcher.HttpMethod;
     try {
-      replica.pool.dispatch(
-        { path, method: request.method as Dispatcher.HttpMethod, headers: this.#headers, body: this.#body },
-        handler,
-      );
+      // The types forget that iterables are bodies too.
+      const body = this.#body() as Readable | Buffer | null;
+      replica.pool.dispatch({ path, method, headers: this.#headers, body }, handler);
     } catch (error) {
       release();
       this.#broken(replica, error as Error);
     }
-  }
-
-  /** A chunked body tells its size only by arriving. */
-  #count(chunk: Buffer): void {
-    this.#sentBytes += chunk.length;
-    if (this.#sentBytes > this.#call.service.route.limits.bodyBytes) this.#fail(tooLarge(this.#call.service));
   }
 
   #answer(status: number, headers: IncomingHttpHeaders): void {
@@ -126,7 +136,7 @@ class Forwarding {
     if (neverConnected(error)) {
       replica.refused(error.message);
       this.#attempt();
-    } else this.#fail(broken(this.#call.service));
+    } else this.#fail(error instanceof ServiceError ? error : broken(this.#call.service));
   }
 
   #fail(error: ServiceError): void {

@@ -41,13 +41,13 @@ const maxConnections = 10_000;
 
 export function createFront(needs: FrontNeeds): Server {
   const options = { ...limits, insecureHTTPParser: false, requireHostHeader: true };
-  const handle = (request: IncomingMessage, response: ServerResponse) => void answer(request, response, needs);
-  const server = needs.tls ? createTlsServer({ ...options, ...needs.tls }, handle) : createServer(options, handle);
-  server.on(
-    'checkContinue',
-    (request: IncomingMessage, response: ServerResponse) =>
-      void answer(request, response, needs, () => response.writeContinue()),
-  );
+  const handle = (request: IncomingMessage, response: ServerResponse, goOn?: () => void) => {
+    response.shouldKeepAlive &&= server.listening; // a caller is told to come back by another connection once we are stopping
+    void answer(request, response, needs, goOn);
+  };
+  const server: Server = needs.tls ? createTlsServer({ ...options, ...needs.tls }) : createServer(options);
+  server.on('request', (request, response) => handle(request, response));
+  server.on('checkContinue', (request, response) => handle(request, response, () => response.writeContinue()));
   server.on('clientError', refuseUnreadable);
   server.maxConnections = maxConnections;
   return server;
@@ -62,6 +62,7 @@ async function answer(
   const { table, now, makeId } = needs;
   const startedAt = now();
   const requestId = makeId();
+  const { remoteAddress } = request.socket;
   request.on('error', () => {}); // a caller who leaves is seen as the response's end
   try {
     const { service, path } = admit(request, table);
@@ -75,7 +76,7 @@ async function answer(
         path: pathOnly(request),
         status: response.statusCode,
         durationMs: now() - startedAt,
-        remoteAddress: request.socket.remoteAddress,
+        remoteAddress,
       });
     });
     if (service.inFlight > service.route.limits.inFlight) throw overloaded(service);

@@ -14,6 +14,8 @@ import { ServiceTable } from './service-table.ts';
 
 /** For requests in flight when the gateway is stopped. */
 const stopMs = 70_000;
+/** While stopping, connections whose last request has ended are closed this often. */
+const idleMs = 50;
 
 async function main(folder: string): Promise<void> {
   const settings = gatewaySettings.parse(JSON.parse(readFileSync(join(folder, files.settings), 'utf8')));
@@ -61,14 +63,17 @@ async function main(folder: string): Promise<void> {
     watch.close();
     const closed = Promise.withResolvers<void>();
     front.close(() => closed.resolve());
-    front.closeIdleConnections();
+    const idle = setInterval(() => front.closeIdleConnections(), idleMs);
     await closed.promise;
+    clearInterval(idle);
     await table.close();
     rmSync(join(folder, files.control), { force: true });
     control.close();
     control.closeAllConnections();
     process.exit(0);
   };
+  // A fault of ours in one request must not end all the others.
+  process.on('uncaughtException', (error) => void process.stderr.write(`${error.stack}\n`));
   process.on('SIGTERM', () => void stop());
   process.on('SIGINT', () => void stop());
 }

@@ -20,7 +20,7 @@ export const serviceRoute = z.strictObject({
       .int()
       .min(0)
       .default(64 * 1024 * 1024),
-    /** From the request's arrival to the answer's end. */
+    /** From asking a replica to the end of its answer. */
     timeoutMs: z.int().min(1).default(60_000),
     /** Requests of this service at the same time, over all replicas. */
     inFlight: z.int().min(1).default(1_000),

@@ -31,14 +31,13 @@ export class ServiceTable {
 
   replace(routes: Routes): void {
     const before = this.#services;
+    const replicasBefore = this.#replicas();
     this.#services = new Map(
       routes.services.map((route) => [nameOf(route), this.#follow(route, before.get(nameOf(route)))]),
     );
     this.generation = routes.generation;
-    const kept = new Set([...this.#services.values()].flatMap((service) => service.replicas));
-    for (const replica of [...before.values()].flatMap((service) => service.replicas)) {
-      if (!kept.has(replica)) this.#drain(replica);
-    }
+    const kept = new Set(this.#replicas());
+    for (const replica of replicasBefore) if (!kept.has(replica)) this.#drain(replica);
   }
 
   /** The ready replica with the fewest requests; among equals the one that waited longest. */
@@ -75,8 +74,12 @@ export class ServiceTable {
   }
 
   async close(): Promise<void> {
-    const replicas = [...this.#draining, ...[...this.#services.values()].flatMap((service) => service.replicas)];
+    const replicas = [...this.#draining, ...this.#replicas()];
     await Promise.all(replicas.map((replica) => replica.close()));
+  }
+
+  #replicas(): Replica[] {
+    return [...this.#services.values()].flatMap((service) => service.replicas);
   }
 
   #follow(route: ServiceRoute, before: Service | undefined): Service {
