@@ -97,17 +97,13 @@ class Journal:
         self._images += 1
         safe = "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in str(name))[:60].strip(". ")
         stem = "images/%s-%d-%d" % (safe or "image", int(time() * 1000), self._images)
-        if plot is not None:
-            kept = os.path.join(self.folder, "image-%d-%d.png" % (os.getpid(), self._images))
-            os.makedirs(self.folder, exist_ok=True)
-            plot.savefig(kept)
-            target = stem + ".png"
-            self.stage(kept, target)
-            os.unlink(kept)
+        target = stem + ".png" if plot is not None else stem + (os.path.splitext(str(path))[1].lower() or ".png")
+        if plot is None:
+            staged = self._stage_or_lose(path, target)
         else:
-            target = stem + (os.path.splitext(str(path))[1].lower() or ".png")
-            self.stage(path, target)
-        self.log_object(name, "image", {"path": target}, step)
+            staged = self._stage_made(plot.savefig, target)
+        if staged:
+            self.log_object(name, "image", {"path": target}, step)
         return target
 
     def log_confusion_matrix(self, name, value, step=None):
@@ -130,11 +126,9 @@ class Journal:
         line = self._entry(["o", _name(name), kind, content, _step(step)], time())
         if len(line) > LINE_BYTES:
             target = "metrics/%s-%d.json" % (kind, int(time() * 1000))
-            kept = os.path.join(self.folder, "object-%d.json" % os.getpid())
-            with open(kept, "w", encoding="utf-8") as file:
-                json.dump(content, file)
-            self.stage(kept, target)
-            os.unlink(kept)
+            text = json.dumps(content)
+            if not self._stage_made(lambda kept: _write_text(kept, text), target):
+                return
             line = self._entry(["o", _name(name), kind, {"path": target}, _step(step)], time())
         self._lines.append(line)
 
@@ -181,6 +175,31 @@ class Journal:
     def close(self):
         self._lines.close()
         self._files.close()
+
+    def _stage_made(self, make, target):
+        """Stages what `make` writes to the path that it is given."""
+        self._images += 1
+        kept = os.path.join(self.folder, "made-%d-%d%s" % (os.getpid(), self._images, os.path.splitext(target)[1]))
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+            make(kept)
+            return self._stage_or_lose(kept, target)
+        except OSError as error:
+            self._lines.lose(error)
+            return False
+        finally:
+            if os.path.exists(kept):
+                os.unlink(kept)
+
+    def _stage_or_lose(self, source, target):
+        try:
+            self.stage(source, target)
+            return True
+        except FileNotFoundError:
+            raise
+        except OSError as error:  # such as a full disk
+            self._lines.lose(error)
+            return False
 
     def _prefix(self, name):
         prefix = '["m",%s,' % _quoted(_name(name))
@@ -244,7 +263,7 @@ class Lines:
             if self.dropped > self._told:
                 self._tell()
         except OSError as error:
-            self._lose(error)
+            self.lose(error)
         finally:
             if locked:
                 self._lock.release()
@@ -252,7 +271,7 @@ class Lines:
     def torn(self):
         """A line was written in part only: the next one begins a new line."""
         self.fd, self._torn = -1, True
-        self._lose(OSError(28, "No space left on device"))
+        self.lose(OSError(28, "No space left on device"))
 
     def close(self):
         self.fd = -1
@@ -266,7 +285,7 @@ class Lines:
         size = os.fstat(self._open).st_size
         self._torn = size > 0 and os.pread(self._open, 1, size - 1) != b"\n"
 
-    def _lose(self, error):
+    def lose(self, error):
         self.fd = -1
         self.dropped += 1
         if self.dropped == 1:
@@ -280,6 +299,11 @@ class Lines:
         line = '["tag","stellwerk.dropped","%d"]\n' % self.dropped
         if os.path.basename(self.path) == MAIN and _write(self._open, line.encode()) < len(line):
             self._torn, self.fd = True, -1
+
+
+def _write_text(path, text):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _warn(text):

@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 import uuid
 
 from stellwerk._downloads import download_snapshot
@@ -25,7 +26,7 @@ from stellwerk.runner.lease import Lease
 from stellwerk.runner.output import Log, Masker, last_lines
 from stellwerk.runner.outputs import Outputs
 from stellwerk.runner.place import Place, say
-from stellwerk.runner.processes import MARK, adopt_orphans, start_time
+from stellwerk.runner.processes import MARK, Family, adopt_orphans, start_time
 from stellwerk.runner.programs import Cancelled, PreparationFailed, Programs, answer_of
 from stellwerk.runner.script import Script, package_root
 from stellwerk.runner.shipping import Loop, Shipper
@@ -77,7 +78,7 @@ class Attempt:
         self.lease.start()
         for loop in self.loops:
             loop.start()
-        verdict = self._run()
+        verdict = self._run_whatever_happens()
         if self.why == "superseded":
             return self._give_way()
         return self._deliver(verdict)
@@ -86,6 +87,15 @@ class Attempt:
         if self.why is None and self.verdict is None:
             self.why = why
             self.cancelled.set()
+
+    def _run_whatever_happens(self):
+        """A fault of the runner itself ends the run as failed, with what is known; it never leaves it hanging."""
+        try:
+            return self._run()
+        except Exception as error:
+            say(traceback.format_exc())
+            Family(self.mark, ancestors=[os.getpid()]).kill()
+            return self.verdict or self._ended("failed", "The runner failed: %s: %s" % (type(error).__name__, error))
 
     def _run(self):
         log = Log(self.place.preparation)
