@@ -20,6 +20,12 @@ def __getattr__(name):
         from importlib import import_module
 
         return getattr(import_module(_PLACES[name]), name)
+    if name == "__version__":
+        try:
+            from stellwerk._version import VERSION  # made with the wheel
+        except ImportError:
+            VERSION = "0+checkout"
+        return VERSION
     raise AttributeError("module 'stellwerk' has no attribute %r" % name)
 
 
