@@ -74,6 +74,14 @@ export class Blobs {
     return this.#needs.db.transact(blobReadings.sizeHeld, { workspace, digest });
   }
 
+  /** A content that the workspace has, to be read or copied. */
+  async contentOf(workspace: string, digest: string): Promise<{ sizeBytes: number; open(): Readable; file: string }> {
+    const sizeBytes = await this.sizeOf(workspace, digest);
+    if (sizeBytes === undefined) throw notHere(workspace, digest);
+    const { bytes } = this.#needs;
+    return { sizeBytes, open: () => bytes.read(digest as Digest), file: bytes.path(digest as Digest) };
+  }
+
   /** The sizes of many contents; null where the workspace does not have one. */
   sizesOf(workspace: string, digests: readonly string[]): Promise<(number | null)[]> {
     return this.#needs.db.transact(blobReadings.sizesHeld, { workspace, digests });

@@ -1,6 +1,6 @@
 // Every kind of datastore, complete by the compiler.
 import type { DatastoreDriver, DatastoreKind } from './driver.ts';
-import { LocalDatastore } from './kinds/local.ts';
+import { LocalDatastore } from './kinds/local/local.ts';
 
 /** What is kept with a datastore's row, by kind. */
 export interface DatastoreSettings {

@@ -3,7 +3,7 @@
 import { constants, type Stats } from 'node:fs';
 import { copyFile, link, lstat, mkdir, open, rename, rm, rmdir, unlink, writeFile } from 'node:fs/promises';
 import { TargetError } from '@stellwerk/contract/errors.ts';
-import type { Content, DatastoreDriver, OpenedFile, StoredFile, Written } from '../driver.ts';
+import type { Content, DatastoreDriver, OpenedFile, StoredFile, Written } from '../../driver.ts';
 import { Folder, whereAbsent } from './folder.ts';
 
 /** Nothing in it is a file of the datastore. */

@@ -15,8 +15,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { output } from '../../exec/programs.ts';
-import { driverSuite } from '../driver.suite.ts';
+import { output } from '../../../exec/programs.ts';
+import { driverSuite } from '../../driver.suite.ts';
 import { LocalDatastore } from './local.ts';
 
 let folder: string;
