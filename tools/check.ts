@@ -11,6 +11,7 @@ const checks: Record<string, string[]> = {
   format: [bin('biome'), 'ci', '--colors=off', '--diagnostic-level=warn', '--max-diagnostics=30', root],
   tidy: tool('tidy.ts'),
   openapi: tool('openapi.ts', '--check'),
+  'errors page': tool('errors-page.ts', '--check'),
   'python client': tool('python-client.ts', '--check'),
   'unused exports': [bin('knip'), '--no-progress', '--no-config-hints'],
 };

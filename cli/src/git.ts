@@ -1,12 +1,13 @@
 // The state of the git working tree that a run is submitted from: commit, branch, remote without credentials, and whether it is dirty.
 import type { InputOf } from '@stellwerk/contract/verbs.ts';
 import { run } from '@stellwerk/server/exec/programs.ts';
+import { surroundings } from './surroundings.ts';
 
 type GitState = NonNullable<InputOf<'runs', 'submit'>['git']>;
 
 export async function gitState(folder: string): Promise<GitState | undefined> {
   const git = async (...args: string[]) => {
-    const ended = await run({ command: 'git', args, cwd: folder, timeoutMs: 10_000 });
+    const ended = await run({ command: 'git', args, cwd: folder, env: surroundings.environment(), timeoutMs: 10_000 });
     return ended.code === 0 ? ended.stdout.trim() : undefined;
   };
   try {
