@@ -12,10 +12,18 @@ interface Need {
 const works = (command: string, ...args: string[]) => spawnSync(command, args, { stdio: 'ignore' }).status === 0;
 
 const needs: Need[] = [
-  { what: 'Python 3 with venv and pip', isThere: () => works('python3', '-c', 'import venv, ensurepip'), packages: ['python3', 'python3-venv', 'python3-pip'] },
+  {
+    what: 'Python 3 with venv and pip',
+    isThere: () => works('python3', '-c', 'import venv, ensurepip'),
+    packages: ['python3', 'python3-venv', 'python3-pip'],
+  },
   { what: 'git', isThere: () => works('git', '--version'), packages: ['git'] },
   { what: 'unshare (util-linux)', isThere: () => works('unshare', '--version'), packages: ['util-linux'] },
-  { what: 'certificates', isThere: () => existsSync('/etc/ssl/certs/ca-certificates.crt'), packages: ['ca-certificates'] },
+  {
+    what: 'certificates',
+    isThere: () => existsSync('/etc/ssl/certs/ca-certificates.crt'),
+    packages: ['ca-certificates'],
+  },
 ];
 
 export function prepareMachine(): void {
@@ -28,7 +36,10 @@ export function prepareMachine(): void {
   process.stdout.write(`Installing what this machine lacks: ${names}.\n`);
   spawnSync('apt-get', ['update', '-q'], { stdio: 'inherit' });
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  spawnSync('apt-get', ['install', '-yq', '--no-install-recommends', ...missing.flatMap(({ packages }) => packages)], { stdio: 'inherit', env });
+  spawnSync('apt-get', ['install', '-yq', '--no-install-recommends', ...missing.flatMap(({ packages }) => packages)], {
+    stdio: 'inherit',
+    env,
+  });
   const still = needs.filter(({ isThere }) => !isThere());
   if (still.length > 0) throw new Error(`This machine still lacks ${still.map(({ what }) => what).join(', ')}.`);
 }

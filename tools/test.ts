@@ -15,7 +15,11 @@ interface Count {
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
-function run(command: string, args: string[], env: Record<string, string> = {}): Promise<{ code: number; output: string }> {
+function run(
+  command: string,
+  args: string[],
+  env: Record<string, string> = {},
+): Promise<{ code: number; output: string }> {
   const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
@@ -37,11 +41,20 @@ async function vitest(project: string, words: string[]): Promise<Count> {
   const report = join(folder, 'report.json');
   try {
     const { code } = await run(process.execPath, [
-      'node_modules/vitest/vitest.mjs', 'run', '--project', project, '--reporter=default', '--reporter=json', `--outputFile=${report}`, ...words,
+      'node_modules/vitest/vitest.mjs',
+      'run',
+      '--project',
+      project,
+      '--reporter=default',
+      '--reporter=json',
+      `--outputFile=${report}`,
+      ...words,
     ]);
     const { numPassedTests, numFailedTests, testResults } = JSON.parse(readFileSync(report, 'utf8'));
     const skipped = testResults.flatMap((file: { assertionResults: { status: string; fullName: string }[] }) =>
-      file.assertionResults.filter(({ status }) => status === 'skipped' || status === 'pending').map(({ fullName }) => fullName),
+      file.assertionResults
+        .filter(({ status }) => status === 'skipped' || status === 'pending')
+        .map(({ fullName }) => fullName),
     );
     // A file that did not load, or a fault outside any test, is a failure too.
     return { passed: numPassedTests, failed: numFailedTests || (code === 0 ? 0 : 1), skipped };
@@ -51,13 +64,21 @@ async function vitest(project: string, words: string[]): Promise<Count> {
 }
 
 async function python(): Promise<Count> {
-  const { code, output } = await run('python3', ['-m', 'unittest', 'discover', '-s', 'python/tests', '-t', 'python/tests'], { PYTHONPATH: 'python/src' });
+  const { code, output } = await run(
+    'python3',
+    ['-m', 'unittest', 'discover', '-s', 'python/tests', '-t', 'python/tests'],
+    { PYTHONPATH: 'python/src' },
+  );
   const ran = Number(/^Ran (\d+) tests?/m.exec(output)?.[1] ?? 0);
   const result = /^(?:OK|FAILED) \((.*)\)$/m.exec(output)?.[1] ?? '';
   const of = (word: string) => Number(new RegExp(`${word}=(\\d+)`).exec(result)?.[1] ?? 0);
   const failed = of('failures') + of('errors') || (code === 0 && ran > 0 ? 0 : 1);
   const skipped = of('skipped');
-  return { passed: Math.max(0, ran - failed - skipped), failed, skipped: skipped > 0 ? [`${skipped} Python tests`] : [] };
+  return {
+    passed: Math.max(0, ran - failed - skipped),
+    failed,
+    skipped: skipped > 0 ? [`${skipped} Python tests`] : [],
+  };
 }
 
 const parts: Record<string, (words: string[]) => Promise<Count>> = {
@@ -81,8 +102,12 @@ for (const part of chosen) {
   total.passed += count.passed;
   total.failed += count.failed;
   total.skipped.push(...count.skipped);
-  process.stdout.write(`── ${part}: ${count.passed} passed, ${count.failed} failed, ${((performance.now() - began) / 1000).toFixed(1)} s ──\n`);
+  process.stdout.write(
+    `── ${part}: ${count.passed} passed, ${count.failed} failed, ${((performance.now() - began) / 1000).toFixed(1)} s ──\n`,
+  );
 }
 for (const name of total.skipped) process.stdout.write(`skipped: ${name}\n`);
-process.stdout.write(`\n${total.passed} passed, ${total.failed} failed${total.skipped.length > 0 ? `, ${total.skipped.length} skipped` : ''}\n`);
+process.stdout.write(
+  `\n${total.passed} passed, ${total.failed} failed${total.skipped.length > 0 ? `, ${total.skipped.length} skipped` : ''}\n`,
+);
 process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1);
