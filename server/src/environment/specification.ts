@@ -103,12 +103,12 @@ function isOurs(name: string): boolean {
 function withOurOwn(wanted: Wanted): Wanted {
   const ours = wanted.requirements.filter(({ name }) => isOurs(name));
   if (ours.length === 0) return wanted;
-  const azure = [...new Set(ours.map(({ name }) => name))].filter((name) => name !== 'stellwerk');
+  const replaced = [...new Set(ours.map(({ name }) => name))].filter((name) => name !== 'stellwerk');
   const notices =
-    azure.length > 0
+    replaced.length > 0
       ? [
           ...wanted.notices,
-          `${listed(azure)} ${azure.length === 1 ? 'is' : 'are'} replaced by Stellwerk's own package \`stellwerk\`, which has the same names.`,
+          `${listed(replaced)} ${replaced.length === 1 ? 'is' : 'are'} replaced by Stellwerk's own package \`stellwerk\`, which has the same names.`,
         ]
       : wanted.notices;
   return {
