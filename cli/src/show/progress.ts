@@ -43,3 +43,23 @@ export async function withBar<T>(title: string, transfer: (onProgress: Progress)
     bar.stop();
   }
 }
+
+/** A long operation on one line of the terminal: how far it is, and what is being done. */
+export function activityBar(title: string): {
+  show(fraction: number | undefined, message: string): void;
+  stop(): void;
+} {
+  const bar = new cliProgress.SingleBar({
+    format: `${title} {bar} {message}`,
+    barsize: 20,
+    hideCursor: true,
+    clearOnComplete: true,
+    linewrap: false,
+    stream: process.stderr,
+  });
+  bar.start(1, 0, { message: '' });
+  return {
+    show: (fraction, message) => bar.update(fraction ?? 0, { message }),
+    stop: () => bar.stop(),
+  };
+}
