@@ -1,7 +1,6 @@
 // Writes python/src/stellwerk/client/verbs.py, one Python call per verb of the contract.
 // With --check it writes nothing and fails if that file is out of date.
 import { readFileSync, writeFileSync } from 'node:fs';
-import { pathToFileURL } from 'node:url';
 import { hints } from '@stellwerk/contract/errors.ts';
 import { pathFields, usesQuery, type Verb } from '@stellwerk/contract/verb.ts';
 import { eachVerb, verbs } from '@stellwerk/contract/verbs.ts';
@@ -34,7 +33,7 @@ interface Schema {
   $defs?: Record<string, Schema>;
 }
 
-export function snake(name: string): string {
+function snake(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`).replaceAll('-', '_');
 }
 
@@ -272,7 +271,7 @@ function nounClass(noun: string, table: [string, Verb][]): string[] {
   ];
 }
 
-export function pythonClient(): string {
+function pythonClient(): string {
   const nouns = Object.keys(verbs);
   const all = eachVerb();
   const classes = nouns.flatMap((noun) =>
@@ -317,4 +316,4 @@ function main(): void {
   process.exitCode = 1;
 }
 
-if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) main();
+main();

@@ -71,6 +71,9 @@ def _bring(run, transport, workspace, experiment, tell):
     patience = Patience(tell, 20.0)
     try:
         patience.until_done(shipper.create_root)
+        shipper.root_waits = True  # its journal ends the run, and with it the children that are not there yet
+        ship_everything(shipper, patience)
+        shipper.root_waits = False
         _report_end(transport, run)
         ship_everything(shipper, patience)
     except (NotDelivered, ServiceError) as error:

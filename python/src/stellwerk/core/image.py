@@ -124,8 +124,8 @@ class Image:
         made.workspace, made._record = workspace, record
         return made
 
-    @classmethod
-    def create(cls, workspace: "Workspace", name: str, models: Sequence[Union[Model, str]], image_config: ContainerImageConfig) -> "Image":
+    @staticmethod
+    def create(workspace: "Workspace", name: str, models: Sequence[Union[Model, str]], image_config: ContainerImageConfig) -> "Image":
         """Builds an image; returns at once. `wait_for_creation` waits for it."""
         files = image_config.files()
         record = workspace.client.images.create(
@@ -141,7 +141,7 @@ class Image:
             tags=image_config.tags,
             properties=image_config.properties,
         )
-        return cls._of(workspace, record)
+        return ContainerImage._of(workspace, record)
 
     @staticmethod
     def image_configuration(*arguments: Any, **named: Any) -> ContainerImageConfig:

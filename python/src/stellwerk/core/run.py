@@ -259,8 +259,9 @@ class Run(LogsToRun, HasFiles):
     def start_here(self) -> None:
         """Takes up a run whose target is `local`: starts its runner on this machine, which outlives this process."""
         from ..runner.local import start_local
+        from ..runner.machine import describe_machine
 
-        start_local(self.client.runs.get_job(self._workspace, self.id))
+        start_local(self.client.runs.get_job(self._workspace, self.id, machine=describe_machine()))
 
     def wait_for_completion(
         self, show_output: bool = False, wait_post_processing: bool = False, raise_on_error: bool = True, lost_seconds: float = 300

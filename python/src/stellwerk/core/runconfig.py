@@ -157,7 +157,7 @@ class RunConfiguration:
             if hasattr(one, "to_config") and hasattr(one, "data_reference_name"):
                 references.setdefault(one.data_reference_name, one)
                 one = one.place()
-            arguments.append(one)
+            arguments.append(plain(one))
         of_environment = self.environment.environment_variables or {}
         made = {
             "script": self.script,
@@ -242,6 +242,13 @@ class RunConfiguration:
 
 def same(value: Any, default: Any) -> bool:
     return type(value) is type(default) and value == default
+
+
+def plain(argument: Any) -> Any:
+    """Paths as text, scalars of numpy and the like as numbers."""
+    if isinstance(argument, os.PathLike):
+        return os.fspath(argument)
+    return argument.item() if hasattr(argument, "item") and not isinstance(argument, (str, int, float)) else argument
 
 
 def reference_of(one: Any) -> Dict[str, Any]:

@@ -18,7 +18,13 @@ def main(arguments=None):
     parser.add_argument("--start-shipper", metavar="FOLDER", help="start what ships an interactive run, detached")
     parser.add_argument("--look", metavar="FOLDER", help="print how far the attempt in a folder is")
     parser.add_argument("--stop", metavar="FOLDER", help="tell the runner of a folder to ask the server at once whether to stop")
+    parser.add_argument("--machine", action="store_true", help="print what this machine has: platform, Python minors, conda")
     given = parser.parse_args(arguments)
+    if given.machine:
+        from stellwerk.runner.machine import describe_machine
+
+        print(json.dumps(describe_machine()))
+        return 0
     if given.start:
         from stellwerk.runner.local import start
 

@@ -159,6 +159,7 @@ class Attempt:
 
     def _script_environment(self, environment):
         env = clean_environment()
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # a wish of who starts the runner; the script's environment is compiled once for all runs
         inherited = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part and part != package_root()]
         if environment.folder:
             env["VIRTUAL_ENV"] = environment.folder

@@ -35,7 +35,8 @@ def make_environment(plan, indexes, cache, work, private, programs):
     """`private` is a folder for files that hold credentials."""
     if plan["kind"] == "user-managed":
         return _user_managed(plan, work)
-    base, notices = (None, list(plan["notices"])) if plan.get("conda") else _base_python(plan)
+    there = plan["key"] if read_json(os.path.join(cache, "environments", plan["key"], _MARKER)) else None
+    base, notices = (None, list(plan["notices"])) if plan.get("conda") or there else _base_python(plan)
     key = plan["key"] if base is None or base[0] == plan["pythonMinor"] else "%s-python%s" % (plan["key"], base[0])
     folder = os.path.join(cache, "environments", key)
     marker = os.path.join(folder, _MARKER)

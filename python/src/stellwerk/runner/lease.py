@@ -9,6 +9,7 @@ from stellwerk._transport import ServiceError, StellwerkError, path_of
 from stellwerk.runner.shipping import transient
 
 _SLOWEST_SECONDS = 5.0
+_ENDED = ("completed", "failed", "canceled")
 
 
 class Lease(threading.Thread):
@@ -96,7 +97,7 @@ class Lease(threading.Thread):
         self._seconds = answer.get("leaseSeconds") or self._seconds
         if answer.get("token"):
             self._on["token"](answer["token"])
-        if answer["cancelRequested"]:
+        if answer["cancelRequested"] or answer["state"] in _ENDED:  # ended by the server: there is nothing left to run for
             self.cancel_heard = True
             self._on["cancel"]()
 

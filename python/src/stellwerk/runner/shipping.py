@@ -82,6 +82,7 @@ class Shipper:
         self._children_at = None
         self.logs = []
         self.refused = 0
+        self.root_waits = False  # whether the journal of the root is held back
 
     def add_log(self, name, path, base=0):
         self.logs.append(_ShippedLog(name, Part(path), base))
@@ -98,7 +99,7 @@ class Shipper:
             if not run.created:
                 self._create(run)
                 moved = True
-            if run.main.behind():
+            if run.main.behind() and not (self.root_waits and run is self.root):
                 moved = self._ship_part(run, run.main, run.main_name) or moved
         return moved
 
@@ -125,7 +126,8 @@ class Shipper:
         """Whether anything is still to be sent."""
         self._look_for_children()
         return any(log.part.behind() for log in self.logs) or any(
-            not run.created or run.main.lines_behind() or run.files.lines_behind() for run in list(self.runs.values())
+            not run.created or run.files.lines_behind() or (run.main.lines_behind() and not (self.root_waits and run is self.root))
+            for run in list(self.runs.values())
         )
 
     def _look_for_children(self):
