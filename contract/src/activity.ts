@@ -10,7 +10,6 @@ export const activityKind = z.enum([
   'web-service.update',
   'web-service.scale',
   'web-service.delete',
-  'compute.attach',
 ]);
 export type ActivityKind = z.infer<typeof activityKind>;
 export const activityState = z.enum(['queued', 'running', 'succeeded', 'failed', 'canceled']);

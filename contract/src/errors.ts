@@ -110,7 +110,8 @@ export const hints = {
   'web-service.replica-lost':
     'The request may or may not have been processed; `stellwerk service get-log` tells what happened.',
   'web-service.timeout': 'Send less in one request, or raise the time limit of the web service.',
-  'web-service.not-ready': 'Look at the log of the web service, correct the scoring script or the image, and deploy again.',
+  'web-service.not-ready':
+    'Look at the log of the web service, correct the scoring script or the image, and deploy again.',
   'web-service.busy': 'Wait for the activity that is changing the web service.',
   'target.failed': 'The world outside refused; the message says what, and whether trying again helps.',
 } as const satisfies Record<string, string>;

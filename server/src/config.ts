@@ -14,6 +14,8 @@ export interface StartOptions {
   publicUrl?: string;
   tlsCertificate?: string;
   tlsKey?: string;
+  /** Hosts of private networks (`host` or `host:port`; `http://…` for plain HTTP) that base images may be fetched from. */
+  allowHost?: readonly string[];
 }
 
 export interface Config {
@@ -28,12 +30,17 @@ export interface Config {
   isLoopback: boolean;
   /** What uv, pip and conda are to see: their own variables, proxies and certificates. */
   packageEnvironment: Record<string, string>;
+  allowedHosts: readonly string[];
+  proxies: { httpProxy?: string; httpsProxy?: string; noProxy?: string };
+  /** Where runs under other Unix users lie: they cannot enter the data folder. */
+  isolatedRuns: string;
   leases: { activityMs: number; runSeconds: number };
 }
 
 export const defaultPort = 8470;
 const loopback = new Set(['127.0.0.1', 'localhost', '::1']);
-const forPackages = /^(PIP_|UV_|CONDA_|MAMBA_|SSL_CERT_|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|https?_proxy$|no_proxy$|all_proxy$|NETRC$|HOME$|PATH$|LANG$|LC_ALL$|TZ$|TMPDIR$|XDG_)/i;
+const forPackages =
+  /^(PIP_|UV_|CONDA_|MAMBA_|SSL_CERT_|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|https?_proxy$|no_proxy$|all_proxy$|NETRC$|HOME$|PATH$|LANG$|LC_ALL$|TZ$|TMPDIR$|XDG_)/i;
 const forAnyProgram = new Set(['PATH', 'HOME', 'LANG', 'LC_ALL', 'TZ', 'TMPDIR']);
 
 export class StartRefused extends Error {}
@@ -41,7 +48,8 @@ export class StartRefused extends Error {}
 export function configOf(options: StartOptions, environment: NodeJS.ProcessEnv = process.env): Config {
   const listen = options.listen ?? '127.0.0.1';
   const port = options.port ?? defaultPort;
-  if ((options.tlsCertificate === undefined) !== (options.tlsKey === undefined)) throw new StartRefused('TLS needs both files: give --tls-certificate and --tls-key.');
+  if ((options.tlsCertificate === undefined) !== (options.tlsKey === undefined))
+    throw new StartRefused('TLS needs both files: give --tls-certificate and --tls-key.');
   const isLoopback = loopback.has(listen);
   const publicUrl = options.publicUrl && publicUrlOf(options.publicUrl);
   const set = Object.entries(environment).filter((entry): entry is [string, string] => entry[1] !== undefined);
@@ -53,21 +61,37 @@ export function configOf(options: StartOptions, environment: NodeJS.ProcessEnv =
     port,
     servicesPort: options.servicesPort ?? (port === 0 ? 0 : port + 1),
     ...(publicUrl && { publicUrl }),
-    ...(options.tlsCertificate && options.tlsKey && { tls: { certificate: resolve(options.tlsCertificate), key: resolve(options.tlsKey) } }),
+    ...(options.tlsCertificate &&
+      options.tlsKey && { tls: { certificate: resolve(options.tlsCertificate), key: resolve(options.tlsKey) } }),
     isLoopback: isLoopback && !publicUrl,
     packageEnvironment: Object.fromEntries(set.filter(([name]) => forPackages.test(name))),
-    leases: { activityMs: milliseconds(environment.STELLWERK_ACTIVITY_LEASE_MS, 30_000), runSeconds: milliseconds(environment.STELLWERK_RUN_LEASE_MS, 30_000) / 1_000 },
+    allowedHosts: options.allowHost ?? [],
+    proxies: proxiesOf(environment),
+    isolatedRuns: `${resolve(options.data)}-runs`,
+    leases: {
+      activityMs: milliseconds(environment.STELLWERK_ACTIVITY_LEASE_MS, 30_000),
+      runSeconds: milliseconds(environment.STELLWERK_RUN_LEASE_MS, 30_000) / 1_000,
+    },
   };
 }
 
+function proxiesOf(environment: NodeJS.ProcessEnv): Config['proxies'] {
+  const [http, https, none] = ['http_proxy', 'https_proxy', 'no_proxy'].map(
+    (name) => environment[name] ?? environment[name.toUpperCase()],
+  );
+  return { ...(http && { httpProxy: http }), ...(https && { httpsProxy: https }), ...(none && { noProxy: none }) };
+}
+
 function publicUrlOf(text: string): string {
-  if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) throw new StartRefused(`--public-url must be an address such as https://stellwerk.example.org, not ${text}.`);
+  if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol))
+    throw new StartRefused(`--public-url must be an address such as https://stellwerk.example.org, not ${text}.`);
   return text.replace(/\/+$/, '');
 }
 
 function milliseconds(text: string | undefined, usual: number): number {
   if (text === undefined) return usual;
   const value = Number(text);
-  if (!Number.isFinite(value) || value < 100) throw new StartRefused(`A lease must be a number of milliseconds, 100 or more, not ${text}.`);
+  if (!Number.isFinite(value) || value < 100)
+    throw new StartRefused(`A lease must be a number of milliseconds, 100 or more, not ${text}.`);
   return value;
 }

@@ -7,6 +7,8 @@ import { datastoreMigrations } from './datastore/store.ts';
 import type { Migration } from './db/migrations.ts';
 import { environmentMigrations } from './environment/store.ts';
 import { experimentMigrations } from './experiment/store.ts';
+import { webServiceMigrations } from './deployment/web-service/store.ts';
+import { imageMigrations } from './image/store.ts';
 import './model/search.ts';
 import { modelMigrations } from './model/store.ts';
 import './run/files.ts';
@@ -32,4 +34,6 @@ export const migrations: Migration[] = [
   ...runMigrations,
   ...modelMigrations,
   ...telemetryMigrations,
+  ...imageMigrations,
+  ...webServiceMigrations,
 ];

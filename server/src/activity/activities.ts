@@ -8,6 +8,7 @@ import { Readable } from 'node:stream';
 import type { Activity, ActivityEvent, ActivityKind } from '@stellwerk/contract/activity.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
+import { type Caller, nameOf } from '../access/access.ts';
 import type { Database } from '../db/database.ts';
 import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
 import { sql } from '../db/transactions.ts';
@@ -24,7 +25,7 @@ export interface ActivityNeeds {
 }
 
 /** Where cancelling is more than asking the worker: the run of an activity is canceled with its descendants. */
-export type Cancelers = Partial<Record<ActivityKind, (activity: Activity) => Promise<void>>>;
+export type Cancelers = Partial<Record<ActivityKind, (activity: Activity, by: string) => Promise<void>>>;
 
 const eventsAtOnce = 500;
 const followEveryMs = 300;
@@ -75,11 +76,11 @@ export class Activities {
     return activityOf(row);
   }
 
-  async cancel(input: CheckedOf<'activities', 'cancel'>): Promise<Activity> {
+  async cancel(input: CheckedOf<'activities', 'cancel'>, caller: Caller): Promise<Activity> {
     const activity = await this.get(input);
     const canceler = this.#cancelers[activity.kind];
     if (canceler && !activity.endedAt) {
-      await canceler(activity);
+      await canceler(activity, nameOf(caller));
       return this.get(input);
     }
     const now = this.#needs.now();

@@ -39,7 +39,7 @@ export interface JobNeeds {
   settings: {
     leaseSeconds: number;
     /** How runners reach this server, from here and from other machines. */
-    serverUrl: { here: string; elsewhere: string };
+    serverUrl: Record<'here' | 'elsewhere', () => string>;
     caBundle?: string;
     unseal(sealed: string, place: string): string;
   };
@@ -67,7 +67,7 @@ export class JobOrders {
     const { settings } = this.#needs;
     const kept = await this.#needs.db.first(sql.selectFrom('run_private').selectAll().where('run_key', '=', row.key));
     return {
-      server: settings.serverUrl[where],
+      server: settings.serverUrl[where](),
       ...(settings.caBundle !== undefined && { caBundle: settings.caBundle }),
       token: await this.token(row),
       workspace: row.workspace,

@@ -3,7 +3,7 @@
 // sees the same bytes whenever it asks; who follows is woken by the append and does not poll.
 import { createHash } from 'node:crypto';
 import { EventEmitter } from 'node:events';
-import { type FileHandle, mkdir, open } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
@@ -81,6 +81,12 @@ export class Logs {
     if (complete) await this.#needs.db.transact(logTransactions.register, { runKey: key, name, complete });
     this.#grown.emit(file);
     return { name, sizeBytes, complete: complete || (await this.#isComplete(key, name)) };
+  }
+
+  /** Removes the logs of a workspace that is gone. Safe to repeat. */
+  async clear(workspace: string): Promise<void> {
+    await rm(join(this.#needs.folder, workspace.toLowerCase()), { recursive: true, force: true });
+    this.#known.clear();
   }
 
   async list({ workspace, run }: CheckedOf<'logs', 'list'>): Promise<OutputOf<'logs', 'list'>> {

@@ -25,8 +25,8 @@ export interface ReplicasNeeds {
   /** The hosting primitives of a compute target, or why it has none. */
   hostOf(workspace: string, target: string): Promise<ServiceHost | { reason: string }>;
   keyHashes(row: WebServiceRow): string[];
-  /** The address of the gateway for users. */
-  servicesUrl(): string;
+  /** The address of the gateway for users; `port` is what it really listens on, once that is known. */
+  servicesUrl(port?: number): string;
 }
 
 /** Answers that take longer than their service allows are cut off by the gateway; a replica gets a little longer. */
@@ -37,6 +37,7 @@ const logBytesRead = 4 * 1024 * 1024;
 export class Replicas {
   readonly #needs: ReplicasNeeds;
   #writing: Promise<unknown> = Promise.resolve();
+  #port: number | undefined;
 
   constructor(needs: ReplicasNeeds) {
     this.#needs = needs;
@@ -54,11 +55,13 @@ export class Replicas {
   }
 
   scoringUri({ workspace, name }: WebServiceRow): string {
-    return `${this.#needs.servicesUrl()}/services/${encodeURIComponent(workspace)}/${encodeURIComponent(name)}/score`;
+    return `${this.#needs.servicesUrl(this.#port)}/services/${encodeURIComponent(workspace)}/${encodeURIComponent(name)}/score`;
   }
 
-  gatewayStatus(): Promise<GatewayStatus | undefined> {
-    return this.#needs.gateway.status();
+  async gatewayStatus(): Promise<GatewayStatus | undefined> {
+    const status = await this.#needs.gateway.status();
+    if (status) this.#port = status.port;
+    return status;
   }
 
   of({ workspace, name }: Pick<WebServiceRow, 'workspace' | 'name'>): Promise<ReplicaRow[]> {
@@ -135,7 +138,7 @@ export class Replicas {
         limits: { bodyBytes: 64 * 1024 * 1024, timeoutMs: service.timeout_ms, inFlight: 1_000 },
       }),
     );
-    await this.#needs.gateway.ensureRunning();
+    this.#port = (await this.#needs.gateway.ensureRunning()).port;
     return this.#needs.gateway.writeRoutes(routes);
   }
 

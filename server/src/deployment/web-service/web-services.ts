@@ -214,6 +214,11 @@ export class WebServices {
     return JSON.parse(this.#needs.vault.unseal(row.keys, `service/${row.workspace}/${row.name}`));
   }
 
+  /** Whether there is any in any workspace. */
+  async any(): Promise<boolean> {
+    return (await this.#needs.db.first(sql.selectFrom('web_service').select('name').limit(1))) !== undefined;
+  }
+
   /** What the gateway compares with. */
   keyHashes(row: WebServiceRow): string[] {
     const { primary, secondary } = this.#keysOf(row);

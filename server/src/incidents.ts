@@ -1,0 +1,23 @@
+// Faults of ours: written to the server's log with an id, which is all that the caller sees.
+import { pino } from 'pino';
+
+export class Incidents {
+  readonly #log;
+  readonly #newId: () => string;
+
+  constructor(file: string, newId: () => string) {
+    this.#log = pino(
+      { base: null, timestamp: pino.stdTimeFunctions.isoTime },
+      pino.destination({ dest: file, mkdir: true, sync: true }),
+    );
+    this.#newId = newId;
+  }
+
+  /** Returns the incident's id. */
+  record(error: unknown): string {
+    const id = this.#newId().slice(0, 8);
+    const { message, stack } = error instanceof Error ? error : new Error(String(error));
+    this.#log.error({ incident: id, stack }, message);
+    return id;
+  }
+}
