@@ -86,7 +86,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: None)
     app.start()
     asyncio.run(server.serve(sockets=[app.listen()]))
-    app.stop()
+    sys.exit(app.stop())
 
 
 if __name__ == "__main__":

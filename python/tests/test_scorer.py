@@ -245,6 +245,15 @@ class WhatTheUsersCodeSees(unittest.TestCase):
         with Scorer(script, {"diabetes/2/m.pkl": "content"}) as scorer:
             self.assertEqual(scorer.score(""), (200, "content"))
 
+    def test_a_script_in_a_folder_finds_modules_beside_it_and_at_the_top(self):
+        scorer = Scorer("", wait=False, STELLWERK_ENTRY="src/serve.py")
+        scorer.put("app/src/serve.py", "import beside, top, os\ndef run(raw): return [beside.value, top.value, os.path.exists('src')]")
+        scorer.put("app/src/beside.py", "value = 1")
+        scorer.put("app/top.py", "value = 2")
+        with scorer:
+            scorer.wait_for("src/serve.py is ready.")
+            self.assertEqual(scorer.score(""), (200, [1, 2, True]))
+
     def test_modules_beside_the_script_are_importable_and_files_are_found(self):
         script = "import beside\ndef run(raw): return [beside.value, open('data.txt').read()]"
         scorer = Scorer(script, wait=False)
@@ -298,6 +307,7 @@ class Failures(unittest.TestCase):
                 status, body, _ = scorer.ask("GET", "/ready")
                 self.assertEqual((status, json.loads(body)["state"]), (503, "failed"))
                 self.assertIn(reason, json.loads(body)["reason"])
+                self.assertEqual(scorer.process.wait(20), 3)
 
     def test_unknown_paths_and_methods_are_refused(self):
         with Scorer("def run(raw): return 1") as scorer:

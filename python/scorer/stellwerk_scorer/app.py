@@ -6,12 +6,18 @@ an answer about a failure names no path and holds no trace; what was accepted is
 import asyncio
 import json
 import os
+import signal
 import socket
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from . import answers, settings as environment
 from .script import Failed, Script, guarded
+
+
+#: How long one whose init() failed still says so at /ready before it ends.
+FAILED_FOR_S = 2
 
 
 class App:
@@ -21,6 +27,7 @@ class App:
         self.state = "starting"
         self.reason = "init() has not ended yet."
         self.pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="scorer")
+        self.exit_code = 0
         self.accepted = 0
         self.overdue = 0
 
@@ -37,6 +44,10 @@ class App:
         except Failed as failed:
             self.state, self.reason = "failed", told(failed)
             sys.stdout.write("ERROR not ready: %s\n" % self.reason)
+            self.exit_code = 3
+            end = threading.Timer(FAILED_FOR_S, os.kill, (os.getpid(), signal.SIGTERM))
+            end.daemon = True
+            end.start()
 
     def listen(self):
         if self.settings.socket_path is None:
@@ -48,11 +59,13 @@ class App:
         return unix_socket(self.settings.socket_path)
 
     def stop(self):
+        """The exit code: 3 if the model never became ready."""
         if self.overdue or self.state == "starting":
             # A thread that hangs in the user's code would keep the process alive; every request has been answered by now.
             sys.stdout.flush()
-            os._exit(0)
+            os._exit(self.exit_code)
         self.pool.shutdown(wait=True)
+        return self.exit_code
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":

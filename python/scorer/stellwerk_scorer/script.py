@@ -18,16 +18,16 @@ class Failed(Exception):
 
 class Script:
     def __init__(self, app_dir, entry):
-        self.path = os.path.join(app_dir, entry)
+        self.app_dir = os.path.abspath(app_dir)
+        self.path = os.path.join(self.app_dir, entry)
         self.entry = entry
         self.raw_http = False
         self._run = None
 
     def load(self):
         """Imports the script and calls init()."""
-        folder = os.path.dirname(os.path.abspath(self.path))
-        sys.path.insert(0, folder)
-        os.chdir(folder)
+        sys.path[:0] = list(dict.fromkeys([os.path.dirname(self.path), self.app_dir]))
+        os.chdir(self.app_dir)
         with guarded("Loading %s" % self.entry):
             module = self._module()
         run = getattr(module, "run", None)

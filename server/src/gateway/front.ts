@@ -1,4 +1,4 @@
-// What callers of web services talk to: http(s)://<host>:<port>/<workspace>/<service>/<path>.
+// What callers of web services talk to: http(s)://<host>:<port>/services/<workspace>/<service>/<path>.
 // Invariants: without one of a service's keys nothing reaches its replicas, unless it asks for none; a request whose framing is in doubt
 // is refused; what one service is asked does not take another one's place.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -103,14 +103,15 @@ function admit(request: IncomingMessage, table: ServiceTable): { service: Servic
     );
   const target = request.url!;
   const path = pathOnly(request);
-  const [, workspace, service, ...rest] = path.split('/');
+  const [, prefix, workspace, service, ...rest] = path.split('/');
   if (
     !path.startsWith('/') ||
     /[\\\s]|\/\.{1,2}(\/|$)/.test(path.replace(/%2e/gi, '.').replace(/%5c/gi, '\\').replace(/%2f/gi, '/'))
   ) {
     throw invalid('The path of a request may hold no backslash and no part "." or "..".');
   }
-  if (!workspace || !service) throw notFound('A web service is addressed as /<workspace>/<service>/score.');
+  if (prefix !== 'services' || !workspace || !service)
+    throw notFound('A web service is addressed as /services/<workspace>/<service>/score.');
   const found = table.find(workspace, service);
   if (!found) throw notFound(`There is no web service ${service} in the workspace ${workspace}.`);
   if (found.route.authentication === 'key' && !holdsKey(request.headers.authorization, found.keyHashes)) {

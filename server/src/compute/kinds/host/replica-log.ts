@@ -1,6 +1,7 @@
 // A replica's log on disk: parts of equal size, `log.000000` and on, of which the last two are kept. An offset therefore says
 // which part it is in, whatever was removed since.
-import { open, readdir } from 'node:fs/promises';
+import { existsSync, readdirSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { LogPart } from '../../services.ts';
 
@@ -8,19 +9,37 @@ import type { LogPart } from '../../services.ts';
 const readBytes = 1024 * 1024;
 
 export async function readLog(folder: string, offset: number, partBytes: number): Promise<LogPart> {
-  const parts = (await readdir(folder).catch(() => [])).filter((name) => /^log\.\d{6}$/.test(name)).sort();
-  const first = parts[0] === undefined ? 0 : Number(parts[0].slice(4)) * partBytes;
-  const start = Math.max(offset, first);
+  const parts = partsIn(folder);
+  const start = Math.max(offset, (parts[0] ?? 0) * partBytes);
   const chunks: Buffer[] = [];
+  let left = readBytes;
   let end = start;
-  for (const part of parts.slice(Math.floor((start - first) / partBytes))) {
-    const chunk = await readPart(join(folder, part), end % partBytes, readBytes - (end - start));
+  for (const part of parts.filter((number) => (number + 1) * partBytes > start)) {
+    end = Math.max(end, part * partBytes); // what a replica of before left may end within its part
+    const chunk = await readPart(join(folder, nameOf(part)), end - part * partBytes, left);
     chunks.push(chunk);
     end += chunk.length;
-    if (end - start >= readBytes) break;
+    left -= chunk.length;
+    if (left === 0) break;
   }
-  const bytes = wholeCharacters(Buffer.concat(chunks));
-  return { text: bytes.toString('utf8'), offset: start, nextOffset: start + bytes.length };
+  const all = Buffer.concat(chunks);
+  const whole = wholeCharacters(all);
+  return { text: whole.toString('utf8'), offset: start, nextOffset: end - (all.length - whole.length) };
+}
+
+/** The number of the part that a replica which is started now begins with. */
+export function nextPart(folder: string): number {
+  return (partsIn(folder).at(-1) ?? -1) + 1;
+}
+
+function partsIn(folder: string): number[] {
+  if (!existsSync(folder)) return [];
+  const names = readdirSync(folder).filter((name) => /^log\.\d{6}$/.test(name));
+  return names.map((name) => Number(name.slice(4))).sort((a, b) => a - b);
+}
+
+function nameOf(part: number): string {
+  return `log.${String(part).padStart(6, '0')}`;
 }
 
 /** Empty if the part was removed just now: the next call begins later. */

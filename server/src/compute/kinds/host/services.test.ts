@@ -80,6 +80,20 @@ time.sleep(600)`);
     await expect.poll(() => log(handle)).toBe('bye\n');
   });
 
+  it('that is started again after its end goes on in the same log, with offsets that stay true', async () => {
+    const first = await start('import time; print("first"); time.sleep(0.1)');
+    await expect.poll(() => services.look(first), { timeout: 10_000 }).toEqual({ state: 'ended', exitCode: 0 });
+    await expect.poll(() => log(first)).toBe('first\n');
+    const { nextOffset } = await services.logs(first, 0);
+    const second = await start('import time; print("second"); time.sleep(600)', first.id);
+    expect(second.process).not.toEqual(first.process);
+    expect(await services.look(second)).toEqual({ state: 'running' });
+    await expect.poll(() => log(second), { timeout: 10_000 }).toBe('first\nsecond\n');
+    const rest = await services.logs(second, nextOffset);
+    expect(rest.text).toBe('second\n');
+    expect((await services.logs(second, rest.nextOffset)).text).toBe('');
+  });
+
   it('is asked to end first and may finish what it does', async () => {
     const handle = await start(`
 import signal, sys, time

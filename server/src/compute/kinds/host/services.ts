@@ -15,7 +15,7 @@ import {
 import { signalGroup, startDetached } from '../../../exec/programs.ts';
 import { boxed, boxedUser, type Isolation } from '../../../exec/sandbox.ts';
 import type { HostsServices, LogPart, Replica, ReplicaState } from '../../services.ts';
-import { readLog } from './replica-log.ts';
+import { nextPart, readLog } from './replica-log.ts';
 
 export interface HostReplica {
   id: string;
@@ -47,10 +47,10 @@ const attendantMs = 2_000;
 
 /**
  * Stays beside the replica, outside its box: writes down its own number and the replica's exit code, and keeps the log's last two parts.
- * Lives through the SIGTERM that asks the replica to end. Arguments: folder, size of a log part, the program.
+ * Lives through the SIGTERM that asks the replica to end. Arguments: folder, size of a log part, number of the first, the program.
  */
 const attendScript = `
-folder=$1 part=$2; shift 2
+folder=$1 part=$2 first=$3; shift 3
 trap : TERM INT HUP
 echo $$ > "$folder/pid.new" && mv "$folder/pid.new" "$folder/pid"
 {
@@ -59,7 +59,7 @@ echo $$ > "$folder/pid.new" && mv "$folder/pid.new" "$folder/pid"
   echo $? > "$folder/exit.new" && mv "$folder/exit.new" "$folder/exit"
 } 2>&1 < /dev/null | {
   trap '' TERM INT HUP
-  exec split -b "$part" -d -a 6 --filter='
+  exec split -b "$part" --numeric-suffixes="$first" -a 6 --filter='
     set -- "\${FILE%.*}".*
     while [ $# -gt 1 ]; do rm -f "$1"; shift; done
     exec cat > "$FILE"' - "$folder/log."
@@ -89,6 +89,7 @@ export class HostServices implements HostsServices<HostReplica> {
     };
     const running = found(folder, replica.id);
     if (running) return handle(running);
+    await this.#end(replica.id);
     this.#launch(replica, folder, isolation);
     await until(startedWithinMs, () => found(folder, replica.id) !== undefined || existsSync(join(folder, 'exit')));
     const started = found(folder, replica.id);
@@ -108,9 +109,7 @@ export class HostServices implements HostsServices<HostReplica> {
   async stop(handle: HostReplica, graceMs: number): Promise<void> {
     if (isAlive(handle.process)) signalGroup(handle.process.pid, 'SIGTERM');
     await until(graceMs, async () => (await this.look(handle)).state === 'ended');
-    await killAll(mark, handle.id);
-    await until(attendantMs, () => !isAlive(handle.process));
-    await killAll(attendantMark, handle.id);
+    await this.#end(handle.id);
   }
 
   logs(handle: HostReplica, offset: number): Promise<LogPart> {
@@ -125,9 +124,16 @@ export class HostServices implements HostsServices<HostReplica> {
     return this.#needs.logPartBytes ?? defaultLogPartBytes;
   }
 
+  async #end(id: string): Promise<void> {
+    await killAll(mark, id);
+    await until(attendantMs, () => processesMarked(attendantMark, id).length === 0);
+    await killAll(attendantMark, id);
+  }
+
+  /** One that ran before under this id has left its log: the new one goes on in its next part. */
   #launch(replica: Replica, folder: string, isolation: Isolation): void {
-    rmSync(folder, { recursive: true, force: true });
     const sockets = join(folder, 'socket');
+    for (const old of ['pid', 'exit', 'socket']) rmSync(join(folder, old), { recursive: true, force: true });
     mkdirSync(sockets, { recursive: true, mode: 0o700 });
     if (isolation === 'namespace' && process.getuid?.() === 0) chownSync(sockets, boxedUser.uid, boxedUser.gid);
     const env = { ...replica.env, [mark]: replica.id, STELLWERK_SOCKET: `${socketFolder}/score.sock` };
@@ -135,7 +141,8 @@ export class HostServices implements HostsServices<HostReplica> {
       { ...replica, env, folders: [{ from: sockets, to: socketFolder, writable: true }] },
       isolation,
     );
-    const args = ['-c', attendScript, 'replica', folder, String(this.#logPartBytes), program.command, ...program.args];
+    const log = [String(this.#logPartBytes), String(nextPart(folder))];
+    const args = ['-c', attendScript, 'replica', folder, ...log, program.command, ...program.args];
     startDetached({
       command: 'sh',
       args,
