@@ -223,6 +223,10 @@ class Transport:
         for connection in idle:
             connection.close()
 
+    def __del__(self):
+        if getattr(self, "_idle", None) and self._pid == os.getpid():
+            self.close()
+
     def unreachable(self, error):
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return Unreachable("The server %s cannot be reached: %s." % (self.url, self._clean(str(reason)).rstrip(".")))
