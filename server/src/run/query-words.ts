@@ -40,7 +40,9 @@ function wordAt(text: string, at: number, before: readonly Word[]): { word: Word
   // After a dot `5` is a part of a name, as in `metrics.top.5`.
   const named = match(afterDot ? part : name, text, at);
   if (named !== undefined) return { word: { kind: 'name', value: named, at }, next: at + named.length };
-  const digits = match(number, text, at);
+  // A dot right behind a name separates its parts, whatever follows: `.5` is a number elsewhere.
+  const isSeparator = text[at] === '.' && at > 0 && !/[\s(,=<>]/.test(text[at - 1]!);
+  const digits = isSeparator ? undefined : match(number, text, at);
   if (digits !== undefined) return { word: { kind: 'number', value: digits, at }, next: at + digits.length };
   const signed = match(sign, text, at);
   if (signed !== undefined) return { word: { kind: 'sign', value: signed, at }, next: at + signed.length };

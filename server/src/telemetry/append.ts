@@ -4,7 +4,7 @@ import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { MetricKind } from '@stellwerk/contract/telemetry.ts';
 import { sql, type Transaction } from '../db/transactions.ts';
 import { invalid, type Logged, type LoggedRow, type OtherEntry, readJournal } from './journal-lines.ts';
-import { Points } from './points.ts';
+import { type ChunkColumns, Points } from './points.ts';
 import type { MetricRow } from './store.ts';
 
 export interface JournalPart {
@@ -185,8 +185,8 @@ function appendPoints(tx: Transaction, metric: MetricRow, added: Points): void {
       .get(metric.id, chunks - 1)!;
     if (tail.count >= chunkPoints || tail.count > points.count) break;
     const columns = tx
-      .statement<Parameters<typeof Points.of>[0]>(
-        'SELECT numbers, steps, times, odd FROM point_chunk WHERE metric = ? AND number = ?',
+      .statement<ChunkColumns>(
+        'SELECT numbers, steps, times, odd, first_step, last_step FROM point_chunk WHERE metric = ? AND number = ?',
       )
       .get(metric.id, chunks - 1)!;
     const merged = Points.of(columns);
@@ -211,7 +211,7 @@ function appendPoints(tx: Transaction, metric: MetricRow, added: Points): void {
 
 function insertPoints(tx: Transaction, metric: number, number: number, start: number, points: Points): void {
   const { min, max } = points.extremes();
-  const { numbers, steps, times, odd } = points.columns();
+  const { numbers, steps, times, odd, first_step, last_step } = points.columns();
   tx.statement(
     `INSERT INTO point_chunk (metric, number, start, count, min, max, last, first_step, last_step, numbers, steps, times, odd)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -223,17 +223,13 @@ function insertPoints(tx: Transaction, metric: number, number: number, start: nu
     min,
     max,
     points.valueAt(points.count - 1).number,
-    nullIfNone(points.steps[0]!),
-    nullIfNone(points.steps.at(-1)!),
+    first_step,
+    last_step,
     numbers,
     steps,
     times,
     odd,
   );
-}
-
-function nullIfNone(step: number): number | null {
-  return Number.isNaN(step) ? null : step;
 }
 
 function appendRows(tx: Transaction, metric: MetricRow, rows: readonly LoggedRow[]): void {

@@ -1,5 +1,6 @@
 // The points of a series as columns, in memory and as they lie in a chunk.
 import type { MetricSummary } from '@stellwerk/contract/telemetry.ts';
+import type { PointChunkRow } from './store.ts';
 
 export type OddValue = string | boolean | null;
 type MetricNumber = NonNullable<MetricSummary['min']>;
@@ -27,11 +28,11 @@ export class Points {
     this.add(Number.NaN, step, time);
   }
 
-  static of(chunk: { numbers: Uint8Array; steps: Uint8Array | null; times: Uint8Array; odd: string | null }): Points {
+  static of(chunk: ChunkColumns): Points {
     const points = new Points();
     points.numbers = Array.from(doubles(chunk.numbers));
     points.times = Array.from(doubles(chunk.times));
-    points.steps = chunk.steps ? Array.from(doubles(chunk.steps)) : new Array<number>(points.count).fill(Number.NaN);
+    points.steps = Array.from(stepsOf(chunk, points.count));
     points.odd = chunk.odd === null ? [] : JSON.parse(chunk.odd);
     return points;
   }
@@ -53,10 +54,15 @@ export class Points {
     return part;
   }
 
-  columns(): { numbers: Uint8Array; steps: Uint8Array | null; times: Uint8Array; odd: string | null } {
+  columns(): ChunkColumns {
+    const [first, last] = [this.steps[0]!, this.steps.at(-1)!];
+    const distance = this.count > 1 ? (last - first) / (this.count - 1) : 0;
+    const isEven = this.steps.every((step, at) => Object.is(step, first + at * distance));
     return {
       numbers: bytesOf(this.numbers),
-      steps: this.steps.every(Number.isNaN) ? null : bytesOf(this.steps),
+      first_step: stepOf(first),
+      last_step: stepOf(last),
+      steps: isEven || this.steps.every(Number.isNaN) ? null : bytesOf(this.steps),
       times: bytesOf(this.times),
       odd: this.odd.length === 0 ? null : JSON.stringify(this.odd),
     };
@@ -81,6 +87,17 @@ export class Points {
     const found = this.odd.find(([at]) => at === index);
     return { number: null, text: JSON.stringify(found ? found[1] : 'NaN') };
   }
+}
+
+/** How a chunk keeps its points. Without `steps` they are even: at equal distances from the first to the last, or none at all. */
+export type ChunkColumns = Pick<PointChunkRow, 'numbers' | 'steps' | 'times' | 'odd' | 'first_step' | 'last_step'>;
+
+/** The steps of a chunk; NaN for none. */
+export function stepsOf(chunk: Pick<ChunkColumns, 'steps' | 'first_step' | 'last_step'>, count: number): Float64Array {
+  if (chunk.steps) return doubles(chunk.steps);
+  const first = chunk.first_step ?? Number.NaN;
+  const distance = count > 1 ? ((chunk.last_step ?? Number.NaN) - first) / (count - 1) : 0;
+  return Float64Array.from({ length: count }, (_, at) => first + at * distance);
 }
 
 /** A view of doubles on a copy: what the database gives need not be aligned. */

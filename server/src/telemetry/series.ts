@@ -2,7 +2,7 @@
 import type { bucket, MetricSummary } from '@stellwerk/contract/telemetry.ts';
 import type { z } from 'zod';
 import { sql, type Transaction } from '../db/transactions.ts';
-import { doubles, stepOf, wireNumber } from './points.ts';
+import { doubles, stepOf, stepsOf, wireNumber } from './points.ts';
 import type { MetricRow, PointChunkRow } from './store.ts';
 
 export type Bucket = z.infer<typeof bucket>;
@@ -57,8 +57,8 @@ export function readPoints(tx: Transaction, metric: number, offset: number, limi
     const base = columns.numbers.length - from;
     for (const value of doubles(chunk.numbers).subarray(from, to)) columns.numbers.push(value);
     for (const value of doubles(chunk.times).subarray(from, to)) columns.times.push(value);
-    const steps = chunk.steps && doubles(chunk.steps);
-    for (let at = from; at < to; at++) columns.steps.push(stepOf(steps?.[at]));
+    const steps = stepsOf(chunk, chunk.count);
+    for (let at = from; at < to; at++) columns.steps.push(stepOf(steps[at]));
     for (const [at, value] of (chunk.odd === null ? [] : JSON.parse(chunk.odd)) as [number, string | boolean | null][])
       if (at >= from && at < to) columns.odd.push([base + at, value]);
   }
@@ -115,21 +115,33 @@ class Growing {
     this.max = Math.max(this.max, chunk.max!);
   }
 
-  addPoints(numbers: Float64Array, steps: Float64Array | null, from: number, to: number): void {
-    if (this.count === 0) this.firstStep = stepOf(steps?.[from]);
-    this.lastStep = stepOf(steps?.[to - 1]);
+  addPoints(numbers: Float64Array, from: number, to: number, stepAt: (index: number) => number | null): void {
+    if (this.count === 0) this.firstStep = stepAt(from);
+    this.lastStep = stepAt(to - 1);
     this.count += to - from;
-    let { min, max } = this;
+    let { min, max, hasNumber } = this;
     for (let at = from; at < to; at++) {
       const value = numbers[at]!;
-      if (value < min) min = value;
-      if (value > max) max = value;
-      this.hasNumber ||= !Number.isNaN(value);
+      if (value <= min) min = value;
+      if (value >= max) max = value;
+      hasNumber ||= !Number.isNaN(value);
     }
     this.min = min;
     this.max = max;
+    this.hasNumber = hasNumber;
     this.last = numbers[to - 1]!;
   }
+}
+
+/** The step of a chunk's point, without making a column of steps that are even. */
+function stepReader(chunk: Headers, kept: Uint8Array | null): (index: number) => number | null {
+  if (kept) {
+    const steps = doubles(kept);
+    return (index) => stepOf(steps[index]);
+  }
+  const { first_step: first, last_step: last, count } = chunk;
+  if (first === null || last === null || count === 1) return () => first;
+  return (index) => first + (index * (last - first)) / (count - 1);
 }
 
 type Headers = Pick<PointChunkRow, 'number' | 'start' | 'count' | 'min' | 'max' | 'last' | 'first_step' | 'last_step'>;
@@ -140,31 +152,53 @@ export function readBuckets(tx: Transaction, metric: MetricRow, wanted: number):
   const parts = Math.min(wanted, total);
   const growing = Array.from({ length: parts }, () => new Growing());
   const endOf = (part: number) => Math.floor(((part + 1) * total) / parts);
-  const headers = tx
-    .statement<Headers>(
-      'SELECT number, start, count, min, max, last, first_step, last_step FROM point_chunk WHERE metric = ? ORDER BY number',
-    )
-    .all(metric.id);
-  const columns = tx.statement<Pick<PointChunkRow, 'numbers' | 'steps'>>(
-    'SELECT numbers, steps FROM point_chunk WHERE metric = ? AND number = ?',
-  );
+  const columns = columnReader(tx, metric.id, total / parts < longChunk);
   let part = 0;
-  for (const chunk of headers) {
+  for (const chunk of headersOf(tx, metric.id)) {
     const end = chunk.start + chunk.count;
     while (endOf(part) <= chunk.start) part++;
     if (end <= endOf(part)) {
       growing[part]!.addChunk(chunk);
       continue;
     }
-    const read = columns.get(metric.id, chunk.number)!;
+    const read = columns(chunk.number);
     const numbers = doubles(read.numbers);
-    const steps = read.steps && doubles(read.steps);
+    const stepAt = stepReader(chunk, read.steps);
     for (let from = chunk.start; from < end; ) {
       while (endOf(part) <= from) part++;
       const to = Math.min(end, endOf(part));
-      growing[part]!.addPoints(numbers, steps, from - chunk.start, to - chunk.start);
+      growing[part]!.addPoints(numbers, from - chunk.start, to - chunk.start, stepAt);
       from = to;
     }
   }
   return growing.map((bucket) => bucket.bucket());
+}
+
+/** Chunks have at most about this many points. */
+const longChunk = 1_024;
+const chunksAtOnce = 64;
+
+function headersOf(tx: Transaction, metric: number): Headers[] {
+  return tx
+    .statement<Headers>(
+      'SELECT number, start, count, min, max, last, first_step, last_step FROM point_chunk WHERE metric = ? ORDER BY number',
+    )
+    .all(metric);
+}
+
+type Columns = Pick<PointChunkRow, 'number' | 'numbers' | 'steps'>;
+
+/** Reads chunks in the order of their numbers: many at once where most are needed, which is much faster, but not all at once. */
+function columnReader(tx: Transaction, metric: number, needsMost: boolean): (number: number) => Columns {
+  const read = tx.statement<Columns>(
+    'SELECT number, numbers, steps FROM point_chunk WHERE metric = ? AND number >= ? AND number < ? ORDER BY number',
+  );
+  const ahead = new Map<number, Columns>();
+  return (number) => {
+    if (!ahead.has(number)) {
+      ahead.clear();
+      for (const row of read.all(metric, number, number + (needsMost ? chunksAtOnce : 1))) ahead.set(row.number, row);
+    }
+    return ahead.get(number)!;
+  };
 }

@@ -1,0 +1,244 @@
+// The rooms of runs on a real database and real contents, for tests; with a compute target whose jobs are moved by hand.
+import { createHash, randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { TargetError } from '@stellwerk/contract/errors.ts';
+import type { CheckedOf, InputOf } from '@stellwerk/contract/verbs.ts';
+import { verbs } from '@stellwerk/contract/verbs.ts';
+import type { Caller, UserCaller } from '../access/access.ts';
+import { Activities, ActivityWorker, type Executor } from '../activity/activities.ts';
+import { Blobs } from '../blob/blobs.ts';
+import { FileBytes } from '../blob/files.ts';
+import type { ComputeDriver, JobHandle, JobOrder, RunsJobs } from '../compute/computes.ts';
+import { type ScratchDatabase, scratchDatabase } from '../db/scratch-database.ts';
+import { migrations } from '../stores.ts';
+import { Journals } from '../telemetry/journals.ts';
+import { Logs } from '../telemetry/logs.ts';
+import { Metrics } from '../telemetry/metrics.ts';
+import { JobOrders, Leases, Runs, runExecutor } from './runs.ts';
+
+export const workspace = 'w1';
+export const ada: UserCaller = { kind: 'user', user: 'ada', administrator: false, tokenId: 't' };
+export const bob: UserCaller = { kind: 'user', user: 'bob', administrator: false, tokenId: 't2' };
+
+/** Jobs that end when the test says so. */
+export class HandMadeJobs implements RunsJobs<'host'> {
+  readonly orders = new Map<string, JobOrder>();
+  readonly ended = new Set<string>();
+  readonly asked: string[] = [];
+  readonly recovered: string[] = [];
+  failStart: 'never' | 'later' | undefined;
+
+  async start(_target: unknown, order: JobOrder): Promise<JobHandle> {
+    if (this.failStart) throw new TargetError(this.failStart, 'The machine is not in the mood.');
+    this.orders.set(order.id, order);
+    return { id: order.id };
+  }
+  async look(_target: unknown, handle: JobHandle): Promise<'running' | 'ended'> {
+    return this.ended.has(String(handle.id)) || !this.orders.has(String(handle.id)) ? 'ended' : 'running';
+  }
+  async cancel(_target: unknown, handle: JobHandle, how: 'ask' | 'kill'): Promise<void> {
+    this.asked.push(how);
+    if (how === 'kill') this.ended.add(String(handle.id));
+  }
+  async recover(_target: unknown, handle: JobHandle): Promise<void> {
+    this.recovered.push(String(handle.id));
+  }
+  async cleanUp(_target: unknown, handle: JobHandle | { id: string }): Promise<void> {
+    this.orders.delete(String(handle.id));
+  }
+  /** The runs that have a job now. */
+  running(): string[] {
+    return [...this.orders.values()].map(({ job }) => job.run);
+  }
+  end(run: string): void {
+    for (const [id, { job }] of this.orders) if (job.run === run) this.ended.add(id);
+  }
+}
+
+export interface RunRooms extends AsyncDisposable {
+  scratch: ScratchDatabase;
+  runs: Runs;
+  journals: Journals;
+  metrics: Metrics;
+  logs: Logs;
+  leases: Leases;
+  activities: Activities;
+  blobs: Blobs;
+  jobs: HandMadeJobs;
+  worker: ActivityWorker;
+  /** Advances the steady clock that leases are counted by. */
+  pass(ms: number): void;
+  upload(content: string): Promise<string>;
+  start(input: Omit<InputOf<'runs', 'start'>, 'workspace'>, caller?: Caller): ReturnType<Runs['start']>;
+  submit(
+    configuration: InputOf<'runs', 'submit'>['configuration'],
+    more?: Partial<InputOf<'runs', 'submit'>>,
+    caller?: Caller,
+  ): ReturnType<Runs['submit']>;
+  append(
+    run: string,
+    lines: readonly unknown[][],
+    offset?: number,
+    caller?: Caller,
+    journal?: string,
+  ): Promise<{ offset: number }>;
+}
+
+export const snapshotFiles: Record<string, string> = {
+  'train.py': 'print(1)\n',
+  'requirements.txt': 'numpy\n',
+  'bad.txt': '-e .\n',
+};
+
+export async function runRooms(options: { leaseSeconds?: number; places?: number } = {}): Promise<RunRooms> {
+  const scratch = await scratchDatabase(migrations);
+  const { db, folder } = scratch;
+  let steady = 0;
+  const moment = () => {
+    const now = Date.now();
+    return { now, at: new Date(now).toISOString() };
+  };
+  const incident = (error: unknown) => {
+    throw error;
+  };
+  const bytes = new FileBytes(join(folder, 'blobs'));
+  const blobs = new Blobs({ db, bytes, folder: join(folder, 'uploads'), now: Date.now });
+  const jobs = new HandMadeJobs();
+  const drivers: Record<string, ComputeDriver<'local'> | ComputeDriver<'host'>> = {
+    local: {
+      kind: 'local',
+      hostsServices: false,
+      probe: async () => ({ usable: true, findings: [] }),
+      queue: () => 'local',
+    },
+    host: {
+      kind: 'host',
+      hostsServices: false,
+      probe: async () => ({ usable: true, findings: [] }),
+      queue: () => 'host',
+      jobs,
+    },
+  };
+  const computes = {
+    require: async (_: string, name: string) => {
+      const driver = drivers[name]!;
+      const target = { workspace, name, settings: { kind: driver.kind } as never };
+      return { target, driver: driver as never, queue: driver.queue(target), maxConcurrentRuns: options.places ?? 1 };
+    },
+  };
+  const readFile = async (_: string, __: string, path: string) => snapshotFiles[path];
+  const leaseSeconds = options.leaseSeconds ?? 30;
+  const orders = new JobOrders({
+    db,
+    moment,
+    environments: {
+      lock: async (spec) => ({ kind: 'user-managed', notices: [`made from ${Object.keys(spec).join()}`] }),
+      read: () => ({ indexes: {} }),
+      access: async () => ({ environment: {} }),
+    },
+    snapshots: { readFile },
+    createToken: async ({ run, attempt }) => `swr_${run}_${attempt}_${randomUUID()}`,
+    settings: {
+      leaseSeconds,
+      serverUrl: { here: () => 'http://here', elsewhere: () => 'http://elsewhere' },
+      unseal: (sealed) => atob(sealed),
+    },
+  });
+  const leases = new Leases({ db, moment, steadyMs: () => steady, leaseSeconds, incident });
+  const intake = {
+    computes,
+    snapshots: { require: async () => {}, readFile, fileOf: readFile },
+    environments: { read: () => ({ indexes: {} }) },
+    requireDatastore: async () => {},
+    newId: randomUUID,
+    seal: (secret: string) => btoa(secret),
+  };
+  const runs = new Runs({ db, moment, bytes, intake, orders, leases });
+  const activities = new Activities({ db, now: Date.now, folder: join(folder, 'activities') });
+  activities.cancelWith({
+    run: async ({ workspace: of, subject }) => {
+      await runs.cancelFor(of, subject, 'ada');
+    },
+  });
+  const idle: Executor = async () => ({ leave: true });
+  const worker = new ActivityWorker({
+    db,
+    activities,
+    executors: {
+      run: runExecutor({ db, moment, computes, orders, leases }),
+      'image.build': idle,
+      'web-service.deploy': idle,
+      'web-service.update': idle,
+      'web-service.scale': idle,
+      'web-service.delete': idle,
+    },
+    now: Date.now,
+    leaseMs: 30_000,
+    incident: (error) => String(error),
+  });
+  const placeOf = (of: string, run: string) => runs.placeOf(of, run);
+  const journals = new Journals({
+    db,
+    placeOf,
+    append: (input, caller, body) => runs.appendJournal(input, caller, body),
+  });
+  const start: RunRooms['start'] = (input, caller = ada) =>
+    runs.start(checked('start', { workspace, ...input }) as CheckedOf<'runs', 'start'>, caller);
+  return {
+    scratch,
+    runs,
+    journals,
+    metrics: new Metrics({ db, placeOf, below: (of, run) => runs.below(of, run) }),
+    logs: new Logs({
+      db,
+      placeOf,
+      folder: join(folder, 'logs'),
+      fence: (of, caller) => runs.fence(of, caller),
+      onChange: (key, listener) => runs.onChange(key, listener),
+    }),
+    leases,
+    activities,
+    blobs,
+    jobs,
+    worker,
+    pass: (ms) => {
+      steady += ms;
+    },
+    async upload(content) {
+      const digest = `sha256:${createHash('sha256').update(content).digest('hex')}`;
+      const body = Readable.from([Buffer.from(content)], { objectMode: false });
+      await blobs.append({ workspace, digest, offset: 0, sizeBytes: Buffer.byteLength(content) }, ada, body);
+      return digest;
+    },
+    start,
+    submit: (configuration, more = {}, caller = ada) =>
+      runs.submit(
+        checked('submit', {
+          workspace,
+          experiment: 'e',
+          snapshot: `sha256:${'0'.repeat(64)}`,
+          configuration,
+          ...more,
+        }) as CheckedOf<'runs', 'submit'>,
+        caller,
+      ),
+    append: (run, lines, offset = 0, caller = ada, journal = 'main') => {
+      const text = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
+      return journals.append(
+        { workspace, run, journal, offset },
+        caller,
+        Readable.from([Buffer.from(text)], { objectMode: false }),
+      );
+    },
+    async [Symbol.asyncDispose]() {
+      await worker.stop();
+      await leases.stop();
+      await scratch[Symbol.asyncDispose]();
+    },
+  };
+}
+
+function checked(verb: 'start' | 'submit', input: object): unknown {
+  return verbs.runs[verb].input.parse(input);
+}
