@@ -8,13 +8,12 @@ import { Folder, whereAbsent } from './folder.ts';
 
 /** Nothing in it is a file of the datastore. */
 const reserved = '.stellwerk-partial';
-/** How often a folder may vanish, because its last file is deleted, just when a file is put into it. */
-const patience = 20;
 
 export class LocalDatastore implements DatastoreDriver {
   readonly kind = 'local';
   readonly #root: string;
   #ready: Promise<void> | undefined;
+  #last: Promise<unknown> = Promise.resolve();
   #temporaries = 0;
 
   /** One process at a time uses a folder. */
@@ -71,46 +70,58 @@ export class LocalDatastore implements DatastoreDriver {
     await this.#prepare();
     await using temporary = await this.#temporary();
     const file = await worldly(fill(temporary.path, content));
-    for (let tries = 1; ; tries++) {
-      await using place = await this.#place(path, 'make');
-      if (!place) return 'taken';
-      const placed = await put(temporary.path, place, overwrite);
-      if (placed === 'taken') return 'taken';
-      if (placed === 'vanished' && tries < patience) continue;
-      if (placed === 'vanished')
-        throw new TargetError('now', `The folder of ${path} is being deleted again and again.`);
-      await place.folder.sync();
-      return described(path, file);
+    await using place = await this.#inTurn(() => this.#put(temporary.path, path, overwrite));
+    if (!place) return 'taken';
+    await worldly(place.folder.sync());
+    return described(path, file);
+  }
+
+  /** The place that was taken; undefined if there is something that must stay. */
+  async #put(from: string, path: string, overwrite: boolean): Promise<Place | undefined> {
+    const place = await this.#place(path, 'make');
+    if (!place) return undefined;
+    try {
+      const to = place.folder.at(place.name);
+      if (overwrite) await rename(from, to);
+      else await link(from, to).then(() => unlink(from)); // unlike rename, refused if there is something
+      return place;
+    } catch (error) {
+      await place[Symbol.asyncDispose]();
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'EEXIST' || code === 'EISDIR' || code === 'ENOTEMPTY') return undefined;
+      throw error;
     }
   }
 
   async delete(path: string): Promise<number> {
     await this.#prepare();
-    const deleted = await worldly(this.#takeAway(path));
-    for (let end = path.lastIndexOf('/'); deleted > 0 && end > 0; end = path.lastIndexOf('/', end - 1)) {
-      await using place = await this.#place(path.slice(0, end), 'enter');
-      const emptied =
-        place &&
-        (await rmdir(place.folder.at(place.name)).then(
-          () => true,
-          () => false,
-        ));
-      if (!emptied) break;
-    }
-    return deleted;
-  }
-
-  async #takeAway(path: string): Promise<number> {
-    await using place = await this.#place(path, 'enter');
-    const kind = await place?.folder.kindOf(place.name);
-    if (!place || kind === undefined || kind === 'other') return 0;
     await using temporary = await this.#temporary();
-    const moved = await rename(place.folder.at(place.name), temporary.path).then(() => true, whereAbsent);
-    if (!moved) return 0;
-    await place.folder.sync();
+    const kind = await this.#inTurn(() => this.#takeAway(path, temporary.path));
     if (kind === 'file') return 1;
+    if (kind !== 'folder') return 0;
     await using folder = await Folder.root(temporary.path);
     return await countFiles(folder); // awaited here: the folder is closed with this function
+  }
+
+  /** Folders are made and removed one at a time, so that none vanishes while a file is put into it. */
+  #inTurn<T>(action: () => Promise<T>): Promise<T> {
+    const turn = this.#last.then(() => worldly(action()));
+    this.#last = turn.catch(() => {});
+    return turn;
+  }
+
+  /** Gone with one rename, whatever is below; then the folders above it, as far as nothing else is in them. */
+  async #takeAway(path: string, to: string): Promise<'file' | 'folder' | undefined> {
+    await using place = await this.#place(path, 'enter');
+    const kind = await place?.folder.kindOf(place.name);
+    if (!place || kind === undefined || kind === 'other') return undefined;
+    await rename(place.folder.at(place.name), to);
+    await place.folder.sync();
+    for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) {
+      await using above = await this.#place(path.slice(0, end), 'enter');
+      if (!above || !(await removedEmpty(above))) break;
+    }
+    return kind;
   }
 
   async destroy(): Promise<void> {
@@ -192,18 +203,11 @@ async function fill(path: string, content: Content): Promise<Stats> {
   }
 }
 
-async function put(from: string, { folder, name }: Place, overwrite: boolean): Promise<'put' | 'taken' | 'vanished'> {
-  const to = folder.at(name);
-  try {
-    if (overwrite) await rename(from, to);
-    else await link(from, to).then(() => unlink(from)); // unlike rename, refused if there is something
-    return 'put';
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST' || code === 'EISDIR' || code === 'ENOTEMPTY') return 'taken';
-    if (code === 'ENOENT') return 'vanished';
-    throw asTargetError(error as NodeJS.ErrnoException);
-  }
+function removedEmpty({ folder, name }: Place): Promise<boolean> {
+  return rmdir(folder.at(name)).then(
+    () => true,
+    () => false,
+  );
 }
 
 async function countFiles(folder: Folder): Promise<number> {
@@ -221,6 +225,7 @@ const reasons: Record<string, [TargetError['retry'], string]> = {
   EACCES: ['never', 'the server may not write there'],
   EPERM: ['never', 'the server may not write there'],
   EROFS: ['never', 'the file system is read-only'],
+  ENOENT: ['now', 'somebody else has moved it meanwhile'],
   EIO: ['later', 'the disk has failed'],
 };
 
