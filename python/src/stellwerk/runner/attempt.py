@@ -26,7 +26,7 @@ from stellwerk.runner.lease import Lease
 from stellwerk.runner.output import Log, Masker, last_lines
 from stellwerk.runner.outputs import Outputs
 from stellwerk.runner.place import Place, say
-from stellwerk.runner.processes import MARK, Family, adopt_orphans, start_time
+from stellwerk.runner.processes import MARK, adopt_orphans, start_time, sweep
 from stellwerk.runner.programs import Cancelled, PreparationFailed, Programs, answer_of
 from stellwerk.runner.script import Script, package_root
 from stellwerk.runner.shipping import Loop, Shipper
@@ -94,7 +94,7 @@ class Attempt:
             return self._run()
         except Exception as error:
             say(traceback.format_exc())
-            Family(self.mark, ancestors=[os.getpid()]).kill()
+            sweep(self.mark, ancestors=[os.getpid()])
             return self.verdict or self._ended("failed", "The runner failed: %s: %s" % (type(error).__name__, error))
 
     def _run(self):

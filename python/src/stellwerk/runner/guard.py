@@ -43,6 +43,7 @@ class Guard:
             if self.commands in readable:
                 self.hear()
         if self.cgroup:
+            self.reap()
             self.cgroup.remove()
 
     def hear(self):
@@ -59,7 +60,7 @@ class Guard:
             getattr(self, "do_" + command.pop("do"))(**command)
 
     def do_start(self, argv, env, cwd, mark, output):
-        self.cgroup = Cgroup.create("stellwerk-%s" % mark)
+        self.cgroup = Cgroup.create(mark)
         self.family = Family(mark, ancestors=[os.getpid()], cgroup=self.cgroup)
         self.family.spared.add(os.getppid())
         adopt_orphans()

@@ -75,12 +75,19 @@ class Cgroup:
         self.path = path
 
     @classmethod
-    def create(cls, name):
+    def of(cls, mark):
+        """The one that was made for a script, if it is still there."""
+        above = _own_cgroup()
+        path = above and os.path.join(above, "stellwerk-" + mark)
+        return cls(path) if path and os.path.isdir(path) else None
+
+    @classmethod
+    def create(cls, mark):
         above = _own_cgroup()
         if not above:
             return None
         try:
-            path = os.path.join(above, name)
+            path = os.path.join(above, "stellwerk-" + mark)
             os.mkdir(path)
             with open(os.path.join(path, "cgroup.procs"), "a"):
                 return cls(path)
@@ -110,10 +117,23 @@ class Cgroup:
             pass  # older kernels have no such file; the members are signalled one by one
 
     def remove(self):
-        try:
-            os.rmdir(self.path)
-        except OSError:
-            pass
+        """Only an empty one can go; those that were killed leave it a moment later."""
+        for _ in range(50):
+            try:
+                return os.rmdir(self.path)
+            except FileNotFoundError:
+                return None
+            except OSError:
+                time.sleep(0.02)
+
+
+def sweep(mark, sessions=(), ancestors=()):
+    """Kills whatever is left of a script, and takes its cgroup away."""
+    cgroup = Cgroup.of(mark)
+    Family(mark, ancestors, sessions, cgroup).kill()
+    reap_orphans()
+    if cgroup:
+        cgroup.remove()
 
 
 def start_time(pid):

@@ -19,7 +19,7 @@ from stellwerk.runner.lease import Lease
 from stellwerk.runner.outputs import Outputs
 from stellwerk.runner.output import last_lines
 from stellwerk.runner.place import Place
-from stellwerk.runner.processes import Family, start_time
+from stellwerk.runner.processes import start_time, sweep
 
 
 def alive(runner):
@@ -53,7 +53,7 @@ def recover(folder, tell, reason=None, limit=60.0):
         tell("The runner of %s is alive; there is nothing to recover." % place.folder)
         return UNDELIVERED
     if state.get("mark"):
-        Family(state["mark"], sessions=[state["session"]] if state.get("session") else []).kill()
+        sweep(state["mark"], [state["session"]] if state.get("session") else [])
     if os.path.isdir(place.run):
         recovery = Recovery(place, tell)
         if reason and not recovery.verdict:

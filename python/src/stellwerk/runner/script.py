@@ -11,7 +11,7 @@ import sys
 import time
 
 from stellwerk.runner.output import Capture
-from stellwerk.runner.processes import Family
+from stellwerk.runner.processes import sweep
 
 
 def package_root():
@@ -113,8 +113,7 @@ class Script:
         """The guard itself was killed: what it guarded is killed by us."""
         os.close(self._events)
         self._events = None
-        family = Family(self.mark, ancestors=[os.getpid()], sessions=[self.pid] if self.pid else [])
-        family.kill()
+        sweep(self.mark, [self.pid] if self.pid else [], [os.getpid()])
         if self.code is None:
             self.code = -int(signal.SIGKILL)
 
