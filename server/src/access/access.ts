@@ -17,8 +17,10 @@ export {
   nameOf,
   type RunCaller,
   type SignedInCaller,
+  seesEveryWorkspace,
   type UserCaller,
 } from './callers.ts';
+export { addOwner } from './store.ts';
 
 export interface AccessNeeds {
   db: Database;

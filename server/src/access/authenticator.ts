@@ -4,13 +4,21 @@ import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Permission } from '@stellwerk/contract/verb.ts';
 import { sql } from '../db/transactions.ts';
 import type { AccessNeeds } from './access.ts';
-import { type Caller, includes, isAdministrator, limited, type RunCaller, type UserCaller } from './callers.ts';
+import {
+  type Caller,
+  includes,
+  isAdministrator,
+  limited,
+  type RunCaller,
+  seesEveryWorkspace,
+  type UserCaller,
+} from './callers.ts';
 import { hashToken } from './secrets.ts';
 import { accessTransactions } from './store.ts';
 
 /** A token's last use is noted at most this often. */
 const touchEveryMs = 60_000;
-/** An administrator of the server may look after every workspace, but does not own its content. */
+/** An administrator of the server looks after every workspace. */
 const administratorRole: Role = 'owner';
 
 export class Authenticator {
@@ -64,12 +72,9 @@ export class Authenticator {
   /** A token for one attempt of a run; tokens of earlier attempts stay, so that they hear that they are superseded. */
   async createRunToken(run: Omit<RunCaller, 'kind'>, goodForMs: number): Promise<string> {
     const token = `swr_${this.#needs.secret()}`;
-    const expires = new Date(this.#needs.now() + goodForMs).toISOString();
-    await this.#needs.db.transact(accessTransactions.insertRunToken, {
-      ...run,
-      hash: hashToken(token),
-      expires_at: expires,
-    });
+    const now = this.#needs.now();
+    const row = { ...run, hash: hashToken(token), expires_at: new Date(now + goodForMs).toISOString() };
+    await this.#needs.db.transact(accessTransactions.insertRunToken, { row, now: new Date(now).toISOString() });
     return token;
   }
 
@@ -79,16 +84,15 @@ export class Authenticator {
     const member = await this.#needs.db.first(
       sql.selectFrom('member').select('role').where('workspace', '=', workspace).where('user', '=', caller.user),
     );
-    const role = isAdministrator(caller) ? administratorRole : member?.role;
+    const role = seesEveryWorkspace(caller) ? administratorRole : member?.role;
     return role && limited(role, caller.roleLimit);
   }
 
   /** Refuses a user who may not. What someone has no role in is told to be absent, so that names cannot be guessed. */
   async permit(caller: UserCaller, permission: Permission, workspace: string | undefined): Promise<void> {
-    if (permission === 'public') return;
-    if (permission === 'signed-in') return;
+    if (permission === 'public' || permission === 'signed-in') return;
     if (permission === 'administrator') {
-      if (isAdministrator(caller) && caller.roleLimit === undefined) return;
+      if (isAdministrator(caller)) return;
       throw new ServiceError(
         'permission-denied',
         'access.administrator-needed',

@@ -59,6 +59,23 @@ export function asUser(caller: Caller): UserCaller {
   throw new ServiceError('permission-denied', 'access.run-token-scope', "A run's token cannot be used for this.");
 }
 
+/** Whether it may do what administrators do. A token that is limited to a role or a workspace may not, whoever made it. */
 export function isAdministrator(caller: Caller): boolean {
+  return seesEveryWorkspace(caller) && (caller as UserCaller).roleLimit === undefined;
+}
+
+/** An administrator of the server looks after every workspace, with a token for at most a role as far as that allows. */
+export function seesEveryWorkspace(caller: Caller): boolean {
   return caller.kind === 'user' && caller.administrator && caller.workspace === undefined;
+}
+
+/** For what concerns the user as a whole: not to be done with a token that was limited to a workspace or a role. */
+export function asWholeUser(caller: Caller): UserCaller {
+  const user = asUser(caller);
+  if (user.workspace === undefined && user.roleLimit === undefined) return user;
+  throw new ServiceError(
+    'permission-denied',
+    'access.denied',
+    'This token is limited to a workspace or a role; this needs one that is not.',
+  );
 }

@@ -3,9 +3,9 @@ import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
 import { sql } from '../db/transactions.ts';
 import type { AccessNeeds } from './access.ts';
-import { asUser, type Caller } from './callers.ts';
+import { asUser, asWholeUser, type Caller } from './callers.ts';
 import { hashPassword, hashToken, passwordFits } from './secrets.ts';
-import { accessTransactions } from './store.ts';
+import { accessTransactions, linkUsed } from './store.ts';
 import type { Tokens } from './tokens.ts';
 import { userOf } from './users.ts';
 
@@ -30,31 +30,29 @@ export class SignIns {
   async create({ user, password, tokenName }: CheckedOf<'signIns', 'create'>): Promise<OutputOf<'signIns', 'create'>> {
     const key = user.toLowerCase();
     this.#throttle(key);
+    this.#failed(key); // counted before it is known, so that many tries at once are counted too
     const row = await this.#needs.db.first(
       sql.selectFrom('user').selectAll().where('name', '=', user).where('disabled', '=', 0),
     );
     const fits = await passwordFits(row?.password_hash ?? noPassword, password);
-    if (!row?.password_hash || !fits) {
-      this.#failed(key);
-      throw new ServiceError('unauthenticated', 'access.password-wrong', 'The user name or the password is wrong.');
-    }
+    if (!row?.password_hash || !fits) throw passwordWrong();
+    const made = this.#newToken(row.name, tokenName);
+    const signing = { row: made.row, passwordHash: row.password_hash };
+    const signedIn = await this.#needs.db.transact(accessTransactions.signIn, signing);
+    if (!signedIn) throw passwordWrong();
     this.#failures.delete(key);
-    const made = this.#tokens.make({ user: row.name, name: signInName(tokenName), goodForMs: signInGoodForMs });
-    const signedIn = await this.#needs.db.transact(accessTransactions.signIn, made.row);
     return { token: made.token, user: userOf(signedIn), expiresAt: made.row.expires_at! };
   }
 
   async redeem({ code, password, tokenName }: CheckedOf<'signIns', 'redeem'>): Promise<OutputOf<'signIns', 'redeem'>> {
-    const made = this.#tokens.make({ user: '', name: signInName(tokenName), goodForMs: signInGoodForMs });
+    const hash = hashToken(code);
+    const there = sql.selectFrom('sign_in_code').select('expires_at').where('hash', '=', hash);
+    if (!(await this.#needs.db.first(there))) throw linkUsed(); // before a stranger makes us hash a password
+    const made = this.#newToken('', tokenName);
     const { user: _, ...token } = made.row;
     const passwordHash = password === undefined ? {} : { passwordHash: await hashPassword(password) };
     const now = new Date(this.#needs.now()).toISOString();
-    const user = await this.#needs.db.transact(accessTransactions.redeem, {
-      hash: hashToken(code),
-      now,
-      token,
-      ...passwordHash,
-    });
+    const user = await this.#needs.db.transact(accessTransactions.redeem, { hash, now, token, ...passwordHash });
     return { token: made.token, user: userOf(user), expiresAt: made.row.expires_at! };
   }
 
@@ -64,13 +62,17 @@ export class SignIns {
   }
 
   async setPassword({ password }: CheckedOf<'me', 'setPassword'>, caller: Caller): Promise<Record<string, never>> {
-    const { user, tokenId } = asUser(caller);
+    const { user, tokenId } = asWholeUser(caller);
     await this.#needs.db.transact(accessTransactions.setPassword, {
       user,
       hash: await hashPassword(password),
       keepToken: tokenId,
     });
     return {};
+  }
+
+  #newToken(user: string, name: string | undefined) {
+    return this.#tokens.make({ user, name: name || 'sign-in', goodForMs: signInGoodForMs, isSignIn: true });
   }
 
   #throttle(key: string): void {
@@ -96,7 +98,6 @@ export class SignIns {
   }
 }
 
-/** Tokens made by signing in have names that begin so; setting a password ends them. */
-function signInName(given: string | undefined): string {
-  return given ? `sign-in: ${given}`.slice(0, 256) : 'sign-in';
+function passwordWrong(): ServiceError {
+  return new ServiceError('unauthenticated', 'access.password-wrong', 'The user name or the password is wrong.');
 }

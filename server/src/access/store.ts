@@ -20,6 +20,8 @@ export interface TokenRow {
   hash: string;
   name: string;
   user: string;
+  /** 1: made by signing in; 0: made by `tokens.create`. */
+  sign_in: number;
   workspace: string | null;
   role: Role | null;
   created_at: string;
@@ -68,16 +70,18 @@ export const accessMigrations: Migration[] = [
         name TEXT PRIMARY KEY COLLATE NOCASE, kind TEXT NOT NULL, display_name TEXT, administrator INTEGER NOT NULL, disabled INTEGER NOT NULL,
         password_hash TEXT, created_at TEXT NOT NULL, last_sign_in_at TEXT
       ) STRICT;
-      CREATE TABLE sign_in_code (hash TEXT PRIMARY KEY, user TEXT NOT NULL REFERENCES user ON DELETE CASCADE, expires_at TEXT NOT NULL) STRICT;
+      CREATE TABLE sign_in_code (hash TEXT PRIMARY KEY, user TEXT NOT NULL COLLATE NOCASE REFERENCES user ON DELETE CASCADE, expires_at TEXT NOT NULL) STRICT;
       CREATE TABLE token (
         id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, name TEXT NOT NULL, user TEXT NOT NULL COLLATE NOCASE REFERENCES user ON DELETE CASCADE,
-        workspace TEXT, role TEXT, created_at TEXT NOT NULL, expires_at TEXT, last_used_at TEXT
+        sign_in INTEGER NOT NULL, workspace TEXT COLLATE NOCASE, role TEXT, created_at TEXT NOT NULL, expires_at TEXT, last_used_at TEXT
       ) STRICT;
       CREATE INDEX token_by_user ON token (user);
+      CREATE INDEX token_by_expiry ON token (expires_at) WHERE expires_at IS NOT NULL;
       CREATE TABLE run_token (
         hash TEXT PRIMARY KEY, workspace TEXT NOT NULL, run TEXT NOT NULL, attempt INTEGER NOT NULL, user TEXT NOT NULL, expires_at TEXT NOT NULL
       ) STRICT;
       CREATE INDEX run_token_by_run ON run_token (workspace, run);
+      CREATE INDEX run_token_by_expiry ON run_token (expires_at);
       CREATE TABLE member (
         workspace TEXT NOT NULL COLLATE NOCASE, user TEXT NOT NULL COLLATE NOCASE REFERENCES user ON DELETE CASCADE, role TEXT NOT NULL, since TEXT NOT NULL,
         PRIMARY KEY (workspace, user)
@@ -123,6 +127,27 @@ function keepAnOwner(tx: Transaction, workspace: string): void {
     );
 }
 
+export function linkUsed(): ServiceError {
+  return new ServiceError(
+    'unauthenticated',
+    'access.sign-in-link-used',
+    'This sign-in link is unknown, was used already, or has expired.',
+  );
+}
+
+/** Sign-ins come and go; those that ran out are nobody's concern any more. */
+function insertSignIn(tx: Transaction, row: TokenRow, now: string): UserRow {
+  tx.run(sql.deleteFrom('token').where('sign_in', '=', 1).where('expires_at', '<=', now));
+  tx.run(sql.insertInto('token').values(row));
+  tx.run(sql.updateTable('user').set({ last_sign_in_at: now }).where('name', '=', row.user));
+  return userNamed(tx, row.user);
+}
+
+/** A workspace begins with whoever creates it as its Owner. */
+export function addOwner(tx: Transaction, workspace: string, user: string, since: string): void {
+  tx.run(sql.insertInto('member').values({ workspace, user: userNamed(tx, user).name, role: 'owner', since }));
+}
+
 export const accessTransactions = transactions('access', {
   insertUser(tx: Transaction, row: UserRow): void {
     if (tx.first(sql.selectFrom('user').select('name').where('name', '=', row.name))) {
@@ -149,10 +174,17 @@ export const accessTransactions = transactions('access', {
     for (const { workspace } of owned) keepAnOwner(tx, workspace);
   },
 
-  insertSignInCode(tx: Transaction, row: { hash: string; user: string; expires_at: string }): void {
-    userNamed(tx, row.user);
-    tx.run(sql.deleteFrom('sign_in_code').where('user', '=', row.user)); // a new link replaces the old one
-    tx.run(sql.insertInto('sign_in_code').values(row));
+  insertSignInCode(tx: Transaction, row: { hash: string; user: string; expires_at: string }): UserRow {
+    const user = userNamed(tx, row.user);
+    if (user.kind === 'service-principal')
+      throw new ServiceError(
+        'invalid-argument',
+        'request.invalid',
+        `${user.name} is a service principal: it does not sign in but has tokens; make it one.`,
+      );
+    tx.run(sql.deleteFrom('sign_in_code').where('user', '=', user.name)); // a new link replaces the old one
+    tx.run(sql.insertInto('sign_in_code').values({ ...row, user: user.name }));
+    return user;
   },
 
   /** Uses a code up and signs its user in. */
@@ -166,44 +198,38 @@ export const accessTransactions = transactions('access', {
     }: { hash: string; now: string; token: Omit<TokenRow, 'user'>; passwordHash?: string },
   ): UserRow {
     const code = tx.first(sql.selectFrom('sign_in_code').selectAll().where('hash', '=', hash));
-    if (!code || code.expires_at <= now) {
-      throw new ServiceError(
-        'unauthenticated',
-        'access.sign-in-link-used',
-        'This sign-in link is unknown, was used already, or has expired.',
-      );
-    }
+    if (!code || code.expires_at <= now) throw linkUsed();
     const user = userNamed(tx, code.user);
     if (user.disabled)
       throw new ServiceError('unauthenticated', 'access.token-invalid', `The user ${user.name} is disabled.`);
     tx.run(sql.deleteFrom('sign_in_code').where('hash', '=', hash));
-    tx.run(sql.insertInto('token').values({ ...token, user: user.name }));
-    tx.run(
-      sql
-        .updateTable('user')
-        .set({ last_sign_in_at: now, ...(passwordHash && { password_hash: passwordHash }) })
-        .where('name', '=', user.name),
-    );
-    return userNamed(tx, user.name);
+    if (passwordHash !== undefined)
+      tx.run(sql.updateTable('user').set({ password_hash: passwordHash }).where('name', '=', user.name));
+    return insertSignIn(tx, { ...token, user: user.name }, now);
   },
 
-  insertToken(tx: Transaction, row: TokenRow): UserRow {
-    const user = userNamed(tx, row.user);
-    tx.run(sql.insertInto('token').values(row));
-    return user;
+  /** A token that will end makes none that outlives it, and one that was revoked meanwhile makes none at all. */
+  insertToken(tx: Transaction, { row, maker }: { row: TokenRow; maker: string }): TokenRow {
+    const user = userNamed(tx, row.user).name;
+    const making = tx.first(sql.selectFrom('token').select(['sign_in', 'expires_at']).where('id', '=', maker));
+    if (!making) throw new ServiceError('unauthenticated', 'access.token-invalid', 'The token is not valid any more.');
+    const end = making.sign_in === 1 ? null : making.expires_at;
+    const expires = end !== null && (row.expires_at === null || row.expires_at > end) ? end : row.expires_at;
+    const made = { ...row, user, expires_at: expires };
+    tx.run(sql.insertInto('token').values(made));
+    return made;
   },
 
-  signIn(tx: Transaction, row: TokenRow): UserRow {
-    tx.run(sql.insertInto('token').values(row));
-    tx.run(sql.updateTable('user').set({ last_sign_in_at: row.created_at }).where('name', '=', row.user));
-    return userNamed(tx, row.user);
+  /** The user may have been disabled, or the password changed, since it was found to fit. */
+  signIn(tx: Transaction, { row, passwordHash }: { row: TokenRow; passwordHash: string }): UserRow | undefined {
+    const user = tx.first(sql.selectFrom('user').selectAll().where('name', '=', row.user));
+    if (!user || user.disabled === 1 || user.password_hash !== passwordHash) return undefined;
+    return insertSignIn(tx, row, row.created_at);
   },
 
   setPassword(tx: Transaction, { user, hash, keepToken }: { user: string; hash: string; keepToken: string }): void {
     tx.run(sql.updateTable('user').set({ password_hash: hash }).where('name', '=', user));
-    tx.run(
-      sql.deleteFrom('token').where('user', '=', user).where('id', '!=', keepToken).where('name', 'like', 'sign-in%'),
-    );
+    tx.run(sql.deleteFrom('token').where('user', '=', user).where('id', '!=', keepToken).where('sign_in', '=', 1));
   },
 
   /** Revokes one token, of one user unless `user` is absent. */
@@ -216,21 +242,9 @@ export const accessTransactions = transactions('access', {
     tx.run(sql.updateTable('token').set({ last_used_at: now }).where('id', '=', id));
   },
 
-  insertRunToken(tx: Transaction, row: RunTokenRow): void {
+  insertRunToken(tx: Transaction, { row, now }: { row: RunTokenRow; now: string }): void {
+    tx.run(sql.deleteFrom('run_token').where('expires_at', '<=', now));
     tx.run(sql.insertInto('run_token').values(row));
-  },
-
-  deleteRunTokens(
-    tx: Transaction,
-    { workspace, run, beforeAttempt }: { workspace: string; run: string; beforeAttempt: number },
-  ): void {
-    tx.run(
-      sql
-        .deleteFrom('run_token')
-        .where('workspace', '=', workspace)
-        .where('run', '=', run)
-        .where('attempt', '<', beforeAttempt),
-    );
   },
 
   setMember(

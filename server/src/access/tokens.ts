@@ -5,7 +5,7 @@ import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
 import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
 import { sql } from '../db/transactions.ts';
 import type { AccessNeeds } from './access.ts';
-import { asUser, type Caller, isAdministrator, limited } from './callers.ts';
+import { asUser, asWholeUser, type Caller, isAdministrator, limited } from './callers.ts';
 import { hashToken } from './secrets.ts';
 import { accessTransactions, type TokenRow } from './store.ts';
 
@@ -24,7 +24,7 @@ export class Tokens {
     if (user.toLowerCase() !== maker.user.toLowerCase()) await this.#mayMakeFor(user, caller);
     // A scoped token makes no token that reaches further than itself.
     const workspace = input.workspace ?? maker.workspace;
-    if (maker.workspace !== undefined && workspace !== maker.workspace) {
+    if (maker.workspace !== undefined && workspace?.toLowerCase() !== maker.workspace.toLowerCase()) {
       throw new ServiceError(
         'permission-denied',
         'access.denied',
@@ -39,8 +39,8 @@ export class Tokens {
       role,
       goodForMs: input.expiresInDays && input.expiresInDays * dayMs,
     });
-    await this.#needs.db.transact(accessTransactions.insertToken, row);
-    return { token, record: tokenOf(row) };
+    const made = await this.#needs.db.transact(accessTransactions.insertToken, { row, maker: maker.tokenId });
+    return { token, record: tokenOf(made) };
   }
 
   async #mayMakeFor(user: string, caller: Caller): Promise<void> {
@@ -54,8 +54,9 @@ export class Tokens {
   }
 
   async list(input: CheckedOf<'tokens', 'list'>, caller: Caller): Promise<OutputOf<'tokens', 'list'>> {
-    const user = input.user ?? asUser(caller).user;
-    if (user !== asUser(caller).user && !isAdministrator(caller)) {
+    const asking = asUser(caller).user;
+    const user = input.user ?? asking;
+    if (user.toLowerCase() !== asking.toLowerCase() && !isAdministrator(caller)) {
       throw new ServiceError(
         'permission-denied',
         'access.administrator-needed',
@@ -69,7 +70,9 @@ export class Tokens {
   }
 
   async revoke({ token }: CheckedOf<'tokens', 'revoke'>, caller: Caller): Promise<Record<string, never>> {
-    const own = isAdministrator(caller) ? {} : { user: asUser(caller).user };
+    // A limited token may give itself up, but not those that reach further.
+    const asking = token === asUser(caller).tokenId ? asUser(caller) : asWholeUser(caller);
+    const own = isAdministrator(caller) ? {} : { user: asking.user };
     if (!(await this.#needs.db.transact(accessTransactions.deleteToken, { id: token, ...own }))) {
       throw new ServiceError('not-found', 'access.token-not-found', `There is no token ${token} that you may revoke.`);
     }
@@ -83,6 +86,7 @@ export class Tokens {
     workspace?: string | undefined;
     role?: Role | undefined;
     goodForMs?: number | undefined;
+    isSignIn?: boolean;
   }): { token: string; row: TokenRow } {
     const token = `sw_${this.#needs.secret()}`;
     const now = this.#needs.now();
@@ -91,6 +95,7 @@ export class Tokens {
       hash: hashToken(token),
       name: of.name,
       user: of.user,
+      sign_in: Number(of.isSignIn ?? false),
       workspace: of.workspace ?? null,
       role: of.role ?? null,
       created_at: new Date(now).toISOString(),

@@ -36,12 +36,12 @@ export class Users {
   async createSignIn({ user }: CheckedOf<'users', 'createSignIn'>): Promise<OutputOf<'users', 'createSignIn'>> {
     const code = this.#needs.secret();
     const expiresAt = new Date(this.#needs.now() + linkGoodForMs).toISOString();
-    await this.#needs.db.transact(accessTransactions.insertSignInCode, {
+    const { name } = await this.#needs.db.transact(accessTransactions.insertSignInCode, {
       hash: hashToken(code),
       user,
       expires_at: expiresAt,
     });
-    return { user, code, url: `${this.#needs.publicUrl()}/sign-in#${code}`, expiresAt };
+    return { user: name, code, url: `${this.#needs.publicUrl()}/sign-in#${code}`, expiresAt };
   }
 
   async list(input: CheckedOf<'users', 'list'>): Promise<OutputOf<'users', 'list'>> {

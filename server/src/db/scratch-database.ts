@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { Database } from './database.ts';
 import type { Migration } from './migrations.ts';
 
@@ -9,6 +10,8 @@ export interface ScratchDatabase extends AsyncDisposable {
   db: Database;
   /** Of the test: for whatever else it keeps in files. */
   folder: string;
+  /** Empties all tables: quicker than another database. */
+  clear(): void;
 }
 
 export async function scratchDatabase(migrations: readonly Migration[]): Promise<ScratchDatabase> {
@@ -21,5 +24,12 @@ export async function scratchDatabase(migrations: readonly Migration[]): Promise
     await db.close();
     rmSync(folder, { recursive: true, force: true });
   };
-  return { db, folder, [Symbol.asyncDispose]: dispose };
+  return { db, folder, clear: () => clear(folder), [Symbol.asyncDispose]: dispose };
+}
+
+function clear(folder: string): void {
+  const raw = new DatabaseSync(join(folder, 'stellwerk.db'), { enableForeignKeyConstraints: false, timeout: 5_000 });
+  const tables = raw.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'migration'").all();
+  for (const { name } of tables) if (!String(name).startsWith('sqlite_')) raw.exec(`DELETE FROM "${name}"`);
+  raw.close();
 }
