@@ -57,6 +57,7 @@ export const modelMigrations: Migration[] = [
         UNIQUE (workspace, name, version)
       ) STRICT;
       CREATE INDEX model_by_workspace ON model (workspace, key);
+      CREATE INDEX model_by_name ON model (workspace, name, key);
       CREATE INDEX model_by_run ON model (workspace, run, key) WHERE run IS NOT NULL;
       CREATE INDEX model_by_framework ON model (workspace, framework, key) WHERE framework IS NOT NULL;
       CREATE TABLE model_files (model INTEGER PRIMARY KEY REFERENCES model ON DELETE CASCADE, files TEXT NOT NULL) STRICT;
