@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, readlinkSync } from 'node:fs';
+import { readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
@@ -27,10 +27,9 @@ beforeAll(async () => {
   scratch = await scratchDatabase(migrations);
   const { db, folder } = scratch;
   const bytes = new FileBytes(join(folder, 'blobs'));
-  mkdirSync(join(folder, 'archives'));
   blobs = new Blobs({ db, bytes, folder: join(folder, 'uploads'), now: Date.now });
   const snapshotOf = async () => snapshotOfRun;
-  snapshots = new Snapshots({ db, bytes, blobs, folder: join(folder, 'archives'), now: Date.now, snapshotOf });
+  snapshots = new Snapshots({ db, bytes, blobs, folder, now: Date.now, snapshotOf });
 });
 afterAll(() => scratch[Symbol.asyncDispose]());
 beforeEach(() => {
@@ -253,7 +252,7 @@ test.each<[string, Raw[] | Buffer]>([
   const archive = Buffer.isBuffer(entries) ? entries : rawZip(entries);
   await expect(add(digest, archive)).rejects.toMatchObject({ code: 'invalid-argument', reason: 'archive.invalid' });
   expect(await snapshots.get({ workspace, snapshot: digest }, user)).toMatchObject({ complete: false });
-  expect(readdirSync(join(scratch.folder, 'archives'))).toEqual([]);
+  expect(readdirSync(join(scratch.folder, '.archives'))).toEqual([]);
 });
 
 test('content that is not the announced one is refused', async () => {

@@ -1,7 +1,7 @@
 // The project folder as it was submitted: announced by its listing, brought by what is missing of it, kept once per content.
 // Invariants: a snapshot's digest is that of its listing, so the same folder is the same snapshot and an unchanged one brings
 // nothing; only a snapshot whose contents were all brought to its workspace is complete, and only such a one can be run or downloaded.
-import { createWriteStream } from 'node:fs';
+import { createWriteStream, mkdirSync, rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -44,11 +44,15 @@ const textBytes = 16 * 1024 * 1024;
 
 export class Snapshots {
   readonly #needs: SnapshotNeeds;
+  readonly #archives: string;
   readonly #limitBytes: number;
 
   constructor(needs: SnapshotNeeds, limitBytes: number = limits.snapshotBytes) {
     this.#needs = needs;
     this.#limitBytes = limitBytes;
+    this.#archives = join(needs.folder, '.archives');
+    rmSync(this.#archives, { recursive: true, force: true }); // of a server that was killed
+    mkdirSync(this.#archives, { recursive: true, mode: 0o700 });
   }
 
   async create({ workspace, files }: CheckedOf<'snapshots', 'create'>): Promise<Snapshot> {
@@ -80,7 +84,7 @@ export class Snapshots {
   ): Promise<Snapshot> {
     const row = await this.#existing(workspace, snapshot);
     const files = await this.#files(snapshot);
-    const folder = await mkdtemp(join(this.#needs.folder, 'archive-'));
+    const folder = await mkdtemp(join(this.#archives, 'archive-'));
     try {
       const archive = join(folder, 'archive.zip');
       await pipeline(
