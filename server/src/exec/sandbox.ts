@@ -74,6 +74,7 @@ while [ "$1" != -- ]; do
   shift 3
 done
 shift
+for place in dev run; do mount -o remount,bind,ro "$root/$place"; done
 cd /
 "$@" &&:
 exit $?

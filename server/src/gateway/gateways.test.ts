@@ -29,7 +29,7 @@ const servers: Server[] = [];
 
 beforeAll(async () => {
   status = await gateway.ensureRunning();
-}, 30_000);
+});
 afterAll(async () => {
   await gateway.stop();
   rmSync(folder, { recursive: true, force: true });
@@ -528,12 +528,12 @@ describe('new routes', () => {
       expect(current.map(({ requests }) => requests.length)).toEqual(asked);
       current = next;
     }
+    await expect.poll(() => statuses.length, { timeout: 20_000 }).toBeGreaterThan(200);
     done = true;
     await Promise.all(callers);
-    expect(statuses.length).toBeGreaterThan(200);
     expect(new Set(statuses)).toEqual(new Set([200]));
     expect(all.reduce((sum, { requests }) => sum + requests.length, 0)).toBe(statuses.length);
-  }, 30_000);
+  });
 
   it('leave a replica its requests until they have ended, and tell of them', async () => {
     const waiting: ServerResponse[] = [];
@@ -618,7 +618,7 @@ describe('the process', () => {
     await own.stop();
     await own.stop();
     expect(identify(second.pid) && isAlive(identify(second.pid)!)).toBeFalsy();
-  }, 30_000);
+  });
 
   it('of another version is replaced, and requests in flight end first', async () => {
     const waiting: ServerResponse[] = [];
@@ -641,5 +641,5 @@ describe('the process', () => {
     expect(await (await asked).text()).toBe('ended');
     expect(await replacing).toMatchObject({ version: '2' });
     await newer.stop();
-  }, 30_000);
+  });
 });

@@ -138,10 +138,11 @@ it('another model is rolled out with no request lost, by a server that was resta
     { state: 'ended', exitCode: 0 },
   ]);
   const since = answers.length;
-  await expect.poll(() => answers.length - since, { timeout: 20_000 }).toBeGreaterThan(100);
+  await expect
+    .poll(() => Math.min(answers.length - 200, answers.length - since - 50), { timeout: 30_000 })
+    .toBeGreaterThan(0);
   done = true;
   await Promise.all(callers);
-  expect(answers.length).toBeGreaterThan(200);
   expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
   expect(new Set(answers.slice(0, 20).map(({ of }) => of))).toEqual(new Set(['old']));
   expect(new Set(answers.slice(since + 6).map(({ of }) => of))).toEqual(new Set(['new']));
