@@ -12,6 +12,7 @@ import type { Job } from '@stellwerk/contract/run.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import type { Database } from '../db/database.ts';
 import { sql } from '../db/transactions.ts';
+import { defaultDatastore } from '../workspace/workspaces.ts';
 import { runTransactions } from './lifecycle.ts';
 import type { Moment } from './moves.ts';
 import { specificationOf } from './specification.ts';
@@ -77,7 +78,12 @@ export class JobOrders {
       ...(row.snapshot !== null && { snapshot: row.snapshot }),
       configuration,
       environment: plan,
-      dataReferences: configuration.dataReferences,
+      dataReferences: Object.fromEntries(
+        Object.entries(configuration.dataReferences).map(([name, reference]) => [
+          name,
+          { ...reference, datastore: reference.datastore ?? defaultDatastore },
+        ]),
+      ),
       secrets: kept?.secrets ? JSON.parse(settings.unseal(kept.secrets, placeOf(row))) : {},
       indexes: await this.#needs.environments.access(plan.kind === 'built' ? plan : undefined, indexes),
       leaseSeconds: settings.leaseSeconds,
