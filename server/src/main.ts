@@ -1,44 +1,18 @@
-// Puts the rooms together and starts them: the only file that knows everybody. What a lower room needs of a higher one is
-// handed down here as a function. Nothing is decided here.
-import { randomBytes, randomUUID } from 'node:crypto';
-import { createWriteStream, mkdirSync, readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { availableParallelism, networkInterfaces } from 'node:os';
-import { basename, join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
+// Starts the server on its data folder, and stops it. `rooms.ts` puts together what it is made of.
+import { randomUUID } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
+import { join } from 'node:path';
 import type { OutputOf } from '@stellwerk/contract/verbs.ts';
-import { Access, asUser, type Caller } from './access/access.ts';
-import { Activities, ActivityWorker } from './activity/activities.ts';
+import type { Access } from './access/access.ts';
 import { assetPath, wheelPath } from './assets.ts';
-import { Blobs } from './blob/blobs.ts';
-import type { Digest } from './blob/bytes.ts';
-import { FileBytes } from './blob/files.ts';
-import { Computes, computeKinds } from './compute/computes.ts';
-import { HostServices } from './compute/kinds/host/services.ts';
 import { type Config, configOf, type StartOptions, StartRefused } from './config.ts';
-import { Datastores } from './datastore/datastores.ts';
 import { Database, FolderInUse } from './db/database.ts';
-import { Replicas, Rollout, Supervisor, WebServices } from './deployment/web-service/web-services.ts';
-import { Environments, PackageIndexes } from './environment/environments.ts';
-import { isolationHere } from './exec/sandbox.ts';
-import { Experiments } from './experiment/experiments.ts';
-import { Gateway } from './gateway/gateways.ts';
 import { HttpServer } from './http/server.ts';
-import type { Service } from './http/service.ts';
-import { ImageBuilding, Images, imageLayerCache, Recipes } from './image/images.ts';
-import { imageKinds } from './image/kinds.ts';
 import { Incidents } from './incidents.ts';
-import { Models } from './model/models.ts';
-import { OciImages } from './oci/oci-images.ts';
-import { JobOrders, Leases, Runs, runExecutor } from './run/runs.ts';
-import { Snapshots } from './snapshot/snapshots.ts';
+import { buildRooms, type Ground, type Rooms } from './rooms.ts';
 import { migrations } from './stores.ts';
-import { Journals } from './telemetry/journals.ts';
-import { Logs } from './telemetry/logs.ts';
-import { Metrics } from './telemetry/metrics.ts';
 import { Vault } from './vault/vault.ts';
-import { version } from './version.ts';
-import { defaultDatastore, Workspaces } from './workspace/workspaces.ts';
 
 export { type StartOptions, StartRefused } from './config.ts';
 
@@ -52,25 +26,10 @@ export interface RunningServer {
   stop(): Promise<void>;
 }
 
-/** What every room may be given. */
-interface Ground {
-  config: Config;
-  db: Database;
-  incidents: Incidents;
-  vault: Vault;
-  now(): number;
-  newId(): string;
-  /** Where users and runners reach the server; known once it listens. */
-  url(): string;
-  wheel: string;
-}
-
-type Rooms = ReturnType<typeof build>;
-
 export async function startServer(options: StartOptions): Promise<RunningServer> {
   const config = configOf(options);
   const ground = await prepare(config);
-  const rooms = build(ground);
+  const rooms = buildRooms(ground);
   await rooms.environments.sweep();
   await rooms.leases.start();
   const http = await listen(ground, rooms);
@@ -109,247 +68,6 @@ async function prepare(config: Config): Promise<Ground> {
     url: () => urls.get(ground) ?? '',
   };
   return ground;
-}
-
-function build(ground: Ground) {
-  const { config, db, now, newId, incidents, vault } = ground;
-  const inData = (...names: string[]) => join(config.data, ...names);
-  const moment = () => ({ now: now(), at: new Date(now()).toISOString() });
-  const seal = (secret: string, place: string) => vault.seal(secret, place);
-  const incident = (error: unknown) => incidents.record(error);
-
-  const access = new Access({
-    db,
-    now,
-    newId,
-    secret: () => randomBytes(32).toString('base64url'),
-    publicUrl: ground.url,
-  });
-  const activities = new Activities({ db, now, folder: inData('activities') });
-  const bytes = new FileBytes(inData('blobs'));
-  const blobs = new Blobs({ db, bytes, folder: inData('uploads'), now });
-  const packageIndexes = new PackageIndexes({ db, vault });
-  const environments = new Environments({
-    cacheDir: join(config.cache, 'server'),
-    inherited: config.packageEnvironment,
-    indexes: () => packageIndexes.settings(),
-    usersOwnMachine: config.isLoopback,
-  });
-
-  // Rooms that know of runs are told by functions, since runs are above them.
-  const snapshots = new Snapshots({
-    db,
-    bytes,
-    blobs,
-    folder: inData('uploads'),
-    now,
-    snapshotOf: (workspace, run) => runs.snapshotOf(workspace, run),
-  });
-  const datastores = new Datastores({
-    db,
-    now,
-    folderOf: (workspace) => inData('datastores', workspace.toLowerCase()),
-    contentOf: (workspace, digest) => blobs.contentOf(workspace, digest),
-    mayUse: (caller, datastore, path, way) => runs.mayUseDatastore(caller, datastore, path, way),
-  });
-  const computes = new Computes({
-    db,
-    now,
-    kinds: computeKinds({
-      host: {
-        folder: inData('runs'),
-        isolatedFolder: config.isolatedRuns,
-        dataFolder: config.data,
-        pythonPackage: ground.wheel,
-        cacheFolder: config.cache,
-        inherited: config.packageEnvironment,
-      },
-    }),
-    loopbackOnly: config.isLoopback,
-    load: (workspace) => runs.load(workspace),
-    cpus: availableParallelism(),
-  });
-
-  const workspaces = new Workspaces({
-    db,
-    now,
-    newId,
-    furnish: (workspace) => datastores.createDefault(workspace, defaultDatastore),
-    clear: async (workspace) => {
-      await Promise.all([datastores.destroyDefault(workspace), blobs.clear(workspace), logs.clear(workspace)]);
-    },
-  });
-  const leases = new Leases({
-    db,
-    moment,
-    steadyMs: () => performance.now(),
-    leaseSeconds: config.leases.runSeconds,
-    incident,
-  });
-  const orders = new JobOrders({
-    db,
-    moment,
-    environments,
-    snapshots,
-    createToken: (of, goodForMs) => access.authenticator.createRunToken(of, goodForMs),
-    settings: {
-      leaseSeconds: config.leases.runSeconds,
-      serverUrl: { here: () => ground.url(), elsewhere: () => ground.url() },
-      ...(config.tls && { caBundle: readFileSync(config.tls.certificate, 'utf8') }),
-      unseal: (sealed, place) => vault.unseal(sealed, place),
-    },
-  });
-  const runs = new Runs({
-    db,
-    moment,
-    bytes,
-    orders,
-    leases,
-    intake: {
-      computes,
-      snapshots,
-      environments,
-      newId,
-      seal,
-      requireDatastore: (workspace, datastore) => datastores.get({ workspace, datastore }),
-    },
-  });
-  const placeOf = (workspace: string, run: string) => runs.placeOf(workspace, run);
-  const metrics = new Metrics({ db, placeOf, below: (workspace, run) => runs.below(workspace, run) });
-  const journals = new Journals({ db, placeOf, append: (of, caller, body) => runs.appendJournal(of, caller, body) });
-  const logs = new Logs({
-    db,
-    folder: inData('logs'),
-    placeOf,
-    fence: (of, caller) => runs.fence(of, caller),
-    onChange: (key, listener) => runs.onChange(key, listener),
-  });
-  const models = new Models({
-    db,
-    bytes,
-    now,
-    sizeOf: (workspace, digest) => blobs.sizeOf(workspace, digest),
-    filesOf: (workspace, run, path) => runs.filesOf(workspace, run, path),
-    within: (workspace, ancestor, run) => runs.within(workspace, ancestor, run),
-  });
-
-  const oci = new OciImages({
-    bytes,
-    cacheDir: inData('images'),
-    platform: { os: 'linux', architecture: process.arch === 'arm64' ? 'arm64' : 'amd64' },
-    outbound: { allowedHosts: config.allowedHosts, proxies: config.proxies },
-  });
-  const kinds = imageKinds({
-    docker: {
-      oci,
-      bytes,
-      environments,
-      layerCache: imageLayerCache(db),
-      cacheDir: config.cache,
-      scorerDir: assetPath('scorer'),
-    },
-  });
-  const recipes = new Recipes({ blobs, environments, readText: (digest: Digest) => textOf(bytes, digest) });
-  const images = new Images({ db, kinds, models, recipes, now, newId });
-  const building = new ImageBuilding({
-    db,
-    kinds,
-    models,
-    now,
-    fetched: (workspace, datastore, path, signal) =>
-      fetched(datastores, { workspace, datastore, path }, inData('uploads'), signal),
-  });
-
-  const gateway = new Gateway({
-    folder: inData('gateway'),
-    settings: {
-      host: config.listen,
-      port: config.servicesPort,
-      version,
-      accessLog: false,
-      ...(config.tls && { tls: { certificateFile: config.tls.certificate, keyFile: config.tls.key } }),
-    },
-    program: { command: process.execPath, args: ['--disable-warning=ExperimentalWarning', assetPath('gateway')] },
-  });
-  const hostServices = new HostServices({ folder: inData('replicas'), isolation: isolationHere });
-  const replicas = new Replicas({
-    db,
-    images,
-    gateway,
-    hostOf: async (workspace, target) => {
-      const { driver } = await computes.require(workspace, target);
-      return driver.hostsServices ? hostServices : { reason: `its kind ${driver.kind} only trains.` };
-    },
-    keyHashes: (row) => services.keyHashes(row),
-    servicesUrl: (port = config.servicesPort) => servicesUrl(ground, port),
-  });
-  const services = new WebServices({ db, images, replicas, vault, now, newId });
-  const rollout = new Rollout({ db, replicas, now });
-  const supervisor = new Supervisor({ db, replicas, now, incident });
-
-  const worker = new ActivityWorker({
-    db,
-    activities,
-    now,
-    incident,
-    leaseMs: config.leases.activityMs,
-    executors: {
-      run: runExecutor({ db, moment, computes, orders, leases }),
-      'image.build': (work) => building.build(work),
-      'web-service.deploy': (work) => rollout.apply(work),
-      'web-service.update': (work) => rollout.apply(work),
-      'web-service.scale': (work) => rollout.apply(work),
-      'web-service.delete': (work) => rollout.remove(work),
-    },
-  });
-  activities.cancelWith({
-    run: async ({ workspace, subject }, by) => {
-      await runs.cancelFor(workspace, subject, by);
-    },
-  });
-
-  const service: Service = {
-    server: {
-      get: async () => ({
-        product: 'stellwerk',
-        version,
-        api: 'v1',
-        publicUrl: ground.url(),
-        servicesUrl: servicesUrl(ground, (await gateway.status())?.port ?? config.servicesPort),
-        startedAt,
-        wheel: `${ground.url()}/wheels/${basename(ground.wheel)}`,
-      }),
-    },
-    me: {
-      get: async (_input, caller: Caller) => {
-        const { user } = asUser(caller);
-        return { user: await access.users.get({ user }), roles: await access.members.rolesOf(user) };
-      },
-      setPassword: (input, caller) => access.signIns.setPassword(input, caller),
-    },
-    packageIndexes,
-    signIns: access.signIns,
-    users: access.users,
-    tokens: access.tokens,
-    members: access.members,
-    audit: access.audit,
-    workspaces,
-    activities,
-    compute: computes,
-    snapshots,
-    blobs,
-    datastores,
-    experiments: new Experiments({ db, now }),
-    runs,
-    journals,
-    metrics,
-    logs,
-    models,
-    images,
-    services,
-  };
-  const startedAt = new Date(now()).toISOString();
-  return { access, service, workspaces, runs, leases, environments, worker, supervisor, gateway, services };
 }
 
 function listen(
@@ -393,11 +111,6 @@ async function stop(
   await db.close();
 }
 
-function servicesUrl({ config, url }: Ground, port: number): string {
-  const { protocol, hostname } = new URL(url());
-  return `${config.tls ? 'https:' : config.publicUrl ? protocol : 'http:'}//${hostname}:${port}`;
-}
-
 /** Listening everywhere is not an address: the machine's first own one is. */
 function hostInUrl(listenOn: string): string {
   if (listenOn === '0.0.0.0' || listenOn === '::') {
@@ -407,30 +120,4 @@ function hostInUrl(listenOn: string): string {
     return own?.address ?? '127.0.0.1';
   }
   return listenOn.includes(':') ? `[${listenOn}]` : listenOn;
-}
-
-async function textOf(bytes: FileBytes, digest: Digest): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of bytes.read(digest)) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks).toString('utf8');
-}
-
-/** A file of a datastore as a file of this machine, for as long as it is needed. */
-async function fetched(
-  datastores: Datastores,
-  of: { workspace: string; datastore: string; path: string },
-  parent: string,
-  signal: AbortSignal,
-): Promise<AsyncDisposable & { path: string }> {
-  const folder = await mkdtemp(join(parent, 'base-'));
-  const path = join(folder, 'image');
-  const remove = () => rm(folder, { recursive: true, force: true });
-  try {
-    const { stream } = await datastores.getFile(of, { kind: 'stranger' });
-    await pipeline(stream, createWriteStream(path, { mode: 0o600 }), { signal });
-    return { path, [Symbol.asyncDispose]: remove };
-  } catch (error) {
-    await remove();
-    throw error;
-  }
 }

@@ -4,6 +4,9 @@ import { type DockerNeeds, dockerDriver } from './kinds/docker/docker.ts';
 
 export type ImageKinds = { readonly [K in ImageKind]: ImageDriver<K> };
 
-export function imageKinds(needs: { docker: DockerNeeds }): ImageKinds {
-  return { docker: dockerDriver(needs.docker) };
+/** What all kinds together are made with. */
+export type ImageKindNeeds = DockerNeeds;
+
+export function imageKinds(needs: ImageKindNeeds): ImageKinds {
+  return { docker: dockerDriver(needs) };
 }

@@ -674,7 +674,7 @@ class Activities:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             state: One of `queued`, `running`, `succeeded`, `failed`, `canceled`.
             kind: One of `run`, `image.build`, `web-service.deploy`, `web-service.update`, `web-service.scale`,
-                `web-service.delete`, `compute.attach`.
+                `web-service.delete`.
             subject: Up to 600 characters.
             page: The `nextPage` of the answer before. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
