@@ -13,7 +13,7 @@ export interface Download {
   filename?: string;
   /** Of a part: `end` is exclusive; `total` is the size of the whole. */
   range?: { start: number; end: number; total: number };
-  /** Quoted, as it stands in the header. */
+  /** Changes with the content. Without quotes. */
   etag?: string;
 }
 
@@ -61,7 +61,7 @@ export function downloadContent(
 ): Download {
   const digest = content.digest as Digest;
   const filename = content.path.slice(content.path.lastIndexOf('/') + 1);
-  return downloadOf({ sizeBytes: content.sizeBytes, filename, etag: `"${digest}"` }, asked, (part) =>
+  return downloadOf({ sizeBytes: content.sizeBytes, filename, etag: digest }, asked, (part) =>
     bytes.read(digest, part),
   );
 }

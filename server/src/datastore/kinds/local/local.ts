@@ -60,7 +60,7 @@ export class LocalDatastore implements DatastoreDriver {
     const stats = await handle.stat();
     return {
       ...described(path, stats),
-      etag: `"${stats.ino}-${stats.mtimeMs}-${stats.size}"`,
+      etag: `${stats.ino}-${stats.mtimeMs}-${stats.size}`,
       read: ({ start, end }) => handle.createReadStream({ start, end: end - 1 }),
       close: () => handle.close(),
     };
