@@ -240,6 +240,22 @@ class WhatTheUsersCodeSees(unittest.TestCase):
             self.assertEqual(status, 500)
             self.assertIn("Model 'none' is not in this image, which holds many, one;", body["message"])
 
+    def test_with_the_sdk_in_the_image_the_rest_of_azureml_core_is_the_sdks(self):
+        script = """
+            from azureml.core import Workspace, Model
+            from azureml.core.model import Model as Same
+            import stellwerk.core
+            def run(raw):
+                assert Model is Same
+                paths = [Model.get_model_path("one"), stellwerk.core.Model.get_model_path("one")]
+                return [Workspace is stellwerk.core.Workspace, paths[0] == paths[1], stellwerk.core.__file__]
+        """
+        sdk = os.path.join(os.path.dirname(HERE), "src")
+        with Scorer(script, {"one/1/m.pkl": ""}, path=[sdk]) as scorer:
+            status, body = scorer.score("")
+            self.assertEqual((status, body[:2]), (200, [True, True]))
+            self.assertTrue(body[2].startswith(sdk))
+
     def test_azureml_model_dir_is_the_single_models_own_folder(self):
         script = "import os\ndef run(raw): return open(os.path.join(os.environ['AZUREML_MODEL_DIR'], 'm.pkl')).read()"
         with Scorer(script, {"diabetes/2/m.pkl": "content"}) as scorer:
