@@ -1,7 +1,14 @@
 // Finds runs: from a filter's tree to SQL with parameters, one page at a time, in a stable order.
 // A page goes on from the sort key of the last row of the page before, so that runs that come meanwhile shift nothing.
 import type { Run } from '@stellwerk/contract/run.ts';
-import { type Expression, type ExpressionBuilder, expressionBuilder, sql as raw, type SqlBool } from 'kysely';
+import {
+  type Expression,
+  type ExpressionBuilder,
+  expressionBuilder,
+  sql as raw,
+  type SelectQueryBuilder,
+  type SqlBool,
+} from 'kysely';
 import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
 import type { Schema } from '../db/schema.ts';
 import { readings, sql, type Transaction } from '../db/transactions.ts';
@@ -159,7 +166,7 @@ function keysWith(
   tests: (column: Column) => Test[],
   type?: 'text' | 'number',
   value?: Value,
-): Expression<number> {
+): SelectQueryBuilder<Schema, never, { run_key: number }> {
   const name = field.name.toWellFormed();
   if (field.of === 'metrics') {
     const ref = metricColumn('metric', field.aggregate);
@@ -169,7 +176,9 @@ function keysWith(
   if (field.of === 'parameters') {
     const ref = raw.ref(`run_parameter.${type ?? 'number'}`);
     const kind =
-      type === undefined ? [] : [raw<SqlBool>`run_parameter.kind = ${typeof value === 'boolean' ? 'boolean' : type}`];
+      type === undefined
+        ? [raw<SqlBool>`run_parameter.kind <> 'null'`]
+        : [raw<SqlBool>`run_parameter.kind = ${typeof value === 'boolean' ? 'boolean' : type}`];
     return sql
       .selectFrom('run_parameter')
       .select('run_key')

@@ -67,6 +67,8 @@ export interface RunRooms extends AsyncDisposable {
   blobs: Blobs;
   jobs: HandMadeJobs;
   worker: ActivityWorker;
+  /** As after a restart of the server. */
+  newWorker(): ActivityWorker;
   /** Advances the steady clock that leases are counted by. */
   pass(ms: number): void;
   upload(content: string): Promise<string>;
@@ -162,21 +164,23 @@ export async function runRooms(options: { leaseSeconds?: number; places?: number
     },
   });
   const idle: Executor = async () => ({ leave: true });
-  const worker = new ActivityWorker({
-    db,
-    activities,
-    executors: {
-      run: runExecutor({ db, moment, computes, orders, leases }),
-      'image.build': idle,
-      'web-service.deploy': idle,
-      'web-service.update': idle,
-      'web-service.scale': idle,
-      'web-service.delete': idle,
-    },
-    now: Date.now,
-    leaseMs: 30_000,
-    incident: (error) => String(error),
-  });
+  const newWorker = () =>
+    new ActivityWorker({
+      db,
+      activities,
+      executors: {
+        run: runExecutor({ db, moment, computes, orders, leases }),
+        'image.build': idle,
+        'web-service.deploy': idle,
+        'web-service.update': idle,
+        'web-service.scale': idle,
+        'web-service.delete': idle,
+      },
+      now: Date.now,
+      leaseMs: 30_000,
+      incident: (error) => String(error),
+    });
+  const worker = newWorker();
   const placeOf = (of: string, run: string) => runs.placeOf(of, run);
   const journals = new Journals({
     db,
@@ -202,6 +206,7 @@ export async function runRooms(options: { leaseSeconds?: number; places?: number
     blobs,
     jobs,
     worker,
+    newWorker,
     pass: (ms) => {
       steady += ms;
     },
