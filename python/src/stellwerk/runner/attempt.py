@@ -203,7 +203,7 @@ class Attempt:
         if self.why == "stopped" and self.lease.cancel_heard:
             self.why = "cancel"
         if self.why == "cancel":
-            return self._ended("canceled", "The run was canceled.", code)
+            return self._ended("canceled", None, code)  # the server knows who did it
         if self.why == "stopped":
             return self._ended("failed", "The runner was asked to stop (SIGTERM), so the script was ended.", code, lines)
         if self.why == "time limit":
