@@ -54,11 +54,9 @@ class Activity(Record):
 
     def changes(self) -> Iterator["Activity"]:
         """The activity as it is now and after each change, until it has ended."""
-        yield self.refresh()
-        if self.ended:
-            return
         where = "/workspaces/{workspace}/activity-events"
-        for event in self._calls.events("GET", where, self._one):
+        # Asked for when the stream has begun: a change in between would be in neither.
+        for event in self._calls.events("GET", where, self._one, lambda: {"activity": self.refresh()}):
             self.update(event["activity"])
             yield self
             if self.ended:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import time
-from typing import IO, Any, Dict, Iterable, Iterator, List, Mapping, Tuple, Type, Union
+from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Type, Union
 
 from .._transport import ServiceError, Transport, Unreachable, path_of
 from .activity import Activity
@@ -86,15 +86,23 @@ class Calls:
         where, left = address(path, fields)
         return self.transport.request(method, where, query=left, headers=headers, timeout=SILENCE_SECONDS)
 
-    def events(self, method: str, path: str, fields: Mapping[str, Any]) -> Iterator[Record]:
-        """Goes on by Last-Event-ID after a cut; ends after the last event of the one activity that was asked for."""
+    def events(self, method: str, path: str, fields: Mapping[str, Any], on_begin: Optional[Callable[[], Any]] = None) -> Iterator[Record]:
+        """Goes on by Last-Event-ID after a cut; ends after the last event of the one activity that was asked for.
+
+        `on_begin` is called whenever a stream begins that does not go on from an event: what happened before it is not in it. A record that
+        it returns comes before the events.
+        """
         last, pause = fields.get("after"), 0.2
         while True:
             headers = {"Accept": "text/event-stream"}
             if last is not None:
                 headers["Last-Event-ID"] = str(last)
             try:
-                for event in server_sent(self._stream(method, path, fields, headers)):
+                stream = self._stream(method, path, fields, headers)
+                before = on_begin() if on_begin and last is None else None
+                if before is not None:
+                    yield before
+                for event in server_sent(stream):
                     pause, last = 0.2, event.get("id", last)
                     yield recorded(event)
                     if fields.get("activity") and event.get("activity", {}).get("endedAt"):

@@ -16,13 +16,14 @@ PAUSE = 0.5
 
 def wait(client: Any, workspace: str, run: str, link: str, show_output: bool, lost_seconds: float) -> Record:
     """The run's record when it has ended."""
-    printer = None
+    printer, over = None, threading.Event()
     if show_output:
         sys.stdout.write("RunId: %s\nWeb View: %s\n\n" % (run, link))
-        printer = threading.Thread(target=_print_log, args=(client, workspace, run), daemon=True)
+        printer = threading.Thread(target=_print_log, args=(client, workspace, run, over), daemon=True)
         printer.start()
     record = _ended(client, workspace, run, lost_seconds)
     if printer:
+        over.set()
         printer.join(10)
         sys.stdout.write("\nExecution Summary\n=================\nRunId: %s\nStatus: %s\n" % (run, record["state"]))
         sys.stdout.flush()
@@ -63,11 +64,22 @@ def _follow(client: Any, workspace: str, activity: str, news: threading.Event) -
     news.set()
 
 
-def _print_log(client: Any, workspace: str, run: str) -> None:
+def _print_log(client: Any, workspace: str, run: str, over: threading.Event) -> None:
+    """Prints the output as it comes; while the server is away it waits, and then goes on where it was."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    try:
-        for part in client.logs.get(workspace, run, follow=True):
-            sys.stdout.write(decoder.decode(part))
-            sys.stdout.flush()
-    except (ServiceError, Unreachable) as error:
-        sys.stderr.write("The output is not shown any more: %s\n" % error)
+    position = 0
+    while True:
+        try:
+            for part in client.logs.get(workspace, run, offset=position, follow=True):
+                position += len(part)
+                sys.stdout.write(decoder.decode(part))
+                sys.stdout.flush()
+            return
+        except ServiceError as error:
+            if error.status not in (429, 503):
+                sys.stderr.write("The output is not shown any more: %s\n" % error)
+                return
+        except Unreachable:
+            pass
+        if over.wait(1):
+            return
