@@ -42,6 +42,7 @@ const mounted = ['/proc', '/dev', '/tmp', '/run'];
 
 /**
  * Inside the namespaces, still with the right to mount: builds what the program will see, then runs the last step.
+ * Every mount gets all the restrictions it can bear: what the machine has restricted already may not be loosened here.
  * Arguments: root, size of /tmp, pairs of (file, place) up to `--`, triples (folder, place, ro or rw) up to `--`, the last step.
  */
 const mountScript = `
@@ -63,14 +64,14 @@ mount -t tmpfs -o size=1m,mode=755,nosuid,nodev tmpfs "$root/run"
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
 while [ "$1" != -- ]; do
   mount --bind "$1" "$root$2"
-  mount -o remount,bind,ro,nosuid,nodev "$root$2"
+  mount -o remount,bind,ro,nosuid,nodev,noexec "$root$2"
   shift 2
 done
 shift
 while [ "$1" != -- ]; do
   mkdir -p "$root$2"
   mount --bind "$1" "$root$2"
-  if [ "$3" = ro ]; then mount -o remount,bind,ro,nosuid,nodev "$root$2"; else mount -o remount,bind,nosuid,nodev "$root$2"; fi
+  mount -o remount,bind,"$3",nosuid,nodev,noexec "$root$2"
   shift 3
 done
 shift
