@@ -130,7 +130,7 @@ class TestRunner(RunnerCase):
         self.assertNotIn("run-token-1234", self.runner_log)
 
     def test_a_failing_script_gives_exit_code_reason_last_lines_and_its_outputs(self):
-        script = "import os, sys\nos.makedirs('outputs'); open('outputs/a','w').write('1')\nprint('last words')\nsys.exit(3)"
+        script = "import os, sys\nopen('outputs/a','w').write('1')\nprint('last words')\nsys.exit(3)"
         self.assertEqual(self.execute(self.job(script)), 0)
         run = self.run_record
         self.assertEqual((run["state"], run["exitCode"], run["lastLines"]), ("failed", 3, ["last words"]))
@@ -153,7 +153,7 @@ class TestRunner(RunnerCase):
         script = """
 import os, signal, sys, time
 def end(*_):
-    os.makedirs("outputs"); open("outputs/checkpoint", "w").write("saved")
+    open("outputs/checkpoint", "w").write("saved")
     print("saving"); sys.exit(0)
 signal.signal(signal.SIGTERM, end)
 print("ready")
@@ -283,7 +283,7 @@ def spread(name, clean):
 os.makedirs("pids")
 spread("pids/marked", False)
 spread("pids/clean", True)
-os.makedirs("logs")
+
 open("pids/self", "w").write(str(os.getpid()))
 print("spread", flush=True)
 """
@@ -356,7 +356,7 @@ class TestProcesses(RunnerCase):
     def test_recovering_after_a_kill_ships_what_was_logged_and_leaves_the_run_lost(self):
         process, _ = self.start_spreading(
             "from stellwerk._interactive import context\n"
-            "context().journal.log('x', 1)\nos.makedirs('outputs')\nopen('outputs/half','w').write('1')\ntime.sleep(300)"
+            "context().journal.log('x', 1)\nopen('outputs/half','w').write('1')\ntime.sleep(300)"
         )
         self.until(lambda: os.path.exists(os.path.join(process.place, "work", "outputs", "half")))
         os.killpg(process.pid, signal.SIGKILL)

@@ -24,7 +24,7 @@ from stellwerk.runner.delivery import LIMIT_SECONDS, NotDelivered, Patience, end
 from stellwerk.runner.environments import clean_environment, make_environment
 from stellwerk.runner.lease import Lease
 from stellwerk.runner.output import Log, Masker, last_lines
-from stellwerk.runner.outputs import Outputs
+from stellwerk.runner.outputs import FOLDERS, Outputs
 from stellwerk.runner.place import Place, say
 from stellwerk.runner.processes import MARK, adopt_orphans, start_time, sweep
 from stellwerk.runner.programs import Cancelled, PreparationFailed, Programs, answer_of
@@ -55,7 +55,7 @@ class Attempt:
             self.transport, *names, self.job["leaseSeconds"], say,
             on_cancel=lambda: self.end_because("cancel"), on_fenced=self._fenced, on_token=self._renew_token,
         )  # fmt: skip
-        self.shipper = make_shipper(self.transport, self.folder, self.place, self.job)
+        self.shipper = Shipper(self.transport, self.folder, say, attempt=self.job["attempt"])
         self.loops = [
             Loop("journals", self._ship, on_error=self._heard),
             Loop("files", lambda: self.shipper.ship_files() or self.outputs.collect_live(), on_error=self._heard),
@@ -179,6 +179,8 @@ class Attempt:
         return env
 
     def _run_script(self, argv, env, environment):
+        for name in FOLDERS:  # collected afterwards, and scripts may count on them
+            os.makedirs(os.path.join(self.place.work, name), exist_ok=True)
         log = Log(self.place.output)
         script = Script(argv, env, self.place.work, self.mark, log, self.secrets)
         if script.error:
@@ -232,7 +234,9 @@ class Attempt:
         try:
             patience = Patience(say, float(os.environ.get("STELLWERK_DELIVERY_SECONDS", LIMIT_SECONDS)), ended)
             deliver(self, patience)
-        except NotDelivered as error:
+        except Exception as error:
+            if not isinstance(error, NotDelivered):
+                say(traceback.format_exc())
             say("Not everything could be delivered; `python -m stellwerk recover` will: %s" % error)
             self.lease.stop()
             return UNDELIVERED
@@ -249,11 +253,14 @@ class Attempt:
         return SUPERSEDED
 
     def _ship(self):
+        add_logs(self.shipper, self.place, self.job)
         return self.shipper.ship_journals() | self.shipper.ship_logs()
 
     def _heard(self, error):
         if getattr(error, "reason", None) == "run.attempt-superseded":
             self._fenced(str(error))
+        elif not isinstance(error, StellwerkError):
+            say("".join(traceback.format_exception(type(error), error, error.__traceback__)))
 
     def _fenced(self, message):
         say(message)
@@ -270,8 +277,11 @@ class Attempt:
 
     def _renew_token(self, token):
         self.job["token"] = self.transport.token = token
-        self.place.write_job(self.job)
-        self._write_connection()
+        try:
+            self.place.write_job(self.job)
+            self._write_connection()
+        except OSError as error:
+            say("The renewed token could not be written down: %s" % error)
 
     def _write_connection(self):
         """For the script's own calls to the server."""
@@ -280,25 +290,25 @@ class Attempt:
         write_json(os.path.join(self.place.run, "connection.json"), connection)
 
 
-def make_shipper(transport, folder, place, job):
-    shipper = Shipper(transport, folder, say, attempt=job["attempt"])
+def add_logs(shipper, place, job):
+    """Tells the shipper of the logs. Those of a later attempt go on where the earlier one's end, which the server knows."""
+    if shipper.logs:
+        return
     base = place.state().get("logBase")
     if base is None:
-        base = _log_bases(transport, job) if job["attempt"] > 1 else {}
+        base = _log_bases(shipper.transport, job) if job["attempt"] > 1 else {}
         place.note(logBase=base)
-    for name, path in (("output.txt", place.output), ("preparation.txt", place.preparation)):
-        shipper.add_log(name, path, base.get(name, 0))
-    return shipper
+    shipper.add_log("preparation.txt", place.preparation, base.get("preparation.txt", 0))
+    shipper.add_log("output.txt", place.output, base.get("output.txt", 0))
 
 
 def _log_bases(transport, job):
-    """A later attempt writes on where the logs of the earlier ones end."""
     place = path_of("/workspaces/{workspace}/runs/{run}/logs", workspace=job["workspace"], run=job["run"])
     return {item["name"]: item["sizeBytes"] for item in transport.call("GET", place)["items"]}
 
 
 def deliver(attempt, patience):
-    """Everything to its end, then the verdict. `attempt` needs: place, folder, shipper, outputs, data, lease, verdict."""
+    """Everything to its end, then the verdict. `attempt` needs: job, place, folder, shipper, outputs, data, lease, verdict."""
     verdict = attempt.verdict
     if verdict:
         end_children(attempt.folder, verdict["state"], verdict.get("reason"))
@@ -306,6 +316,7 @@ def deliver(attempt, patience):
     notices = patience.until_done(attempt.data.bring)
     for notice in notices:
         say(notice)
+    patience.until_done(lambda: add_logs(attempt.shipper, attempt.place, attempt.job))
     ship_everything(attempt.shipper, patience)
     if verdict:
         attempt.lease.report(notices=notices or None, **verdict)

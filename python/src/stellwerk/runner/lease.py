@@ -49,7 +49,13 @@ class Lease(threading.Thread):
             self._wake.clear()
             if self._over.is_set():
                 return
-            pause = min(self._seconds / 3, _SLOWEST_SECONDS) if self.exchange() else min(max(pause, 0.25) * 2, _SLOWEST_SECONDS)  # fmt: skip
+            pause = min(self._seconds / 3, _SLOWEST_SECONDS) if self._answered() else min(max(pause, 0.25) * 2, _SLOWEST_SECONDS)  # fmt: skip
+
+    def _answered(self):
+        try:
+            return self.exchange()
+        except Exception as error:  # whatever an answer may be like, the lease goes on
+            return self._failed(error)
 
     def exchange(self):
         """Sends what is to be said, or only a sign of life. Returns whether the server answered."""

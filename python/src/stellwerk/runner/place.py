@@ -40,7 +40,10 @@ class Place:
 
     def note(self, **facts):
         """Writes down how far the attempt is; what was written before stays."""
-        write_json(self._at("state.json"), dict(self.state(), **facts))
+        try:
+            write_json(self._at("state.json"), dict(self.state(), **facts))
+        except OSError as error:  # a full disk is no reason to end a script
+            say("state.json could not be written: %s" % error)
 
     def runner(self):
         return read_json(self._at("runner.json"))

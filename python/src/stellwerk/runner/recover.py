@@ -12,7 +12,7 @@ import time
 
 from stellwerk._run_folder import RunFolder, now
 from stellwerk._transport import Transport
-from stellwerk.runner.attempt import UNDELIVERED, deliver, make_shipper
+from stellwerk.runner.attempt import UNDELIVERED, deliver
 from stellwerk.runner.data import Data
 from stellwerk.runner.delivery import NotDelivered, Patience
 from stellwerk.runner.lease import Lease
@@ -20,6 +20,7 @@ from stellwerk.runner.outputs import Outputs
 from stellwerk.runner.output import last_lines
 from stellwerk.runner.place import Place
 from stellwerk.runner.processes import start_time, sweep
+from stellwerk.runner.shipping import Shipper
 
 
 def alive(runner):
@@ -40,7 +41,8 @@ class Recovery:
         self.outputs = Outputs(self.transport, *names, place.work, tell)
         self.data = Data(self.transport, job["workspace"], job["dataReferences"] if self.verdict else {}, place.work)
         self.lease = Lease(self.transport, *names, job["leaseSeconds"], tell, *[lambda *_: None] * 3)
-        self.shipper = make_shipper(self.transport, self.folder, place, job)
+        self.job = job
+        self.shipper = Shipper(self.transport, self.folder, tell, attempt=job["attempt"])
 
 
 def recover(folder, tell, reason=None, limit=60.0):

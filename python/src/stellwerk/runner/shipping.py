@@ -26,6 +26,12 @@ def transient(error):
     return isinstance(error, Unreachable) or (isinstance(error, ServiceError) and (error.status == 429 or error.status >= 500))
 
 
+def refused_for_good(error):
+    """Whether the server understood who asks about what, and will never take this."""
+    about_more = ("run.not-found", "workspace.not-found", "run.attempt-superseded")
+    return 400 <= error.status < 500 and error.status not in (401, 403, 408, 429) and error.reason not in about_more
+
+
 class Part:
     """A growing file that is sent in pieces. `sent` is how much of it the server has."""
 
@@ -168,7 +174,7 @@ class Shipper:
         try:
             self.transport.call("POST", place, body, attempts=1)
         except ServiceError as error:
-            if transient(error) or error.status in (401, 403) or error.reason == "run.attempt-superseded":
+            if not refused_for_good(error):
                 raise
             self.tell("The run %s could not be recorded: %s" % (run.folder.id, error))
             self.refused += 1
@@ -197,10 +203,10 @@ class Shipper:
         except ServiceError as error:
             if error.reason == "run.journal-gap":
                 part.sent = min(_offset_in(error, part.sent), part.size())
-            elif error.status not in (400, 409, 412, 413) or error.reason == "run.attempt-superseded":
-                raise
-            else:
+            elif refused_for_good(error):
                 self._send_less(run, part, name, data, error)
+            else:
+                raise
 
     def _send_less(self, run, part, name, data, error):
         """Narrows down which line the server refuses; in place of that one an entry is sent that changes nothing."""
@@ -300,7 +306,7 @@ class Loop(threading.Thread):
                 if self._on_error:
                     self._on_error(error)
                 pause = min(max(pause, self._interval) * 2, self._slowest)
-            except OSError as error:
+            except Exception as error:  # a fault of ours, or of the disk, must not end the shipping
                 if self._on_error:
                     self._on_error(error)
                 pause = self._slowest
