@@ -2,9 +2,10 @@
 // Invariants: an activity is moved on only by the worker that holds its lease (or by the run it belongs to); what a
 // restart interrupts is taken up again; every change is an event with a growing number, so that a stream resumes without loss.
 import { createReadStream, mkdirSync } from 'node:fs';
-import { appendFile, stat } from 'node:fs/promises';
+import { appendFile, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Activity, ActivityEvent, ActivityKind } from '@stellwerk/contract/activity.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
@@ -14,8 +15,9 @@ import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
 import { sql } from '../db/transactions.ts';
 import { activityOf, activityTransactions, changedTopic } from './store.ts';
 
-export { type Beginning, beginActivity, type Change, changeActivity } from './store.ts';
-export { ActivityWorker, type Executor, type Executors, type Outcome, type Work } from './worker.ts';
+export type { Executor, Executors, Outcome, Work } from './step.ts';
+export { type Beginning, beginActivity, type Change, changeActivity, hasEnded, isHeld } from './store.ts';
+export { ActivityWorker } from './worker.ts';
 
 export interface ActivityNeeds {
   db: Database;
@@ -123,12 +125,20 @@ export class Activities {
         }
       }
       if (!input.follow || ended || signal?.aborted) return;
-      await new Promise((resolve) => setTimeout(resolve, followEveryMs));
+      await pause(followEveryMs, undefined, signal && { signal }).catch(() => {}); // aborted: seen above
     }
   }
 
   #logFile(activity: string): string {
     return join(this.#needs.folder, `${activity.replace(/[^\w-]/g, '_')}.log`);
+  }
+
+  /** Removes the logs of activities that are gone, with their workspace. */
+  async sweepLogs(): Promise<void> {
+    const files = (await readdir(this.#needs.folder)).map((name) => join(this.#needs.folder, name));
+    const rows = await this.#needs.db.all(sql.selectFrom('activity').select('id'));
+    const wanted = new Set(rows.map(({ id }) => this.#logFile(id)));
+    for (const file of files) if (!wanted.has(file)) await rm(file, { force: true });
   }
 
   /** Every change after the given event, and then each new one until the signal. */

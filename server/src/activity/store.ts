@@ -22,7 +22,7 @@ export interface ActivityRow {
   created_by: string;
   started_at: string | null;
   ended_at: string | null;
-  /** When the worker takes the next step, in ms; null: somebody else moves it on. */
+  /** When the worker takes the next step, in ms; 0 while it takes one; null: somebody else moves it on. */
   due_at: number | null;
   /** Until when a worker holds it, in ms, and the number of that holding: a change with an older number is refused. */
   leased_until: number;
@@ -55,6 +55,8 @@ export const activityMigrations: Migration[] = [
   },
 ];
 
+/** `due_at` while a worker takes a step: whoever makes the activity due meanwhile leaves another value. */
+const held = 0;
 export const dueTopic = 'activity.due';
 export const changedTopic = 'activity.changed';
 /** Events of an activity that has many are thinned to this many: a stream needs the newest state, not each step. */
@@ -94,6 +96,7 @@ export function beginActivity(tx: Transaction, beginning: Beginning): Activity {
     fence: 0,
   };
   tx.run(sql.insertInto('activity').values(row));
+  if (row.due_at !== null) tx.notify(dueTopic);
   return told(tx, row);
 }
 
@@ -107,11 +110,16 @@ export interface Change {
   at: string;
 }
 
-/** Changes an activity; with `fence`, only if the worker that asks still holds it. Returns undefined if it does not, or the move is not legal. */
+/**
+ * Changes an activity; with `fence`, only if the worker that asks still holds it. Returns undefined if it does not, or the move is not legal.
+ * One that has ended can only be made due once more, for what is left to be cleaned up.
+ */
 export function changeActivity(tx: Transaction, id: string, change: Change, fence?: number): Activity | undefined {
   const row = tx.first(sql.selectFrom('activity').selectAll().where('id', '=', id));
   if (!row || (fence !== undefined && row.fence !== fence)) return undefined;
   if (change.state !== undefined && !mayMove(row.state, change.state)) return undefined;
+  if (row.ended_at !== null && Object.keys(change).some((field) => field !== 'dueAt' && field !== 'at'))
+    return undefined;
   const ended = change.state === 'succeeded' || change.state === 'failed' || change.state === 'canceled';
   const set: Partial<ActivityRow> = {
     ...(change.state !== undefined && { state: change.state }),
@@ -124,9 +132,21 @@ export function changeActivity(tx: Transaction, id: string, change: Change, fenc
     ...(ended && { ended_at: change.at, due_at: null }),
   };
   const after = { ...row, ...set };
-  tx.run(sql.updateTable('activity').set(set).where('id', '=', id));
+  if (Object.keys(set).length > 0) tx.run(sql.updateTable('activity').set(set).where('id', '=', id));
   if (after.due_at !== null) tx.notify(dueTopic);
-  return told(tx, after);
+  const isVisible = Object.keys(set).some((field) => field !== 'due_at');
+  return isVisible ? told(tx, after) : activityOf(after);
+}
+
+/** Whether it has, or is not there any more. For who must wait for another activity. */
+export function hasEnded(tx: Transaction, id: string): boolean {
+  const row = tx.first(sql.selectFrom('activity').select('ended_at').where('id', '=', id));
+  return row === undefined || row.ended_at !== null;
+}
+
+/** Whether a worker still holds what it acts for: others have a newer fence. */
+export function isHeld(tx: Transaction, id: string, fence: number): boolean {
+  return tx.first(sql.selectFrom('activity').select('fence').where('id', '=', id))?.fence === fence;
 }
 
 /** Records the change for the streams. */
@@ -141,7 +161,6 @@ function told(tx: Transaction, row: ActivityRow): Activity {
     .statement<{ id: number }>('SELECT id FROM activity_event WHERE activity = ? ORDER BY id DESC LIMIT 1 OFFSET ?')
     .get(row.id, eventsKept);
   if (old) tx.statement('DELETE FROM activity_event WHERE activity = ? AND id <= ?').run(row.id, old.id);
-  if (row.due_at !== null) tx.notify(dueTopic);
   tx.notify(changedTopic);
   return activity;
 }
@@ -163,29 +182,36 @@ export function activityOf(row: ActivityRow): Activity {
   };
 }
 
+function nextDue(tx: Transaction, now: number, except: ActivityKind[]): ActivityRow | undefined {
+  const due = sql.selectFrom('activity').selectAll().where('due_at', '<=', now).where('leased_until', '<=', now);
+  const query = except.length > 0 ? due.where('kind', 'not in', except) : due;
+  return tx.first(query.orderBy('due_at').orderBy('created_at').limit(1));
+}
+
+export interface Claiming {
+  now: number;
+  leasedUntil: number;
+  limit: number;
+  /** How many more of these kinds there is room for; the others have room for any number. */
+  room: Partial<Record<ActivityKind, number>>;
+}
+
 export const activityTransactions = transactions('activity', {
   /** Takes due activities whose lease has run out, each under a new fence. */
-  claim(
-    tx: Transaction,
-    { now, leasedUntil, limit, except }: { now: number; leasedUntil: number; limit: number; except: ActivityKind[] },
-  ): ActivityRow[] {
-    let query = sql
-      .selectFrom('activity')
-      .selectAll()
-      .where('due_at', '<=', now)
-      .where('leased_until', '<=', now)
-      .orderBy('due_at')
-      .limit(limit);
-    if (except.length > 0) query = query.where('kind', 'not in', except);
-    return tx.all(query).map((row) => {
-      tx.run(
-        sql
-          .updateTable('activity')
-          .set({ leased_until: leasedUntil, fence: row.fence + 1 })
-          .where('id', '=', row.id),
-      );
-      return { ...row, leased_until: leasedUntil, fence: row.fence + 1 };
-    });
+  claim(tx: Transaction, { now, leasedUntil, limit, room }: Claiming): ActivityRow[] {
+    const left = { ...room };
+    const full = () => (Object.keys(left) as ActivityKind[]).filter((kind) => left[kind] === 0);
+    const claimed: ActivityRow[] = [];
+    while (claimed.length < limit) {
+      const row = nextDue(tx, now, full());
+      if (!row) break;
+      const holding = { leased_until: leasedUntil, fence: row.fence + 1, due_at: held };
+      tx.run(sql.updateTable('activity').set(holding).where('id', '=', row.id));
+      claimed.push({ ...row, ...holding });
+      const rest = left[row.kind];
+      if (rest !== undefined) left[row.kind] = rest - 1;
+    }
+    return claimed;
   },
 
   renew(tx: Transaction, { id, fence, leasedUntil }: { id: string; fence: number; leasedUntil: number }): boolean {
@@ -201,23 +227,15 @@ export const activityTransactions = transactions('activity', {
   },
 
   /** The end of a worker's step: the lease is given back, and the next step is due or the activity ends. */
-  release(
-    tx: Transaction,
-    { id, change, fence, claimedDueAt }: { id: string; change: Change; fence: number; claimedDueAt: number | null },
-  ): void {
+  release(tx: Transaction, { id, change, fence }: { id: string; change: Change; fence: number }): void {
     const row = tx.first(sql.selectFrom('activity').select('due_at').where('id', '=', id).where('fence', '=', fence));
     if (!row) return;
+    const ends = change.state !== undefined && changeActivity(tx, id, change, fence) !== undefined;
+    if (change.state === undefined && change.message !== undefined) changeActivity(tx, id, change, fence);
     // Who made it due while the step ran saw something the step did not: the next step comes at once.
-    const dueAt = row.due_at !== claimedDueAt ? row.due_at : (change.dueAt ?? null);
-    if (change.state !== undefined || change.message !== undefined) changeActivity(tx, id, { ...change, dueAt }, fence);
-    const due = change.state === undefined ? { due_at: dueAt } : {};
-    tx.run(
-      sql
-        .updateTable('activity')
-        .set({ leased_until: 0, ...due })
-        .where('id', '=', id)
-        .where('fence', '=', fence),
-    );
+    const next = row.due_at !== held ? row.due_at : (change.dueAt ?? null);
+    const set = { leased_until: 0, due_at: ends ? null : next };
+    tx.run(sql.updateTable('activity').set(set).where('id', '=', id).where('fence', '=', fence));
     tx.notify(dueTopic);
   },
 

@@ -14,9 +14,14 @@ export interface ScratchDatabase extends AsyncDisposable {
   clear(): void;
 }
 
-export async function scratchDatabase(migrations: readonly Migration[]): Promise<ScratchDatabase> {
+const usualWorker = new URL('../database-worker.ts', import.meta.url).pathname;
+
+/** `worker`: one that knows transactions of the test's own beside those of the service. */
+export async function scratchDatabase(
+  migrations: readonly Migration[],
+  worker = usualWorker,
+): Promise<ScratchDatabase> {
   const folder = mkdtempSync(join(tmpdir(), 'stellwerk-test-'));
-  const worker = new URL('../database-worker.ts', import.meta.url).pathname;
   const db = await Database.open(folder, worker, migrations, (error) => {
     throw error;
   });
