@@ -97,7 +97,7 @@ def sources():
 
 def metadata():
     lines = ["Metadata-Version: 2.1", "Name: stellwerk", "Version: " + version(), "Summary: " + SUMMARY]
-    lines += ["License: Apache-2.0", "Requires-Python: >=3.8", ""]
+    lines += ["License: Apache-2.0", "License-File: LICENSE", "Requires-Python: >=3.8", ""]
     return "\n".join(lines).encode()
 
 
@@ -110,6 +110,8 @@ def write(folder, files):
     info = name + ".dist-info/"
     entries = dict(files)
     entries.update({info + "METADATA": metadata(), info + "WHEEL": WHEEL})
+    with open(os.path.join(HERE, "..", "LICENSE"), "rb") as file:
+        entries[info + "LICENSE"] = file.read()
     record = []
     for path in sorted(entries):
         digest = base64.urlsafe_b64encode(hashlib.sha256(entries[path]).digest()).rstrip(b"=").decode()
