@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 import uuid
+from urllib.parse import unquote
 
 from stellwerk._downloads import download_snapshot
 from stellwerk._files import cache_folder, safe_join, write_json
@@ -99,11 +100,10 @@ class Attempt:
 
     def _run(self):
         log = Log(self.place.preparation)
-        masker = Masker(self.secrets + _credentials(self.job["indexes"]))
 
         def tell(text):
-            say(text)
-            log.write((masker.feed(text.encode("utf-8", "replace")) + masker.flush()).decode("utf-8", "replace") + "\n")
+            say(self._masked(text))
+            log.write(self._masked(text) + "\n")
 
         try:
             environment = self._prepare(Programs(tell, self.cancelled), tell)
@@ -218,8 +218,13 @@ class Attempt:
             return self._ended("completed", None, code)
         return self._ended("failed", _reason(code), code, lines)
 
+    def _masked(self, text):
+        masker = Masker(self.secrets + _credentials(self.job["indexes"]))
+        return (masker.feed(text.encode("utf-8", "replace")) + masker.flush()).decode("utf-8", "replace")
+
     def _ended(self, state, reason, code=None, lines=None):
-        self.verdict = {"state": state, "reason": reason[:3000] if reason else None, "endedAt": now(), "lastLines": lines}
+        reason = self._masked(reason)[:3000] if reason else None
+        self.verdict = {"state": state, "reason": reason, "endedAt": now(), "lastLines": lines}
         if code is not None:
             self.verdict["exitCode"] = code if code >= 0 else 128 - code
         self.verdict = {name: value for name, value in self.verdict.items() if value is not None}
@@ -346,4 +351,4 @@ def _credentials(indexes):
         for address in value.split():
             if "://" in address and "@" in address:
                 values.append(address.split("://", 1)[1].rsplit("@", 1)[0].split(":", 1)[-1])
-    return [value for value in values if len(value) > 3]
+    return [value for given in values for value in (given, unquote(given)) if len(value) > 3]
