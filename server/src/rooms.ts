@@ -216,7 +216,11 @@ export function buildRooms(ground: Ground) {
     gateway,
     hostOf: async (workspace, target) => {
       const { driver } = await computes.require(workspace, target);
-      return driver.hostsServices ? hostServices : { reason: `its kind ${driver.kind} only trains.` };
+      if (!driver.hostsServices) return { reason: `its kind ${driver.kind} only trains.` };
+      // Where others can reach the server, what they deploy must not run with the server's own rights.
+      if (!config.isLoopback && (await isolationHere()) === 'none')
+        return { reason: 'this machine refuses user namespaces, and others can reach this server.' };
+      return hostServices;
     },
     keyHashes: (row) => services.keyHashes(row),
     servicesUrl: (port = config.servicesPort) => servicesUrl(ground, port),
