@@ -17,7 +17,8 @@ export class Vault {
 
   static open(keyFile: string): Vault {
     const key = readKey(keyFile) ?? makeKey(keyFile);
-    if (key.length !== keyBytes) throw new Error(`The master key ${keyFile} must hold ${keyBytes} bytes; restore it from a backup.`);
+    if (key.length !== keyBytes)
+      throw new Error(`The master key ${keyFile} must hold ${keyBytes} bytes; restore it from a backup.`);
     return new Vault(key);
   }
 
@@ -31,9 +32,17 @@ export class Vault {
 
   unseal(sealed: string, place: string): string {
     const bytes = Buffer.from(sealed, 'base64');
-    const decipher = createDecipheriv('aes-256-gcm', this.#key, bytes.subarray(0, nonceBytes)).setAAD(Buffer.from(place));
-    decipher.setAuthTag(bytes.subarray(-tagBytes));
-    return Buffer.concat([decipher.update(bytes.subarray(nonceBytes, -tagBytes)), decipher.final()]).toString('utf8');
+    try {
+      const nonce = bytes.subarray(0, nonceBytes);
+      const options = { authTagLength: tagBytes };
+      const decipher = createDecipheriv('aes-256-gcm', this.#key, nonce, options).setAAD(Buffer.from(place));
+      decipher.setAuthTag(bytes.subarray(Math.max(nonceBytes, bytes.length - tagBytes)));
+      const secret = [decipher.update(bytes.subarray(nonceBytes, -tagBytes)), decipher.final()];
+      return Buffer.concat(secret).toString('utf8');
+    } catch (error) {
+      const why = 'it was changed, or sealed for another place or with another master key';
+      throw new Error(`The sealed secret of ${place} cannot be opened: ${why}.`, { cause: error });
+    }
   }
 }
 
