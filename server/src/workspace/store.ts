@@ -1,5 +1,6 @@
 // Rows of workspaces, and settings that hold for the whole server.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { addOwner } from '../access/access.ts';
 import type { Migration } from '../db/migrations.ts';
 import { sql, type Transaction, transactions } from '../db/transactions.ts';
 
@@ -33,14 +34,34 @@ export const workspaceMigrations: Migration[] = [
   },
 ];
 
+/** Why a workspace cannot be deleted yet: a sentence, or undefined. */
+type Objection = (tx: Transaction, workspace: string) => string | undefined;
+
+const objections: Objection[] = [
+  (tx, workspace) => {
+    const open = sql.selectFrom('activity').select('subject').where('workspace', '=', workspace);
+    const found = tx.first(open.where('ended_at', 'is', null).limit(1));
+    return found && `In the workspace ${workspace}, ${found.subject} has not ended.`;
+  },
+];
+
+/** For the stores of higher rooms, which know what else runs in a workspace. */
+export function objectToDeletion(objection: Objection): void {
+  objections.push(objection);
+}
+
 export const workspaceTransactions = transactions('workspace', {
   /** Creates a workspace with its Owner, or returns the one that has the name, if that is welcome. */
-  insert(tx: Transaction, { row, existOk }: { row: WorkspaceRow; existOk: boolean }): { row: WorkspaceRow; created: boolean } {
+  insert(
+    tx: Transaction,
+    { row, existOk }: { row: WorkspaceRow; existOk: boolean },
+  ): { row: WorkspaceRow; created: boolean } {
     const found = tx.first(sql.selectFrom('workspace').selectAll().where('name', '=', row.name));
     if (found && existOk) return { row: found, created: false };
-    if (found) throw new ServiceError('conflict', 'workspace.name-taken', `There is a workspace ${found.name} already.`);
+    if (found)
+      throw new ServiceError('conflict', 'workspace.name-taken', `There is a workspace ${found.name} already.`);
     tx.run(sql.insertInto('workspace').values(row));
-    tx.run(sql.insertInto('member').values({ workspace: row.name, user: row.created_by, role: 'owner', since: row.created_at }));
+    addOwner(tx, row.name, row.created_by, row.created_at);
     return { row, created: true };
   },
 
@@ -49,11 +70,11 @@ export const workspaceTransactions = transactions('workspace', {
     return tx.first(sql.selectFrom('workspace').selectAll().where('name', '=', name))!;
   },
 
-  /** `inUse` tables hold what must have ended first; rows of every table that has a workspace column go. */
+  /** The rows of every table that has a workspace column go, and by their references those that hang on them; the audit log stays. */
   delete(tx: Transaction, { name }: { name: string }): void {
-    const open = tx.first(sql.selectFrom('activity').select('subject').where('workspace', '=', name).where('ended_at', 'is', null).limit(1));
-    if (open) {
-      throw new ServiceError('failed-precondition', 'workspace.in-use', `In the workspace ${name}, ${open.subject} has not ended.`);
+    for (const objection of objections) {
+      const why = objection(tx, name);
+      if (why !== undefined) throw new ServiceError('failed-precondition', 'workspace.in-use', why);
     }
     const tables = tx.statement<{ name: string }>(
       "SELECT m.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c ON c.name = 'workspace' WHERE m.type = 'table' AND m.name <> 'audit'",

@@ -4,11 +4,13 @@
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
 import type { Workspace } from '@stellwerk/contract/workspace.ts';
-import { asUser, type Caller, isAdministrator } from '../access/access.ts';
+import { asUser, type Caller, seesEveryWorkspace } from '../access/access.ts';
 import type { Database } from '../db/database.ts';
 import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
 import { sql } from '../db/transactions.ts';
 import { type WorkspaceRow, workspaceTransactions } from './store.ts';
+
+export { objectToDeletion } from './store.ts';
 
 export const defaultDatastore = 'workspacestore';
 
@@ -40,9 +42,15 @@ export class Workspaces {
       created_at: new Date(this.#needs.now()).toISOString(),
       created_by: asUser(caller).user,
     };
-    const inserted = await this.#needs.db.transact(workspaceTransactions.insert, { row, existOk: input.existOk ?? false });
-    await this.#needs.furnish(inserted.row.name);
-    return workspaceOf(inserted.row);
+    const existOk = input.existOk ?? false;
+    const { row: there, created } = await this.#needs.db.transact(workspaceTransactions.insert, { row, existOk });
+    try {
+      await this.#needs.furnish(there.name);
+    } catch (error) {
+      if (created) await this.#needs.db.transact(workspaceTransactions.delete, { name: there.name });
+      throw error;
+    }
+    return workspaceOf(there);
   }
 
   async get({ workspace }: CheckedOf<'workspaces', 'get'>): Promise<Workspace> {
@@ -57,7 +65,8 @@ export class Workspaces {
     let query = sql.selectFrom('workspace').selectAll().orderBy('name').limit(rowsFor(input));
     if (after) query = query.where('name', '>', String(after[0]));
     if (user.workspace !== undefined) query = query.where('name', '=', user.workspace);
-    if (!isAdministrator(caller)) query = query.where('name', 'in', sql.selectFrom('member').select('workspace').where('user', '=', user.user));
+    if (!seesEveryWorkspace(caller))
+      query = query.where('name', 'in', sql.selectFrom('member').select('workspace').where('user', '=', user.user));
     return pageFrom(await this.#needs.db.all(query), input, workspaceOf, (row) => [row.name]);
   }
 
@@ -94,7 +103,12 @@ function workspaceOf(row: WorkspaceRow): Workspace {
     labels: JSON.parse(row.labels),
     createdAt: row.created_at,
     createdBy: row.created_by,
-    resources: { containerRegistry: 'embedded', storageAccount: 'embedded', applicationInsights: 'embedded', keyVault: 'embedded' },
+    resources: {
+      containerRegistry: 'embedded',
+      storageAccount: 'embedded',
+      applicationInsights: 'embedded',
+      keyVault: 'embedded',
+    },
     defaultDatastore,
   };
 }

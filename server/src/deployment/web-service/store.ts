@@ -6,7 +6,13 @@ import { type Beginning, beginActivity } from '../../activity/activities.ts';
 import type { Migration } from '../../db/migrations.ts';
 import { sql, type Transaction, transactions } from '../../db/transactions.ts';
 import { releaseImages, useImage } from '../../image/images.ts';
+import { objectToDeletion } from '../../workspace/workspaces.ts';
 import { isSettled, mayMove, type WebServiceState } from './states.ts';
+
+objectToDeletion((tx, workspace) => {
+  const row = tx.first(sql.selectFrom('web_service').select('name').where('workspace', '=', workspace).limit(1));
+  return row && `In the workspace ${workspace} there is the web service ${row.name}.`;
+});
 
 export interface WebServiceRow {
   workspace: string;
