@@ -116,7 +116,12 @@ export function buildRooms(ground: Ground) {
     newId,
     furnish: (workspace) => datastores.createDefault(workspace, defaultDatastore),
     clear: async (workspace) => {
-      await Promise.all([datastores.destroyDefault(workspace), blobs.clear(workspace), logs.clear(workspace)]);
+      await Promise.all([
+        datastores.destroyDefault(workspace),
+        blobs.clear(workspace),
+        logs.clear(workspace),
+        activities.sweepLogs(),
+      ]);
     },
   });
   const leases = new Leases({
