@@ -33,6 +33,7 @@ export const snapshotVerbs = {
       method: 'POST',
       path: '/workspaces/{workspace}/snapshots',
       permission: 'contribute',
+      bodyBytes: limits.snapshotListingBytes,
       input: z.object({ workspace: resourceName, files: z.array(snapshotFile).max(limits.snapshotFiles) }),
       output: snapshot,
     }),

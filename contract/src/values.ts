@@ -15,6 +15,7 @@ export const limits = {
   pathLength: 5_000,
   pathPartBytes: 255,
   pageSize: 1_000,
+  snapshotListingBytes: 64 * 1024 * 1024,
   jsonBodyBytes: 16 * 1024 * 1024,
   journalBytes: 4 * 1024 * 1024,
   journalLineBytes: 1024 * 1024,

@@ -29,6 +29,8 @@ export interface Verb<
   permission: Permission;
   runToken?: RunTokenScope;
   transport: T;
+  /** The largest JSON body, where it is not `limits.jsonBodyBytes`. */
+  bodyBytes?: number;
   input: I;
   output: O;
 }

@@ -41,6 +41,7 @@ export function bindVerbs(app: FastifyInstance, binding: Binding): void {
       instance.route({
         method: one.verb.method,
         url,
+        ...(one.verb.bodyBytes !== undefined && { bodyLimit: one.verb.bodyBytes }),
         handler: (request, reply) => handle(one, binding, request, reply),
       });
     }

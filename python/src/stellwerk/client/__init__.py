@@ -3,6 +3,7 @@
 One call per verb of the contract, named as in the API and the command line. Answers are records: dicts whose fields can be read as
 attributes. A refusal is a ServiceError with a stable `reason`; where nothing answers, it is Unreachable.
 """
+
 from __future__ import annotations
 
 from typing import Optional, Type

@@ -2,6 +2,7 @@
 
 Nobody polls: the server sends each change, and a cut stream goes on where it was.
 """
+
 from __future__ import annotations
 
 import sys

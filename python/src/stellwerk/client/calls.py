@@ -3,6 +3,7 @@
 Fields named in the path go there, the others into the query or the JSON body; None means not given. Only calls that may be repeated
 without harm are repeated.
 """
+
 from __future__ import annotations
 
 import json
@@ -86,7 +87,9 @@ class Calls:
         where, left = address(path, fields)
         return self.transport.request(method, where, query=left, headers=headers, timeout=SILENCE_SECONDS)
 
-    def events(self, method: str, path: str, fields: Mapping[str, Any], on_begin: Optional[Callable[[], Any]] = None) -> Iterator[Record]:
+    def events(
+        self, method: str, path: str, fields: Mapping[str, Any], on_begin: Optional[Callable[[], Any]] = None
+    ) -> Iterator[Record]:
         """Goes on by Last-Event-ID after a cut; ends after the last event of the one activity that was asked for.
 
         `on_begin` is called whenever a stream begins that does not go on from an event: what happened before it is not in it. A record that
@@ -126,4 +129,3 @@ def server_sent(stream: Any) -> Iterator[Dict[str, Any]]:
         elif line == "" and data:
             yield json.loads("\n".join(data))
             data = []
-

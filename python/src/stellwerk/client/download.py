@@ -2,6 +2,7 @@
 
 A download that can be resumed goes on where it was cut; what was saved is complete, or the file is not there.
 """
+
 from __future__ import annotations
 
 import os

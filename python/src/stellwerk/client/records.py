@@ -3,6 +3,7 @@
 A Record is a plain dict; its fields can also be read as attributes in snake_case (`run.created_at` is `run["createdAt"]`).
 A Page is a plain list of records that knows how to go on.
 """
+
 from __future__ import annotations
 
 from typing import Any, Callable, Iterator, Optional

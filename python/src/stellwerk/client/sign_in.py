@@ -3,6 +3,7 @@
 The file belongs to its user alone (0600) and is shared with the command line:
 `{"servers": {"<url>": {"token": "...", "caBundle": "..."}}, "current": "<url>"}`.
 """
+
 from __future__ import annotations
 
 import json
@@ -57,14 +58,18 @@ def find_credentials(url: Optional[str] = None, token: Optional[str] = None) -> 
     kept = _kept()
     chosen = url or os.environ.get("STELLWERK_URL") or kept.get("current")
     if not chosen:
-        raise SignInNeeded("No server is known here. Sign in with `stellwerk login <url>`, or set STELLWERK_URL and STELLWERK_TOKEN.")
+        raise SignInNeeded(
+            "No server is known here. Sign in with `stellwerk login <url>`, or set STELLWERK_URL and STELLWERK_TOKEN."
+        )
     chosen = plain_url(chosen)
     of_environment = plain_url(os.environ.get("STELLWERK_URL") or chosen) == chosen
     entry = kept["servers"].get(chosen, {})
     found = token or (os.environ.get("STELLWERK_TOKEN") if of_environment else None) or entry.get("token")
     bundle = (os.environ.get("STELLWERK_CA_BUNDLE") if of_environment else None) or entry.get("caBundle")
     if not found:
-        raise SignInNeeded("You are not signed in to %s. Sign in with `stellwerk login %s`, or set STELLWERK_TOKEN." % (chosen, chosen))
+        raise SignInNeeded(
+            "You are not signed in to %s. Sign in with `stellwerk login %s`, or set STELLWERK_TOKEN." % (chosen, chosen)
+        )
     return Credentials(chosen, found, bundle)
 
 
