@@ -3,6 +3,7 @@
 The same sources give the same bytes, on any machine and day. Standard library only. The wheel needs no other package: PyYAML's pure Python
 part is taken from its wheel on the package index, pinned by hash, and lies in it as `stellwerk._vendor.yaml` with its licence.
 """
+
 import base64
 import hashlib
 import json

@@ -1,4 +1,5 @@
 """Predicts the progression of diabetes: `{"data": [[ten numbers], ...]}` gives a list of predictions."""
+
 import json
 
 import joblib

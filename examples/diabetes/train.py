@@ -1,4 +1,5 @@
 """Trains ridge regressions on scikit-learn's diabetes data, one child run for each strength of the regularisation."""
+
 import argparse
 import os
 

@@ -2,6 +2,7 @@
 
 Sign in first (`stellwerk login`), then: python walkthrough.py
 """
+
 import json
 import os
 

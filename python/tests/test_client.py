@@ -1,4 +1,5 @@
 """The generated client: how inputs travel, pages, streams that are cut, activities, sign-in."""
+
 import json
 import os
 import pathlib
@@ -170,7 +171,9 @@ def event(number, **changes):
 class ActivityTest(unittest.TestCase):
     def answers(self, end):
         """Events of one activity, over a stream that is cut once within an event."""
-        last = event(9, state=end, endedAt="2026-11-23T16:00:00Z", error={"reason": "x", "message": "It broke.", "hint": "Mend it."})
+        last = event(
+            9, state=end, endedAt="2026-11-23T16:00:00Z", error={"reason": "x", "message": "It broke.", "hint": "Mend it."}
+        )
 
         def answer(asked, _):
             if not asked.path.endswith("activity-events"):

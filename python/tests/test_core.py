@@ -1,4 +1,5 @@
 """What of stellwerk.core needs no server: where a workspace's config is found, how things look in a notebook, names that code brings along."""
+
 import inspect
 import io
 import json
@@ -74,7 +75,17 @@ def workspace():
 
 class NotebookTest(unittest.TestCase):
     def test_what_users_wrote_is_text_never_markup(self):
-        names = {"name": EVIL, "id": EVIL, "description": EVIL, "tags": {EVIL: EVIL}, "models": [EVIL], "aliases": [EVIL], "version": 1, "image": EVIL, "properties": {}}
+        names = {
+            "name": EVIL,
+            "id": EVIL,
+            "description": EVIL,
+            "tags": {EVIL: EVIL},
+            "models": [EVIL],
+            "aliases": [EVIL],
+            "version": 1,
+            "image": EVIL,
+            "properties": {},
+        }
         run = {"experiment": EVIL, "id": EVIL, "displayName": EVIL, "state": "failed", "reason": EVIL, "tags": {EVIL: EVIL}}
         target = {"name": EVIL, "kind": "host", "state": "usable", "queued": 0, "running": 0}
         shown = [
@@ -95,13 +106,18 @@ class NotebookTest(unittest.TestCase):
 
 class NamesTest(unittest.TestCase):
     def test_the_names_of_azureml_core_are_there(self):
-        for name in ("Workspace Experiment Run ScriptRun ScriptRunConfig RunConfiguration Environment Model Image Webservice Datastore ComputeTarget").split():
+        for name in (
+            "Workspace Experiment Run ScriptRun ScriptRunConfig RunConfiguration Environment Model Image Webservice Datastore ComputeTarget"
+        ).split():
             self.assertTrue(inspect.isclass(getattr(stellwerk.core, name)), name)
         methods = (
             "get_context log log_list log_row log_table log_image log_confusion_matrix log_predictions log_residuals log_accuracy_table tag set_tags "
             "get_tags add_properties upload_file upload_files upload_folder download_file download_files get_metrics get_details get_details_with_logs "
             "get_file_names get_children child_run create_children wait_for_completion get_status register_model cancel complete fail get_portal_url"
         )
+        from stellwerk.core.model import InferenceConfig as FoundWithModels
+
+        self.assertIs(InferenceConfig, FoundWithModels)
         for name in methods.split():
             self.assertTrue(callable(getattr(Run, name)), name)
 
@@ -118,7 +134,9 @@ class NamesTest(unittest.TestCase):
             ContainerImage.image_configuration("score.py", "python", docker_file="Dockerfile")
 
     def test_container_instances_have_no_key_unless_asked(self):
-        self.assertEqual("none", AciWebservice.deploy_configuration(cpu_cores=1, memory_gb=1, tags={"a": 1}).fields()["authentication"])
+        self.assertEqual(
+            "none", AciWebservice.deploy_configuration(cpu_cores=1, memory_gb=1, tags={"a": 1}).fields()["authentication"]
+        )
         self.assertEqual("key", AciWebservice.deploy_configuration(auth_enabled=True).fields()["authentication"])
 
 
@@ -152,7 +170,10 @@ class ImageFilesTest(unittest.TestCase):
             os.makedirs(os.path.dirname(name), exist_ok=True)
             with open(name, "w") as file:
                 file.write("x")
-        self.assertEqual(["m/10/model.pkl", "m/2/model.pkl", "f/1", None], [model_in("m", None), model_in("m", 2), model_in("f", None), model_in("g", None)])
+        self.assertEqual(
+            ["m/10/model.pkl", "m/2/model.pkl", "f/1", None],
+            [model_in("m", None), model_in("m", 2), model_in("f", None), model_in("g", None)],
+        )
 
 
 class ProgressTest(unittest.TestCase):

@@ -1,4 +1,5 @@
 """The package as it is shipped: for which Pythons, with what in it, the same bytes every time."""
+
 import os
 import subprocess
 import sys
@@ -15,7 +16,9 @@ VERMIN = ("vermin==1.9.2", "sha256:3e3e95d937f7d165eb928e0c268dfec466ccc40e9e1ce
 class PackageTest(unittest.TestCase):
     def run_python(self, *arguments, path):
         env = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-        done = subprocess.run([sys.executable, *arguments], env=dict(env, PYTHONPATH=path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        done = subprocess.run(
+            [sys.executable, *arguments], env=dict(env, PYTHONPATH=path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
         return done.returncode, done.stdout.decode()
 
     def test_it_runs_on_python_3_8_and_later(self):

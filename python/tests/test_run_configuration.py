@@ -1,4 +1,5 @@
 """Run configurations: saved and loaded without loss, refused with a line, and read from Azure ML's layout."""
+
 import io
 import os
 import random
@@ -15,8 +16,50 @@ from stellwerk.core.exceptions import RunConfigurationException, UserErrorExcept
 from stellwerk.core.runconfig import DataReferenceConfiguration
 
 # Texts that YAML could take for something else.
-TRICKY = ["", " ", "yes", "no", "on", "null", "~", "true", "1", "01", "0o17", "0x1F", "1e3", "1_000", "12:30:45", ".inf", "-", "- a", "a: b"]
-TRICKY += ["#", "a #b", "'", '"', "\\", "é ü 漢字 😀", "line\nline", "crlf\r\nline", "\ttab", "&a", "*a", "!tag", "%x", "@x", "`x`", "{a}", "[a]", "2026-11-23", "<<", "=", "."]
+TRICKY = [
+    "",
+    " ",
+    "yes",
+    "no",
+    "on",
+    "null",
+    "~",
+    "true",
+    "1",
+    "01",
+    "0o17",
+    "0x1F",
+    "1e3",
+    "1_000",
+    "12:30:45",
+    ".inf",
+    "-",
+    "- a",
+    "a: b",
+]
+TRICKY += [
+    "#",
+    "a #b",
+    "'",
+    '"',
+    "\\",
+    "é ü 漢字 😀",
+    "line\nline",
+    "crlf\r\nline",
+    "\ttab",
+    "&a",
+    "*a",
+    "!tag",
+    "%x",
+    "@x",
+    "`x`",
+    "{a}",
+    "[a]",
+    "2026-11-23",
+    "<<",
+    "=",
+    ".",
+]
 
 
 def some_text(chance):
@@ -26,11 +69,18 @@ def some_text(chance):
 
 
 def some_name(chance):
-    return chance.choice(string.ascii_letters + "_") + "".join(chance.choice(string.ascii_letters + string.digits + "_") for _ in range(chance.randrange(8)))
+    return chance.choice(string.ascii_letters + "_") + "".join(
+        chance.choice(string.ascii_letters + string.digits + "_") for _ in range(chance.randrange(8))
+    )
 
 
 def some_scalar(chance):
-    kinds = [lambda: some_text(chance), lambda: chance.randrange(-(10**6), 10**6), lambda: chance.uniform(-1e6, 1e6), lambda: chance.random() < 0.5]
+    kinds = [
+        lambda: some_text(chance),
+        lambda: chance.randrange(-(10**6), 10**6),
+        lambda: chance.uniform(-1e6, 1e6),
+        lambda: chance.random() < 0.5,
+    ]
     kinds += [lambda: 10.0 ** chance.randrange(-300, 300), lambda: float(chance.randrange(100))]
     return chance.choice(kinds)()
 
@@ -99,7 +149,12 @@ class YamlTest(unittest.TestCase):
         self.assertEqual(["on", "no", "12:30:45", "2026-11-23", 15, 1000.0, 10, True, None, 0.5, 31], loaded)
 
     def test_errors_name_file_and_line(self):
-        for text, words in (("a: 1\nb: [", "line 2"), ("a: 1\na: 2\n", "twice: again at line 2"), ("? [a]\n: 1", "line 1"), ("\x00", "not valid")):
+        for text, words in (
+            ("a: 1\nb: [", "line 2"),
+            ("a: 1\na: 2\n", "twice: again at line 2"),
+            ("? [a]\n: 1", "line 1"),
+            ("\x00", "not valid"),
+        ):
             with self.assertRaisesRegex(_yaml.YamlError, "x.yml.*%s" % words):
                 _yaml.load(text, "x.yml")
 
@@ -196,7 +251,9 @@ class RunConfigurationTest(unittest.TestCase):
         store = type("Store", (), {"name": "work-space"})()
         configuration = RunConfiguration("a.py", ["--data", DataReference(store, path_on_datastore="in/x").as_download()])
         self.assertEqual(["--data", "data/work_space_in_x"], configuration.configuration()["arguments"])
-        self.assertEqual({"work_space_in_x": {"datastore": "work-space", "path": "in/x"}}, configuration.configuration()["dataReferences"])
+        self.assertEqual(
+            {"work_space_in_x": {"datastore": "work-space", "path": "in/x"}}, configuration.configuration()["dataReferences"]
+        )
 
     def test_the_default_configuration_is_only_its_script(self):
         self.assertEqual({"script": "a.py"}, RunConfiguration("a.py").configuration())

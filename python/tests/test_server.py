@@ -1,4 +1,5 @@
 """stellwerk.core and the generated client against a real server: what a script or notebook does with workspaces, data, models and runs."""
+
 import io
 import json
 import math
@@ -63,16 +64,31 @@ class ServerTest(unittest.TestCase):
         for name in before:
             if name.startswith("STELLWERK_"):
                 del os.environ[name]
-        os.environ.update(XDG_CONFIG_HOME=cls.home + "/config", XDG_CACHE_HOME=cls.home + "/cache", XDG_DATA_HOME=cls.home + "/share")
+        os.environ.update(
+            XDG_CONFIG_HOME=cls.home + "/config", XDG_CACHE_HOME=cls.home + "/cache", XDG_DATA_HOME=cls.home + "/share"
+        )
         os.environ["API_KEY"] = "do-not-tell"
-        command = [node(), os.path.join(ROOT, "cli", "src", "main.ts"), "--json", "up", "--data", cls.home + "/data", "--port", "0", "--services-port", "0"]
+        command = [
+            node(),
+            os.path.join(ROOT, "cli", "src", "main.ts"),
+            "--json",
+            "up",
+            "--data",
+            cls.home + "/data",
+            "--port",
+            "0",
+            "--services-port",
+            "0",
+        ]
         cls.log = open(cls.home + "/server.log", "w+")
         cls.addClassCleanup(cls.log.close)
         cls.server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=cls.log)
         cls.addClassCleanup(cls.stop)
         cls.started = cls.first_json(cls.server.stdout)
         sign_in(cls.started["signIn"])
-        cls.workspace = Workspace.create("main", subscription_id="sub", resource_group="group", location="here", friendly_name="Über uns")
+        cls.workspace = Workspace.create(
+            "main", subscription_id="sub", resource_group="group", location="here", friendly_name="Über uns"
+        )
 
     @classmethod
     def stop(cls):
@@ -114,7 +130,10 @@ class ServerTest(unittest.TestCase):
 
     def test_a_workspace_keeps_what_azure_ml_calls_for_as_labels(self):
         details = Workspace.get("main", subscription_id="sub").get_details()
-        self.assertEqual(("main", "here", "Über uns", "embedded"), tuple(details[key] for key in ("name", "location", "friendlyName", "keyVault")))
+        self.assertEqual(
+            ("main", "here", "Über uns", "embedded"),
+            tuple(details[key] for key in ("name", "location", "friendlyName", "keyVault")),
+        )
         self.assertEqual(["main"], list(Workspace.list("sub")))
         self.assertEqual({}, Workspace.list("other"))
         self.assertEqual("group", Workspace.create("main", exist_ok=True).resource_group)
@@ -159,7 +178,14 @@ class ServerTest(unittest.TestCase):
 
     def test_models_have_versions_tags_and_files(self):
         source = self.folder({"model.pkl": "one", "extra/ü.txt": "two"})
-        first = Model.register(self.workspace, os.path.join(source, "model.pkl"), "ridge", tags={"alpha": 1}, description="d", model_framework="ScikitLearn")
+        first = Model.register(
+            self.workspace,
+            os.path.join(source, "model.pkl"),
+            "ridge",
+            tags={"alpha": 1},
+            description="d",
+            model_framework="ScikitLearn",
+        )
         second = Model.register(self.workspace, source, "ridge")
         self.assertEqual((1, 2, "ridge:2"), (first.version, second.version, Model(self.workspace, "ridge").id))
         self.assertEqual([1], [one.version for one in Model.list(self.workspace, "ridge", tags=[["alpha", "1"]])])
@@ -198,7 +224,13 @@ class ServerTest(unittest.TestCase):
         metrics = run.get_metrics()
         self.assertEqual(1.0, metrics["n"][0])
         self.assertTrue(math.isnan(metrics["n"][1]))
-        expected = {"alone": 2.0, "text": "word", "l": [1.0, 2.5], "r": {"x": [1.0, 2.0], "y": ["a", "b"]}, "t": {"x": [1.0, 2.0], "y": [3.0, 4.0]}}
+        expected = {
+            "alone": 2.0,
+            "text": "word",
+            "l": [1.0, 2.5],
+            "r": {"x": [1.0, 2.0], "y": ["a", "b"]},
+            "t": {"x": [1.0, 2.0], "y": [3.0, 4.0]},
+        }
         self.assertEqual(expected, {name: metrics[name] for name in expected})
         self.assertEqual("confusion_matrix", metrics["c"]["schema_type"])
         self.assertEqual(({"a": "1", "b": "two"}, {"p": "v"}), (run.get_tags(), run.get_properties()))
@@ -218,6 +250,8 @@ class ServerTest(unittest.TestCase):
         self.assertEqual(("Completed", "try"), (run.get_status(), run.display_name))
         children = {one.display_name: one.get_status() for one in run.get_children()}
         self.assertEqual({"fold": "Completed", "broken": "Failed"}, children)
+        self.assertEqual([], list(run.get_children(recursive=True, type="azureml.scriptrun")))
+        self.assertEqual([child], list(run.get_children(recursive=True, status="Completed")))
         self.assertEqual({"score": 3.0}, run.get_metrics(recursive=True)[child.id])
 
     def test_a_run_that_is_not_ours_can_be_written_to_and_read(self):
@@ -234,7 +268,9 @@ class ServerTest(unittest.TestCase):
         self.assertEqual({}, other.get_tags())
         target = self.folder({})
         self.assertEqual(os.path.join(target, "given.txt"), other.download_file("given.txt", target))
-        self.assertEqual([os.path.join(target, "y", "given.txt")], other.download_files(output_directory=os.path.join(target, "y")))
+        self.assertEqual(
+            [os.path.join(target, "y", "given.txt")], other.download_files(output_directory=os.path.join(target, "y"))
+        )
 
     def test_a_submitted_script_runs_here_and_tells_everything(self):
         told = io.StringIO()

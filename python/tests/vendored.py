@@ -1,4 +1,5 @@
 """Makes the YAML module that the wheel brings importable in a source checkout. Import it before stellwerk.core."""
+
 import os
 import sys
 

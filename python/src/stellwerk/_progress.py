@@ -1,4 +1,5 @@
 """Progress bars of uploads and downloads: on standard error, and only where somebody looks (a terminal or a notebook)."""
+
 from __future__ import annotations
 
 import os

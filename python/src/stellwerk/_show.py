@@ -1,4 +1,5 @@
 """How records look in a notebook. Whatever a server or a user wrote is text here, never markup."""
+
 from __future__ import annotations
 
 from html import escape
@@ -8,7 +9,10 @@ ROWS = 50
 
 
 def html_of_record(record: Mapping[str, Any]) -> str:
-    rows = "".join("<tr><th style='text-align:left'>%s</th><td>%s</td></tr>" % (escape(str(key)), text(value)) for key, value in record.items())
+    rows = "".join(
+        "<tr><th style='text-align:left'>%s</th><td>%s</td></tr>" % (escape(str(key)), text(value))
+        for key, value in record.items()
+    )
     return "<table>%s</table>" % rows
 
 

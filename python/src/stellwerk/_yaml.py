@@ -2,6 +2,7 @@
 
 The wheel brings PyYAML's pure Python part; a source checkout uses an installed one.
 """
+
 from __future__ import annotations
 
 import re
@@ -30,7 +31,9 @@ def module() -> Any:
         try:
             import yaml  # type: ignore[no-redef]
         except ImportError:
-            raise YamlError("YAML files cannot be read here: install the stellwerk wheel, which brings what it needs, or PyYAML.") from None
+            raise YamlError(
+                "YAML files cannot be read here: install the stellwerk wheel, which brings what it needs, or PyYAML."
+            ) from None
     return yaml
 
 
@@ -48,7 +51,9 @@ def load_with_lines(text: str, source: str = "the YAML text") -> Tuple[Any, Dict
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = " at line %d, column %d" % (mark.line + 1, mark.column + 1) if mark else ""
-        raise YamlError("%s is not valid YAML%s: %s." % (source, where, (error.problem or error.context or "").rstrip("."))) from None
+        raise YamlError(
+            "%s is not valid YAML%s: %s." % (source, where, (error.problem or error.context or "").rstrip("."))
+        ) from None
     except yaml.YAMLError as error:
         raise YamlError("%s is not valid YAML: %s." % (source, str(error).splitlines()[0])) from None
     return (None if node is None else _value(yaml, node, (), lines, source, 0)), lines
@@ -109,4 +114,3 @@ def read(path: Any) -> Tuple[Any, Dict[Place, int]]:
     """A YAML file's data and lines."""
     with open(path, encoding="utf-8-sig") as file:
         return load_with_lines(file.read(), str(path))
-

@@ -1,4 +1,5 @@
 """Where newer code for Azure ML finds the exceptions."""
+
 from .core.exceptions import (
     AuthenticationException,
     AzureMLException,

@@ -1,4 +1,5 @@
 """The module, class and method names of Azure ML's SDK v1 (`azureml.core`): code moves over by changing the import."""
+
 from .. import __version__ as VERSION
 from .compute import ComputeTarget
 from .compute_target import LocalTarget

@@ -1,4 +1,5 @@
 """What `run.get_details()` tells, in the words of Azure ML's SDK."""
+
 from __future__ import annotations
 
 from typing import Any, Dict, Mapping
@@ -22,5 +23,7 @@ def details_of(record: Mapping[str, Any], status: str, client: Any, workspace: s
         "record": record,
     }
     if record["state"] == "failed":
-        details["error"] = {"error": {"code": "UserError", "message": record.get("reason", ""), "lastLines": record.get("lastLines") or []}}
+        details["error"] = {
+            "error": {"code": "UserError", "message": record.get("reason", ""), "lastLines": record.get("lastLines") or []}
+        }
     return details

@@ -1,4 +1,5 @@
 """Metrics as Azure ML's SDK gives them: a number, a list of numbers, or a table by column."""
+
 from __future__ import annotations
 
 from typing import Any, Dict, Iterable, List, Mapping
@@ -40,7 +41,10 @@ def plain(value: Any, kind: str) -> Any:
 def columns(rows: List[Mapping[str, Any]]) -> Dict[str, Any]:
     """Rows and tables by column; a single row as it is."""
     if len(rows) == 1:
-        return {name: plain(value, "row") if not isinstance(value, list) else [plain(one, "row") for one in value] for name, value in rows[0].items()}
+        return {
+            name: plain(value, "row") if not isinstance(value, list) else [plain(one, "row") for one in value]
+            for name, value in rows[0].items()
+        }
     made: Dict[str, List[Any]] = {}
     for row in rows:
         for name, value in row.items():

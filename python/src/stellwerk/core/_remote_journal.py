@@ -1,4 +1,5 @@
 """Logging to a run that this process neither is nor started: each call is brought to the server before it returns."""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,5 @@
 """The files of a run: uploads, downloads, and the snapshot of the script's directory."""
+
 from __future__ import annotations
 
 import os
@@ -107,7 +108,11 @@ class HasFiles:
         def job(name: str, target: str) -> Any:
             return lambda note: download_run_file(self.client.transport, self._workspace, self.id, name, target, note)
 
-        each("Downloading %d files" % len(files), sum(one["sizeBytes"] for one in files), [job(one["path"], t) for one, t in zip(files, targets)])
+        each(
+            "Downloading %d files" % len(files),
+            sum(one["sizeBytes"] for one in files),
+            [job(one["path"], t) for one, t in zip(files, targets)],
+        )
         return targets
 
     def get_snapshot_id(self) -> Optional[str]:

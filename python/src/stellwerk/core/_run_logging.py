@@ -1,4 +1,5 @@
 """What a run logs: metrics, tables, pictures, parameters, tags and properties; and its metrics, read again."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, Optional, Sequence, Union
@@ -100,10 +101,15 @@ class LogsToRun:
         else:
             self._known = self.client.runs.update(self._workspace, self.id, properties=texts(properties))
 
-    def get_metrics(self, name: Optional[str] = None, recursive: bool = False, run_type: Optional[str] = None, populate: bool = False) -> Dict[str, Any]:
+    def get_metrics(
+        self, name: Optional[str] = None, recursive: bool = False, run_type: Optional[str] = None, populate: bool = False
+    ) -> Dict[str, Any]:
         """Each metric's value, or the list of its values; tables by column. With `recursive`: by run, descendants included."""
         self.flush()
         found = self.client.metrics.list(self._workspace, self.id, name=name, recursive=recursive or None)
         if not recursive:
             return values_of(self.client, self._workspace, self.id, found["items"])
-        return {run: values_of(self.client, self._workspace, run, items) for run, items in (found.get("byRun") or {self.id: found["items"]}).items()}
+        return {
+            run: values_of(self.client, self._workspace, run, items)
+            for run, items in (found.get("byRun") or {self.id: found["items"]}).items()
+        }

@@ -1,4 +1,5 @@
 """Finding runs by the words of Azure ML's SDK."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Iterator, Optional

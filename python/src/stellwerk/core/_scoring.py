@@ -1,4 +1,5 @@
 """Asks a web service for a prediction. The key goes to that address only; redirects are not followed."""
+
 from __future__ import annotations
 
 import http.client
@@ -25,15 +26,21 @@ def ask(uri: str, data: Union[str, bytes], key: Optional[str] = None, timeout: f
     if key:
         headers["Authorization"] = "Bearer " + key
     here = urlsplit(uri).hostname in ("localhost", "127.0.0.1", "::1")
-    context = ssl.create_default_context(cafile=os.environ.get("STELLWERK_CA_BUNDLE") or None) if uri.startswith("https:") else None
+    context = (
+        ssl.create_default_context(cafile=os.environ.get("STELLWERK_CA_BUNDLE") or None) if uri.startswith("https:") else None
+    )
     opener = build_opener(ProxyHandler({} if here else None), _NoRedirects(), HTTPSHandler(context=context))
     try:
         with opener.open(Request(uri, body, headers, method="POST"), timeout=timeout) as answer:
             content, kind = answer.read(), answer.headers.get_content_type()
     except HTTPError as error:
-        raise WebserviceException("The web service answered with status %d: %s" % (error.code, message_of(error.read())), error.code) from None
+        raise WebserviceException(
+            "The web service answered with status %d: %s" % (error.code, message_of(error.read())), error.code
+        ) from None
     except (URLError, OSError, http.client.HTTPException) as error:
-        raise WebserviceException("The web service at %s cannot be reached: %s." % (uri, getattr(error, "reason", error))) from None
+        raise WebserviceException(
+            "The web service at %s cannot be reached: %s." % (uri, getattr(error, "reason", error))
+        ) from None
     text = content.decode("utf-8", "replace")
     return json.loads(text) if kind == "application/json" and text else text
 

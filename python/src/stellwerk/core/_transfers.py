@@ -1,4 +1,5 @@
 """Many files at once, up or down, with one progress bar; the first failure ends it."""
+
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,9 @@ def difference(bar: Progress) -> Callable[[int, Any], None]:
     return note
 
 
-def upload_files(client: Any, workspace: str, files: Iterable[Tuple[str, str]], label: str = "Uploading", show: bool = True) -> List[dict]:
+def upload_files(
+    client: Any, workspace: str, files: Iterable[Tuple[str, str]], label: str = "Uploading", show: bool = True
+) -> List[dict]:
     """Brings contents of (path, place on disk) to the server: a list of `{path, digest}`."""
     import os
 

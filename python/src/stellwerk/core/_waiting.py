@@ -1,4 +1,5 @@
 """Waiting for a run: by the events that the server sends, with what the script prints beside."""
+
 from __future__ import annotations
 
 import codecs
@@ -47,7 +48,9 @@ def _ended(client: Any, workspace: str, run: str, lost_seconds: float) -> Record
         now = time.monotonic()
         lost_since = (lost_since or now) if record["state"] == "lost" else None
         if lost_since is not None and now - lost_since > lost_seconds:
-            raise ExperimentExecutionException("The run %s is lost: %s" % (run, record.get("reason", "its runner is not heard of.")))
+            raise ExperimentExecutionException(
+                "The run %s is lost: %s" % (run, record.get("reason", "its runner is not heard of."))
+            )
         if follower is None and record.get("activity"):
             follower = threading.Thread(target=_follow, args=(client, workspace, record["activity"], news), daemon=True)
             follower.start()

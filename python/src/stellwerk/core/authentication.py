@@ -2,6 +2,7 @@
 
 Names and arguments are those of Azure ML's SDK; tenants and clouds have no meaning here.
 """
+
 from __future__ import annotations
 
 import getpass
@@ -48,7 +49,9 @@ class AbstractAuthentication:
 class InteractiveLoginAuthentication(AbstractAuthentication):
     """As signed in; where nobody is and a person sits there (or with `force`), asks for a user and password, or a sign-in link's code."""
 
-    def __init__(self, force: bool = False, tenant_id: Optional[str] = None, cloud: Any = None, url: Optional[str] = None) -> None:
+    def __init__(
+        self, force: bool = False, tenant_id: Optional[str] = None, cloud: Any = None, url: Optional[str] = None
+    ) -> None:
         super().__init__(url)
         self.force = force
 
@@ -89,9 +92,13 @@ class ServicePrincipalAuthentication(AbstractAuthentication):
 class TokenAuthentication(AbstractAuthentication):
     """A token, or a function that gives one."""
 
-    def __init__(self, get_token_for_audience: Any, cloud: Any = None, url: Optional[str] = None, ca_bundle: Optional[str] = None) -> None:
+    def __init__(
+        self, get_token_for_audience: Any, cloud: Any = None, url: Optional[str] = None, ca_bundle: Optional[str] = None
+    ) -> None:
         super().__init__(url, ca_bundle)
-        self._get: Callable[..., str] = get_token_for_audience if callable(get_token_for_audience) else lambda *_: get_token_for_audience
+        self._get: Callable[..., str] = (
+            get_token_for_audience if callable(get_token_for_audience) else lambda *_: get_token_for_audience
+        )
 
     def token(self) -> Optional[str]:
         try:
@@ -108,7 +115,13 @@ def client_of(auth: Optional[AbstractAuthentication], url: Optional[str] = None)
     return (auth or InteractiveLoginAuthentication()).client(url)
 
 
-def sign_in(url: Optional[str] = None, code: Optional[str] = None, user: Optional[str] = None, token: Optional[str] = None, ca_bundle: Optional[str] = None) -> Credentials:
+def sign_in(
+    url: Optional[str] = None,
+    code: Optional[str] = None,
+    user: Optional[str] = None,
+    token: Optional[str] = None,
+    ca_bundle: Optional[str] = None,
+) -> Credentials:
     """Signs in and keeps it for this user; asks for what is not given. A sign-in link may stand for the address."""
     address = url or input("Server address or sign-in link: ").strip()
     address, _, fragment = address.partition("#")

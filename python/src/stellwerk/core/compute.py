@@ -1,4 +1,5 @@
 """Compute targets: where scripts run and web services are hosted."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional

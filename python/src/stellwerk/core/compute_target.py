@@ -1,4 +1,5 @@
 """The place where older code finds the local compute target."""
+
 from __future__ import annotations
 
 from .compute import ComputeTarget

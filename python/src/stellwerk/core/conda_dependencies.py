@@ -2,6 +2,7 @@
 
 What is loaded from a file is kept whole: keys and options that this class has no method for are saved again as they were.
 """
+
 from __future__ import annotations
 
 import copy
@@ -25,7 +26,9 @@ def package_name(package: str) -> str:
 class CondaDependencies:
     """Mutable; `as_dict()` is the content of the file."""
 
-    def __init__(self, conda_dependencies_file_path: Optional[str] = None, _underlying_structure: Optional[Dict[str, Any]] = None) -> None:
+    def __init__(
+        self, conda_dependencies_file_path: Optional[str] = None, _underlying_structure: Optional[Dict[str, Any]] = None
+    ) -> None:
         if conda_dependencies_file_path is not None and _underlying_structure is not None:
             raise UserErrorException("Give a file or a structure, not both.")
         if conda_dependencies_file_path is not None:
@@ -220,6 +223,10 @@ def checked(content: Any, source: str) -> Dict[str, Any]:
         raise UserErrorException("%s is not a conda environment: `dependencies` must be a list." % source)
     for one in dependencies or []:
         pip = one.get("pip") if isinstance(one, dict) else None
-        if not isinstance(one, (str, dict)) or (pip is not None and not (isinstance(pip, list) and all(isinstance(p, str) for p in pip))):
-            raise UserErrorException("%s has the dependency %r, which is neither a package nor a list of pip packages." % (source, one))
+        if not isinstance(one, (str, dict)) or (
+            pip is not None and not (isinstance(pip, list) and all(isinstance(p, str) for p in pip))
+        ):
+            raise UserErrorException(
+                "%s has the dependency %r, which is neither a package nor a list of pip packages." % (source, one)
+            )
     return content

@@ -1,4 +1,5 @@
 """Named storage of a workspace: files go up and down, and runs get them by data references."""
+
 from __future__ import annotations
 
 import os
@@ -59,7 +60,9 @@ class DataReference:
         return DataReference(self.datastore, self.data_reference_name, self.path_on_datastore, mode, place, overwrite)
 
     def to_config(self) -> DataReferenceConfiguration:
-        return DataReferenceConfiguration(self.datastore.name, self.mode, self.path_on_datastore, self.path_on_compute, self.overwrite)
+        return DataReferenceConfiguration(
+            self.datastore.name, self.mode, self.path_on_datastore, self.path_on_compute, self.overwrite
+        )
 
     def place(self) -> str:
         """Where the script finds it, from its working directory."""
@@ -78,7 +81,9 @@ class Datastore:
     def __init__(self, workspace: "Workspace", name: Optional[str] = None) -> None:
         self.workspace = workspace
         client = workspace.client
-        self._record: Record = client.datastores.get(workspace.name, name or client.workspaces.get(workspace.name)["defaultDatastore"])
+        self._record: Record = client.datastores.get(
+            workspace.name, name or client.workspaces.get(workspace.name)["defaultDatastore"]
+        )
 
     @classmethod
     def _of(cls, workspace: "Workspace", record: Record) -> "Datastore":
@@ -129,7 +134,9 @@ class Datastore:
         """Deletes a file, or a folder with everything below it; returns how many files."""
         return self.workspace.client.datastores.delete_files(self.workspace.name, self.name, path)["deleted"]
 
-    def upload(self, src_dir: str, target_path: Optional[str] = None, overwrite: bool = False, show_progress: bool = True) -> DataReference:
+    def upload(
+        self, src_dir: str, target_path: Optional[str] = None, overwrite: bool = False, show_progress: bool = True
+    ) -> DataReference:
         """Uploads a folder (or a file); files that are there already are left unless `overwrite`. Returns a reference to the target."""
         return self._upload(upload_tree(src_dir), target_path, overwrite, show_progress)
 
@@ -146,14 +153,20 @@ class Datastore:
         missing = [file for file in places if not os.path.isfile(file)]
         if missing:
             raise UserErrorException("There is no file %s." % missing[0])
-        root = os.path.abspath(relative_root) if relative_root else os.path.commonpath([os.path.dirname(one) for one in places] or ["."])
+        root = (
+            os.path.abspath(relative_root)
+            if relative_root
+            else os.path.commonpath([os.path.dirname(one) for one in places] or ["."])
+        )
         pairs = [(os.path.relpath(place, root).replace(os.sep, "/"), place) for place in places]
         outside = [name for name, _ in pairs if name.startswith("../")]
         if outside:
             raise UserErrorException("The file %s is not below %s." % (outside[0], root))
         return self._upload(pairs, target_path, overwrite, show_progress)
 
-    def _upload(self, pairs: List[Tuple[str, str]], target_path: Optional[str], overwrite: bool, show_progress: bool) -> DataReference:
+    def _upload(
+        self, pairs: List[Tuple[str, str]], target_path: Optional[str], overwrite: bool, show_progress: bool
+    ) -> DataReference:
         target = (target_path or "").replace("\\", "/").strip("/")
 
         def job(name: str, place: str) -> Callable[[Any], None]:
@@ -172,7 +185,9 @@ class Datastore:
                 raise
             sys.stderr.write("%s is there already and was left; give overwrite=True to replace it.\n" % path)
 
-    def download(self, target_path: str, prefix: Optional[str] = None, overwrite: bool = False, show_progress: bool = True) -> int:
+    def download(
+        self, target_path: str, prefix: Optional[str] = None, overwrite: bool = False, show_progress: bool = True
+    ) -> int:
         """Downloads the files below `prefix`, keeping their paths; returns how many. Files that are there are left unless `overwrite`."""
         files = self.list_files(prefix)
         where = path_of("/workspaces/{workspace}/datastores/{datastore}/file", workspace=self.workspace.name, datastore=self.name)

@@ -2,6 +2,7 @@
 
 The names are those of Azure ML's Environment; what has no meaning here (Docker, Spark settings) is kept, and a notice says so when it is used.
 """
+
 from __future__ import annotations
 
 import copy
@@ -38,7 +39,9 @@ class PythonSection:
     @property
     def conda_dependencies(self) -> Optional[CondaDependencies]:
         """Made when first asked for, so that packages can be added at once; None where another source is set."""
-        if self._conda is None and not any((self.conda_dependencies_file, self.requirements, self.requirements_file, self.lock_file)):
+        if self._conda is None and not any(
+            (self.conda_dependencies_file, self.requirements, self.requirements_file, self.lock_file)
+        ):
             self._conda, self._conda_given = CondaDependencies(), False
         return self._conda
 
@@ -132,7 +135,9 @@ class Environment:
         }
         chosen = {key: value for key, value in given.items() if value is not None}
         if len(chosen) > 1:
-            raise RunConfigurationException("The environment has several sources: %s. Keep one of them." % ", ".join(sorted(chosen)))
+            raise RunConfigurationException(
+                "The environment has several sources: %s. Keep one of them." % ", ".join(sorted(chosen))
+            )
         if python.version is not None:
             source["python"] = str(python.version)
         if python.version_fallback is not None:

@@ -1,6 +1,7 @@
 """What `stellwerk.core` raises, under the names that Azure ML's SDK gives it. All of them are StellwerkErrors; those that the server
 raised keep its `reason` and `hint`.
 """
+
 from __future__ import annotations
 
 from typing import Any, Optional, Type
@@ -18,7 +19,8 @@ class AzureMLException(ServiceError):
     @classmethod
     def of(cls, error: ServiceError) -> "AzureMLException":
         """The same refusal of the server under this name."""
-        made = cls(error.message, error)
+        made = cls(error.message)
+        made.inner_exception = error
         for name in ("code", "reason", "hint", "details", "status", "incident"):
             setattr(made, name, getattr(error, name))
         return made
@@ -71,8 +73,8 @@ class WebserviceException(AzureMLException):
     """A model, image or web service cannot be had, made or used."""
 
     def __init__(self, exception_message: str, status_code: Optional[int] = None, **named: Any) -> None:
-        super().__init__(exception_message, **({} if isinstance(status_code, BaseException) else named))
-        self.status_code = status_code if isinstance(status_code, int) else None
+        super().__init__(exception_message, **named)
+        self.status_code = status_code
 
 
 class ModelNotFoundException(WebserviceException):

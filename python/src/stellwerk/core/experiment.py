@@ -1,4 +1,5 @@
 """An experiment groups runs; submitting under a name that does not exist yet creates it."""
+
 from __future__ import annotations
 
 import os
@@ -63,12 +64,18 @@ class Experiment:
         self.workspace.client.experiments.update(self.workspace.name, self.name, tags=left)
 
     @staticmethod
-    def list(workspace: "Workspace", experiment_name: Optional[str] = None, view_type: Any = None, tags: TagFilter = None) -> List["Experiment"]:
+    def list(
+        workspace: "Workspace", experiment_name: Optional[str] = None, view_type: Any = None, tags: TagFilter = None
+    ) -> List["Experiment"]:
         """The experiments of the workspace, the last used first."""
         from .model import holds
 
         found = workspace.client.experiments.list(workspace.name).all()
-        return [Experiment(workspace, one["name"]) for one in found if experiment_name in (None, one["name"]) and holds(one["tags"], tags)]
+        return [
+            Experiment(workspace, one["name"])
+            for one in found
+            if experiment_name in (None, one["name"]) and holds(one["tags"], tags)
+        ]
 
     def submit(
         self,
@@ -208,5 +215,7 @@ def secret_values(names: Iterable[str]) -> Dict[str, str]:
     """The values of the secrets that a configuration names, from this process's environment."""
     missing = [name for name in names if not os.environ.get(name)]
     if missing:
-        raise ExperimentExecutionException("The configuration names the secret %s; set it as an environment variable first." % ", ".join(missing))
+        raise ExperimentExecutionException(
+            "The configuration names the secret %s; set it as an environment variable first." % ", ".join(missing)
+        )
     return {name: os.environ[name] for name in names}

@@ -1,4 +1,5 @@
 """Images: models, a scoring script and what they need, built by the server without Docker."""
+
 from __future__ import annotations
 
 import os
@@ -42,7 +43,9 @@ class ContainerImageConfig:
         environment_variables: Optional[Mapping[str, str]] = None,
     ) -> None:
         if docker_file is not None:
-            raise WebserviceException("An image is made without Docker, so there are no steps of a Dockerfile; name a base_image that holds what is needed.")
+            raise WebserviceException(
+                "An image is made without Docker, so there are no steps of a Dockerfile; name a base_image that holds what is needed."
+            )
         if str(runtime).lower() not in ("python", "python-slim"):
             raise WebserviceException("The runtime %s is not known here; images serve Python." % runtime)
         self.source_directory = source_directory or "."
@@ -114,9 +117,13 @@ class Image:
         if version is None and (tags or properties):
             found = Image.list(workspace, name, tags=tags, properties=properties)
             if not found:
-                raise WebserviceException("There is no image %s with these tags and properties in the workspace %s." % (name, workspace.name))
+                raise WebserviceException(
+                    "There is no image %s with these tags and properties in the workspace %s." % (name, workspace.name)
+                )
             version = found[0].version
-        self._record: Record = workspace.client.images.get(workspace.name, name, str(version if version is not None else "latest"))
+        self._record: Record = workspace.client.images.get(
+            workspace.name, name, str(version if version is not None else "latest")
+        )
 
     @classmethod
     def _of(cls, workspace: "Workspace", record: Record) -> "Image":
@@ -125,7 +132,9 @@ class Image:
         return made
 
     @staticmethod
-    def create(workspace: "Workspace", name: str, models: Sequence[Union[Model, str]], image_config: ContainerImageConfig) -> "Image":
+    def create(
+        workspace: "Workspace", name: str, models: Sequence[Union[Model, str]], image_config: ContainerImageConfig
+    ) -> "Image":
         """Builds an image; returns at once. `wait_for_creation` waits for it."""
         files = image_config.files()
         record = workspace.client.images.create(
@@ -224,7 +233,11 @@ class Image:
     @property
     def image_build_log_uri(self) -> str:
         """The address of the build's log; it asks for the token of a reader of the workspace. `get_build_log` has the text."""
-        return "%s/api/v1/workspaces/%s/activities/%s/log" % (self.workspace.client.url, self.workspace.name, self._record["activity"])
+        return "%s/api/v1/workspaces/%s/activities/%s/log" % (
+            self.workspace.client.url,
+            self.workspace.name,
+            self._record["activity"],
+        )
 
     def get_build_log(self) -> str:
         return self.workspace.client.activities.get_log(self.workspace.name, self._record["activity"]).text()
@@ -308,5 +321,16 @@ class ContainerImage(Image):
     ) -> ContainerImageConfig:
         """`execution_script` has `init()` and `run(data)`; `dependencies` are files and folders that it needs."""
         return ContainerImageConfig(
-            execution_script, runtime, conda_file, docker_file, schema_file, dependencies, enable_gpu, tags, properties, description, base_image, **named
+            execution_script,
+            runtime,
+            conda_file,
+            docker_file,
+            schema_file,
+            dependencies,
+            enable_gpu,
+            tags,
+            properties,
+            description,
+            base_image,
+            **named,
         )

@@ -1,4 +1,5 @@
 """Models by name and version; registering a name again makes the next version."""
+
 from __future__ import annotations
 
 import os
@@ -24,7 +25,9 @@ CACHE = "azureml-models"
 class Model:
     """`Model(ws, "name")` is the latest version, `Model(ws, "name", version=2)`, `Model(ws, id="name:2")` and `Model(ws, "name", version="champion")` others."""
 
-    Framework = type("Framework", (), {"CUSTOM": "Custom", "SCIKITLEARN": "ScikitLearn", "TENSORFLOW": "TensorFlow", "ONNX": "Onnx"})
+    Framework = type(
+        "Framework", (), {"CUSTOM": "Custom", "SCIKITLEARN": "ScikitLearn", "TENSORFLOW": "TensorFlow", "ONNX": "Onnx"}
+    )
 
     def __init__(
         self,
@@ -49,9 +52,13 @@ class Model:
         if version is None and (tags or properties or run_id or model_framework):
             found_models = Model.list(workspace, name, tags, properties, run_id, model_framework=model_framework)
             if not found_models:
-                raise ModelNotFoundException("There is no model %s with these tags and properties in the workspace %s." % (name, workspace.name))
+                raise ModelNotFoundException(
+                    "There is no model %s with these tags and properties in the workspace %s." % (name, workspace.name)
+                )
             version = found_models[0].version
-        self._record: Record = workspace.client.models.get(workspace.name, name, str(version if version is not None else "latest"))
+        self._record: Record = workspace.client.models.get(
+            workspace.name, name, str(version if version is not None else "latest")
+        )
 
     @classmethod
     def _of(cls, workspace: "Workspace", record: Record) -> "Model":
@@ -128,7 +135,9 @@ class Model:
             if found:
                 return found
         if _workspace is None:
-            raise ModelNotFoundException("The model %s lies neither in this image nor in %s." % (model_name, os.path.abspath(CACHE)))
+            raise ModelNotFoundException(
+                "The model %s lies neither in this image nor in %s." % (model_name, os.path.abspath(CACHE))
+            )
         model = Model(_workspace, model_name, version=version)
         return model.download(os.path.join(CACHE, model.name, str(model.version)), exist_ok=True)
 
@@ -191,7 +200,9 @@ class Model:
         self._record = self._client().get(self.workspace.name, self.name, str(self.version))
         return self
 
-    def download(self, target_dir: str = ".", exist_ok: bool = False, exists_ok: Optional[bool] = None, show_progress: bool = True) -> str:
+    def download(
+        self, target_dir: str = ".", exist_ok: bool = False, exists_ok: Optional[bool] = None, show_progress: bool = True
+    ) -> str:
         """Downloads it: a file into the folder, a folder as a folder of its name in it. Returns the path."""
         replace = exist_ok if exists_ok is None else exists_ok
         files = self.refresh()._record["files"]
@@ -200,7 +211,12 @@ class Model:
         target = safe_join(target_dir, files[0]["path"]) if single else os.path.join(target_dir, top)
         if os.path.exists(target) and not replace:
             raise UserErrorException("%s is there already; give exist_ok=True to replace it." % target)
-        where = path_of("/workspaces/{workspace}/models/{name}/{version}/file", workspace=self.workspace.name, name=self.name, version=self.version)
+        where = path_of(
+            "/workspaces/{workspace}/models/{name}/{version}/file",
+            workspace=self.workspace.name,
+            name=self.name,
+            version=self.version,
+        )
         transport = self.workspace.client.transport
 
         def job(one: Mapping[str, Any]) -> Any:
@@ -257,7 +273,9 @@ class Model:
         """Builds an image from models and an inference configuration and deploys it as a web service."""
         from .webservice import Webservice
 
-        return Webservice.deploy_from_model(workspace, name, models, inference_config, deployment_config, deployment_target, overwrite)
+        return Webservice.deploy_from_model(
+            workspace, name, models, inference_config, deployment_config, deployment_target, overwrite
+        )
 
     def serialize(self) -> Dict[str, Any]:
         return dict(self._record)
@@ -305,9 +323,22 @@ def model_in(folder: str, version: Union[None, int, str]) -> Optional[str]:
         versions = [one for one in os.listdir(folder) if not one.startswith(".")]
     except OSError:
         return None
-    chosen = str(version) if version is not None else max(versions, key=lambda one: (one.isdigit(), int(one) if one.isdigit() else 0), default="")
+    chosen = (
+        str(version)
+        if version is not None
+        else max(versions, key=lambda one: (one.isdigit(), int(one) if one.isdigit() else 0), default="")
+    )
     if not chosen or chosen not in versions:
         return None
     place = os.path.join(folder, chosen)
     names = os.listdir(place) if os.path.isdir(place) else []
     return os.path.join(place, names[0]) if len(names) == 1 else place
+
+
+def __getattr__(name: str) -> Any:
+    """Newer code finds InferenceConfig here; it stands on images, which stand on models."""
+    if name == "InferenceConfig":
+        from ._deployment import InferenceConfig
+
+        return InferenceConfig
+    raise AttributeError("module %r has no attribute %r" % (__name__, name))

@@ -3,24 +3,26 @@
 What a script or notebook logs never waits for the network and never fails because of the server. On a run that belongs to somebody else,
 the same methods bring each entry to the server before they return.
 """
+
 from __future__ import annotations
 
 import os
 import tempfile
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional
 from urllib.parse import quote
 
 from .._files import run_path, safe_join
-from .._interactive import ActiveRun, begin, context
+from .._interactive import ActiveRun, context
 from .._show import html_of_fields
 from .._transport import StellwerkError
 from ..client import Client, Record
 from ._remote_journal import RemoteJournal
+from ._run_children import HasChildren
 from ._run_files import HasFiles
 from ._run_logging import LogsToRun
 from ._run_query import STATUS, records_of, type_of
 from .authentication import NamingTransport
-from .exceptions import ExperimentExecutionException, RunEnvironmentException, UserErrorException
+from .exceptions import ExperimentExecutionException, RunEnvironmentException
 from .model import Model, TagFilter, texts
 
 if TYPE_CHECKING:
@@ -29,10 +31,12 @@ if TYPE_CHECKING:
     from .workspace import Workspace
 
 
-class Run(LogsToRun, HasFiles):
+class Run(LogsToRun, HasFiles, HasChildren):
     """`Run.get_context()` in a script; else from an experiment, or `Run(experiment, "id")`."""
 
-    def __init__(self, experiment: Optional["Experiment"], run_id: str, outputs: Any = None, _active: Optional[ActiveRun] = None, **_: Any) -> None:
+    def __init__(
+        self, experiment: Optional["Experiment"], run_id: str, outputs: Any = None, _active: Optional[ActiveRun] = None, **_: Any
+    ) -> None:
         self._experiment = experiment
         self._id = run_id
         self._active = _active
@@ -75,7 +79,9 @@ class Run(LogsToRun, HasFiles):
         **_: Any,
     ) -> Iterator["Run"]:
         """The runs of an experiment, newest first."""
-        found = records_of(experiment, include_children=include_children, type=type, tags=tags, properties=properties, status=status)
+        found = records_of(
+            experiment, include_children=include_children, type=type, tags=tags, properties=properties, status=status
+        )
         return (Run._of(experiment, record) for record in found)
 
     # -- who it is
@@ -201,58 +207,21 @@ class Run(LogsToRun, HasFiles):
     def get_details_with_logs(self) -> Dict[str, Any]:
         """The details, with the content of each log."""
         details = self.get_details()
-        details["logFiles"] = {name: self.client.logs.get(self._workspace, self.id, name=name).text() for name in details["logFiles"]}
+        details["logFiles"] = {
+            name: self.client.logs.get(self._workspace, self.id, name=name).text() for name in details["logFiles"]
+        }
         return details
 
     def get_all_logs(self, destination: Optional[str] = None) -> List[str]:
         """Downloads all logs into a folder; returns their paths."""
         folder = destination or tempfile.mkdtemp(prefix="stellwerk-logs-")
         logs = self.client.logs.list(self._workspace, self.id)
-        return [self.client.logs.get(self._workspace, self.id, name=one["name"]).save(safe_join(folder, one["name"])) for one in logs]
+        return [
+            self.client.logs.get(self._workspace, self.id, name=one["name"]).save(safe_join(folder, one["name"])) for one in logs
+        ]
 
     def get_portal_url(self) -> str:
         return "%s/workspaces/%s/runs/%s" % (self.client.url, self._workspace, quote(self.id, safe=""))
-
-    # -- children
-
-    def get_children(
-        self,
-        recursive: bool = False,
-        tags: TagFilter = None,
-        properties: TagFilter = None,
-        type: Optional[str] = None,
-        status: Optional[str] = None,
-        **_: Any,
-    ) -> Iterator["Run"]:
-        """The children, newest first; with `recursive` all descendants."""
-        self.flush()
-        where = {"ancestor": self.id} if recursive else {"parent": self.id}
-        found = records_of(self.experiment, include_children=True, type=type, tags=tags, properties=properties, status=status, **where)
-        return (Run._of(self.experiment, record) for record in found)
-
-    def child_run(self, name: Optional[str] = None, run_id: Optional[str] = None, outputs: Any = None, tags: Optional[Mapping[str, Any]] = None) -> "Run":
-        """Starts a child; end it with `complete()`, or use it in a `with` block."""
-        if self._active is not None:
-            active = self._active.child(id=run_id, display_name=name, tags=texts(tags))
-        else:
-            active = begin(
-                self.client.transport, self._workspace, self.experiment.name, id=run_id, display_name=name, tags=texts(tags), parent=self.id
-            )
-        made = Run(self._experiment, active.id, _active=active)
-        made._own_client = self._own_client
-        return made
-
-    def create_children(self, count: Optional[int] = None, tag_key: Optional[str] = None, tag_values: Optional[Sequence[Any]] = None) -> List["Run"]:
-        """Starts several children: so many, or one for each value of a tag."""
-        if (count is None) == (tag_key is None or tag_values is None):
-            raise UserErrorException("Give a count, or a tag_key and tag_values.")
-        if count is not None:
-            return [self.child_run() for _ in range(count)]
-        return [self.child_run(tags={str(tag_key): value}) for value in tag_values or []]
-
-    def submit_child(self, config: Any, tags: Optional[Mapping[str, Any]] = None, **named: Any) -> "Run":
-        """Submits a script as a child of this run."""
-        return self.experiment.submit(config, tags, parent=self.id, **named)
 
     # -- its course
 
@@ -264,7 +233,11 @@ class Run(LogsToRun, HasFiles):
         start_local(self.client.runs.get_job(self._workspace, self.id, machine=describe_machine()))
 
     def wait_for_completion(
-        self, show_output: bool = False, wait_post_processing: bool = False, raise_on_error: bool = True, lost_seconds: float = 300
+        self,
+        show_output: bool = False,
+        wait_post_processing: bool = False,
+        raise_on_error: bool = True,
+        lost_seconds: float = 300,
     ) -> Dict[str, Any]:
         """Waits until the run has ended, and returns its details; with `show_output` it prints what the script prints, as it is printed.
 
@@ -277,7 +250,9 @@ class Run(LogsToRun, HasFiles):
         details = self.get_details()
         if raise_on_error and self._known["state"] == "failed":
             lines = "\n".join(self._known.get("lastLines") or [])
-            raise ExperimentExecutionException("The run %s failed: %s%s" % (self.id, self._known.get("reason", ""), "\n" + lines if lines else ""))
+            raise ExperimentExecutionException(
+                "The run %s failed: %s%s" % (self.id, self._known.get("reason", ""), "\n" + lines if lines else "")
+            )
         return details
 
     def flush(self, timeout_seconds: float = 300) -> None:

@@ -3,6 +3,7 @@
 A file is saved and loaded without loss; a key that nobody knows is refused with its line. Files that Azure ML's SDK wrote are understood where
 they mean something here; what does not is named in a notice.
 """
+
 from __future__ import annotations
 
 import copy
@@ -83,7 +84,11 @@ class DataReferenceConfiguration:
     @staticmethod
     def of_reference(given: Mapping[str, Any]) -> "DataReferenceConfiguration":
         return DataReferenceConfiguration(
-            given.get("datastore"), given.get("mode", "download"), given.get("path"), given.get("pathOnCompute"), given.get("overwrite", False)
+            given.get("datastore"),
+            given.get("mode", "download"),
+            given.get("path"),
+            given.get("pathOnCompute"),
+            given.get("overwrite", False),
         )
 
     def __eq__(self, other: object) -> bool:
@@ -198,7 +203,9 @@ class RunConfiguration:
         content = self.configuration()
         if separate_environment_yaml and "conda" in content.get("environment", {}):
             file = os.path.splitext(os.path.basename(target))[0] + ".yml"
-            CondaDependencies(_underlying_structure=content["environment"].pop("conda")).save_to_file(os.path.dirname(target), file)
+            CondaDependencies(_underlying_structure=content["environment"].pop("conda")).save_to_file(
+                os.path.dirname(target), file
+            )
             content["environment"]["condaFile"] = file
         os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
         with open(target, "w", encoding="utf-8", newline="\n") as out:
@@ -287,7 +294,11 @@ def check(content: Mapping[str, Any], lines: Mapping[Tuple[Any, ...], int], file
             refuse("%s must be %s" % (key, words_of(wanted)), (key,), lines, file)
     environment = content.get("environment", {})
     check_keys(environment, ENVIRONMENT_KEYS, ("environment",), lines, file)
-    if "python" in environment and not re.match(r"^3\.\d{1,2}$", str(environment["python"])) or isinstance(environment.get("python"), float):
+    if (
+        "python" in environment
+        and not re.match(r"^3\.\d{1,2}$", str(environment["python"]))
+        or isinstance(environment.get("python"), float)
+    ):
         refuse('python must be a minor version in quotes, such as "3.11"', ("environment", "python"), lines, file)
     for name, one in content.get("dataReferences", {}).items():
         if not isinstance(one, dict):
@@ -295,10 +306,14 @@ def check(content: Mapping[str, Any], lines: Mapping[Tuple[Any, ...], int], file
         check_keys(one, REFERENCE_KEYS, ("dataReferences", name), lines, file)
     for name, value in content.get("environmentVariables", {}).items():
         if not isinstance(value, str):
-            refuse("the value of an environment variable must be text; put it in quotes", ("environmentVariables", name), lines, file)
+            refuse(
+                "the value of an environment variable must be text; put it in quotes", ("environmentVariables", name), lines, file
+            )
 
 
-def check_keys(content: Mapping[str, Any], known: Tuple[str, ...], place: Tuple[Any, ...], lines: Mapping[Tuple[Any, ...], int], file: str) -> None:
+def check_keys(
+    content: Mapping[str, Any], known: Tuple[str, ...], place: Tuple[Any, ...], lines: Mapping[Tuple[Any, ...], int], file: str
+) -> None:
     for key in content:
         if key not in known:
             refuse("the key %r is not known; there are %s" % (key, ", ".join(known)), (*place, key), lines, file)
@@ -309,4 +324,8 @@ def refuse(what: str, place: Tuple[Any, ...], lines: Mapping[Tuple[Any, ...], in
 
 
 def words_of(wanted: Any) -> str:
-    return {str: "text", list: "a list", dict: "a mapping", int: "a whole number"}.get(wanted, "a number") if not isinstance(wanted, tuple) else "a number"
+    return (
+        {str: "text", list: "a list", dict: "a mapping", int: "a whole number"}.get(wanted, "a number")
+        if not isinstance(wanted, tuple)
+        else "a number"
+    )

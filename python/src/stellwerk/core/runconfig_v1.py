@@ -3,6 +3,7 @@
 What means the same here is taken; what means nothing is named in one notice; what not even that SDK knows is left in place, so that it is
 refused with its line.
 """
+
 from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Tuple
@@ -35,7 +36,16 @@ LEFT_OUT = (
     "useSampling",
 )
 ONLY_V1 = (*LEFT_OUT, "communicator", "maxRunDurationSeconds")
-ENVIRONMENT_LEFT_OUT = ("assetId", "docker", "environmentVersion", "inferencingStackVersion", "r", "spark", "version", "cacheSetting")
+ENVIRONMENT_LEFT_OUT = (
+    "assetId",
+    "docker",
+    "environmentVersion",
+    "inferencingStackVersion",
+    "r",
+    "spark",
+    "version",
+    "cacheSetting",
+)
 PYTHON_LEFT_OUT = ("baseCondaEnvironment",)
 FRAMEWORKS = {"python": "Python", "pyspark": "PySpark"}
 
@@ -92,7 +102,9 @@ def from_v1(content: Mapping[str, Any], lines: Dict[Tuple[Any, ...], int], file:
     reading.leave_out(given, LEFT_OUT, "")
     made.update({key: value for key, value in given.items() if value is not None})
     if reading.left_out:
-        reading.notices.append("These keys of Azure ML's layout mean nothing here and were left out: %s." % ", ".join(reading.left_out))
+        reading.notices.append(
+            "These keys of Azure ML's layout mean nothing here and were left out: %s." % ", ".join(reading.left_out)
+        )
     return made, reading.notices
 
 

@@ -1,4 +1,5 @@
 """A script to submit: its directory, its arguments, and how and where it runs."""
+
 from __future__ import annotations
 
 import copy

@@ -1,4 +1,5 @@
 """Web services: images as load-balanced HTTP endpoints, updated with no request lost."""
+
 from __future__ import annotations
 
 import json
@@ -8,15 +9,24 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, 
 
 from .._show import html_of_fields
 from ..client import ActivityFailed, Record
+from ._deployment import DeploymentConfiguration, InferenceConfig
 from ._scoring import ask
 from .exceptions import ServiceError, UserErrorException, WebserviceException
 from .image import ContainerImage, ContainerImageConfig, Image
 from .model import Model, TagFilter, _listed, holds, texts
 
 if TYPE_CHECKING:
-    from .environment import Environment
     from .workspace import Workspace
 
+__all__ = [
+    "AciWebservice",
+    "AksWebservice",
+    "DeploymentConfiguration",
+    "HostWebservice",
+    "InferenceConfig",
+    "LocalWebservice",
+    "Webservice",
+]
 STATES = {
     "deploying": "Transitioning",
     "updating": "Transitioning",
@@ -25,72 +35,6 @@ STATES = {
     "failed": "Failed",
     "deleting": "Deleting",
 }
-
-
-class DeploymentConfiguration:
-    """What of a deployment can be chosen here; what Azure's kinds of compute add has no meaning and is accepted."""
-
-    def __init__(
-        self,
-        auth_enabled: Optional[bool] = None,
-        num_replicas: Optional[int] = None,
-        scoring_timeout_ms: Optional[int] = None,
-        tags: Optional[Mapping[str, Any]] = None,
-        properties: Optional[Mapping[str, Any]] = None,
-        description: Optional[str] = None,
-        **accepted: Any,
-    ) -> None:
-        self.auth_enabled = auth_enabled
-        self.num_replicas = num_replicas
-        self.timeout_seconds = None if scoring_timeout_ms is None else max(scoring_timeout_ms / 1000, 1)
-        self.tags, self.description = texts(tags), description
-        self.accepted = accepted
-
-    def fields(self) -> Dict[str, Any]:
-        """The fields of the contract."""
-        authentication = None if self.auth_enabled is None else "key" if self.auth_enabled else "none"
-        return {
-            "replicas": self.num_replicas,
-            "authentication": authentication,
-            "timeout_seconds": self.timeout_seconds,
-            "tags": self.tags,
-            "description": self.description,
-        }
-
-
-class InferenceConfig(ContainerImageConfig):
-    """The same as an image's configuration, as newer code writes it."""
-
-    def __init__(
-        self,
-        entry_script: str,
-        runtime: Optional[str] = None,
-        conda_file: Optional[str] = None,
-        extra_docker_file_steps: Optional[str] = None,
-        source_directory: Optional[str] = None,
-        enable_gpu: Optional[bool] = None,
-        description: Optional[str] = None,
-        base_image: Optional[str] = None,
-        base_image_registry: Any = None,
-        cuda_version: Any = None,
-        environment: Optional["Environment"] = None,
-    ) -> None:
-        everything = ["."] if source_directory else None
-        super().__init__(
-            entry_script,
-            runtime or "python",
-            conda_file,
-            extra_docker_file_steps,
-            None,
-            everything,
-            enable_gpu,
-            None,
-            None,
-            description,
-            base_image,
-            environment,
-            source_directory,
-        )
 
 
 class Webservice:
@@ -129,7 +73,9 @@ class Webservice:
         services = workspace.client.services
         if overwrite and any(one["name"].lower() == name.lower() for one in services.list(workspace.name).all()):
             return cls._of(workspace, services.update(workspace.name, name, image=wanted, **fields))
-        return cls._of(workspace, services.deploy(workspace.name, name, wanted, target=None if target == "local" else target, **fields))
+        return cls._of(
+            workspace, services.deploy(workspace.name, name, wanted, target=None if target == "local" else target, **fields)
+        )
 
     @classmethod
     def deploy_from_model(
@@ -257,7 +203,9 @@ class Webservice:
         except (ActivityFailed, TimeoutError) as error:
             self.update_deployment_state()
             lines = "\n".join(self.get_logs(20).splitlines())
-            raise WebserviceException("The web service %s is %s: %s\n%s" % (self.name, self.state.lower(), error, lines)) from None
+            raise WebserviceException(
+                "The web service %s is %s: %s\n%s" % (self.name, self.state.lower(), error, lines)
+            ) from None
         self.update_deployment_state()
         if show_output:
             sys.stdout.write("Web service %s: %s at %s\n" % (self.name, self.state, self.scoring_uri))
@@ -307,7 +255,9 @@ class Webservice:
     ) -> None:
         """Rolls another image out with no request lost, or changes settings; `wait_for_deployment` waits for it."""
         if image is None and inference_config is not None:
-            image = ContainerImage.create(self.workspace, self.name, models if models is not None else self.models, inference_config)
+            image = ContainerImage.create(
+                self.workspace, self.name, models if models is not None else self.models, inference_config
+            )
             image.wait_for_creation()
         fields = DeploymentConfiguration(auth_enabled, num_replicas, scoring_timeout_ms, tags, properties, description).fields()
         wanted = image if image is None or isinstance(image, str) else image.id
@@ -344,10 +294,28 @@ class Webservice:
         return json.loads(json.dumps(self._record))
 
     def __repr__(self) -> str:
-        return "%s(workspace=%s, name=%s, image_id=%s, state=%s)" % (type(self).__name__, self.workspace.name, self.name, self.image_id, self.state)
+        return "%s(workspace=%s, name=%s, image_id=%s, state=%s)" % (
+            type(self).__name__,
+            self.workspace.name,
+            self.name,
+            self.image_id,
+            self.state,
+        )
 
     def _repr_html_(self) -> str:
-        shown = ("name", "state", "image", "models", "replicas", "authentication", "scoringUri", "tags", "description", "createdAt", "createdBy")
+        shown = (
+            "name",
+            "state",
+            "image",
+            "models",
+            "replicas",
+            "authentication",
+            "scoringUri",
+            "tags",
+            "description",
+            "createdAt",
+            "createdBy",
+        )
         return html_of_fields("Web service", {name: self._record.get(name) for name in shown}, self.workspace.get_portal_url())
 
 
@@ -385,7 +353,13 @@ class AciWebservice(HostWebservice):
     ) -> DeploymentConfiguration:
         # Container instances have no key unless one is asked for.
         return DeploymentConfiguration(
-            bool(auth_enabled), tags=tags, properties=properties, description=description, cpu_cores=cpu_cores, memory_gb=memory_gb, **accepted
+            bool(auth_enabled),
+            tags=tags,
+            properties=properties,
+            description=description,
+            cpu_cores=cpu_cores,
+            memory_gb=memory_gb,
+            **accepted,
         )
 
 

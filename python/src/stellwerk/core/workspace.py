@@ -2,6 +2,7 @@
 
 Its connection is kept in `.stellwerk/config.json` beside the user's work, found from any folder below.
 """
+
 from __future__ import annotations
 
 import json
@@ -122,7 +123,12 @@ class Workspace:
         return found
 
     @staticmethod
-    def from_config(path: Optional[str] = None, auth: Optional[AbstractAuthentication] = None, _logger: Any = None, _file_name: Optional[str] = None) -> "Workspace":
+    def from_config(
+        path: Optional[str] = None,
+        auth: Optional[AbstractAuthentication] = None,
+        _logger: Any = None,
+        _file_name: Optional[str] = None,
+    ) -> "Workspace":
         """The workspace that the nearest config file names, from `path` (a file or folder; the current one unless given) upwards."""
         file = find_config(path or os.getcwd(), _file_name)
         config = read_config(file)
@@ -192,7 +198,11 @@ class Workspace:
         }
 
     def update(
-        self, friendly_name: Optional[str] = None, description: Optional[str] = None, tags: Optional[Mapping[str, str]] = None, **_: Any
+        self,
+        friendly_name: Optional[str] = None,
+        description: Optional[str] = None,
+        tags: Optional[Mapping[str, str]] = None,
+        **_: Any,
     ) -> Dict[str, Any]:
         self._known = self.client.workspaces.update(self.name, display_name=friendly_name, description=description, tags=tags)
         return self.get_details()
@@ -255,7 +265,12 @@ class Workspace:
 
     def _repr_html_(self) -> str:
         record = self._record
-        fields = {"Name": record["name"], "Description": record.get("description"), "Server": self.client.url, "Tags": record["tags"] or None}
+        fields = {
+            "Name": record["name"],
+            "Description": record.get("description"),
+            "Server": self.client.url,
+            "Tags": record["tags"] or None,
+        }
         return html_of_fields("Workspace", fields, self.get_portal_url())
 
 
@@ -273,7 +288,8 @@ def find_config(start: str, file_name: Optional[str] = None) -> str:
             break
         folder = os.path.dirname(folder)
     raise UserErrorException(
-        "No workspace is configured in %s or above it. Write `.stellwerk/config.json` with Workspace.get('name').write_config(), or `stellwerk init`." % start
+        "No workspace is configured in %s or above it. Write `.stellwerk/config.json` with Workspace.get('name').write_config(), or `stellwerk init`."
+        % start
     )
 
 

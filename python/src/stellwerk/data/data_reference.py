@@ -1,4 +1,5 @@
 """Where code for Azure ML finds data references."""
+
 from ..core.datastore import DataReference
 
 __all__ = ["DataReference"]
