@@ -17,7 +17,7 @@ test('examples/diabetes/walkthrough.py runs as a user would run it, from the pac
   const inside = (args: string[]) =>
     installation.python(['-c', program, join(environment, 'bin', 'python'), ...args], {
       cwd: work,
-      env: { PYTHONPATH: '' },
+      env: { PYTHONPATH: '', STELLWERK_WORKSPACE: '' },
     });
   const installed = await inside(['-m', 'pip', 'install', '--quiet', '--no-index', wheel!]);
   expect(installed.code, installed.stderr).toBe(0);

@@ -158,6 +158,13 @@ class YamlTest(unittest.TestCase):
             with self.assertRaisesRegex(_yaml.YamlError, "x.yml.*%s" % words):
                 _yaml.load(text, "x.yml")
 
+    def test_what_would_swell_or_never_end_is_refused(self):
+        bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
+        bomb += "".join("a%d: &a%d [%s]\n" % (n, n, ", ".join(["*a%d" % (n - 1)] * 9)) for n in range(1, 12))
+        for text in (bomb, "&a [*a]", "[" * 50_000):
+            with self.assertRaisesRegex(_yaml.YamlError, "too much|too deeply"):
+                _yaml.load(text)
+
     def test_tags_make_no_objects(self):
         self.assertEqual(["id"], _yaml.load("!!python/object/apply:os.system [id]"))
 

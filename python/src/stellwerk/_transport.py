@@ -49,7 +49,9 @@ class ServiceError(StellwerkError):
 
 
 class Unreachable(StellwerkError):
-    """The server did not answer; whether it acted on the request is not known."""
+    """The server did not answer; whether it acted on the request is not known. `final`: trying again is no use."""
+
+    final = False
 
 
 def path_of(template, **fields):
@@ -211,8 +213,8 @@ class Transport:
                 if answer.status not in _BUSY or left <= 0:
                     raise error
                 wait = _retry_after(answer.headers.get("Retry-After"))
-            except Unreachable:
-                if left <= 0 or (sent[0] and not repeatable):
+            except Unreachable as error:
+                if left <= 0 or error.final or (sent[0] and not repeatable):
                     raise
             time.sleep(wait if wait is not None else pause * (0.5 + random.random()))
             pause = min(pause * 2, 8.0)
@@ -229,7 +231,9 @@ class Transport:
 
     def unreachable(self, error):
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return Unreachable("The server %s cannot be reached: %s." % (self.url, self._clean(str(reason)).rstrip(".")))
+        unreachable = Unreachable("The server %s cannot be reached: %s." % (self.url, self._clean(str(reason)).rstrip(".")))
+        unreachable.final = type(error).__name__ == "SSLCertVerificationError"
+        return unreachable
 
     def _send(self, method, target, data, headers, timeout, sent):
         from http.client import HTTPException
@@ -262,8 +266,9 @@ class Transport:
         except (OSError, HTTPException, ValueError) as error:
             if connection is not None:
                 connection.close()
-            if isinstance(error, ValueError):
-                raise ServiceError("invalid-argument", "request.invalid", self._clean(str(error))) from None
+            if not isinstance(error, (OSError, HTTPException)):  # a ValueError's message would show what is wrong, maybe the token
+                message = "The address, the token or a header of the request has a character that HTTP does not allow."
+                raise ServiceError("invalid-argument", "request.invalid", message) from None
             raise self.unreachable(error) from None
 
     def _connection(self, timeout):

@@ -11,6 +11,8 @@ from typing import Any, Dict, Tuple
 from ._transport import StellwerkError
 
 Place = Tuple[Any, ...]
+# Aliases can make much out of little.
+MOST_VALUES = 100_000
 
 
 class YamlError(StellwerkError):
@@ -54,6 +56,8 @@ def load_with_lines(text: str, source: str = "the YAML text") -> Tuple[Any, Dict
         raise YamlError(
             "%s is not valid YAML%s: %s." % (source, where, (error.problem or error.context or "").rstrip("."))
         ) from None
+    except RecursionError:
+        raise YamlError("%s nests too deeply." % source) from None
     except yaml.YAMLError as error:
         raise YamlError("%s is not valid YAML: %s." % (source, str(error).splitlines()[0])) from None
     return (None if node is None else _value(yaml, node, (), lines, source, 0)), lines
@@ -63,6 +67,8 @@ def _value(yaml: Any, node: Any, place: Place, lines: Dict[Place, int], source: 
     lines[place] = node.start_mark.line + 1
     if depth > 100:
         raise YamlError("%s nests too deeply at line %d." % (source, lines[place]))
+    if len(lines) > MOST_VALUES:
+        raise YamlError("%s holds too much: more than %d values." % (source, MOST_VALUES))
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node)
     if isinstance(node, yaml.SequenceNode):

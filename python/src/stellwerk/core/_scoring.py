@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import ssl
 from typing import Any, Optional, Union
 from urllib.error import HTTPError, URLError
@@ -19,16 +18,14 @@ class _NoRedirects(HTTPRedirectHandler):
         return None
 
 
-def ask(uri: str, data: Union[str, bytes], key: Optional[str] = None, timeout: float = 300) -> Any:
+def ask(uri: str, data: Union[str, bytes], key: Optional[str] = None, ca_bundle: Optional[str] = None, timeout: float = 300) -> Any:
     """The answer: JSON as its value, anything else as text."""
     body = data.encode("utf-8") if isinstance(data, str) else data
     headers = {"Content-Type": "application/json"}
     if key:
         headers["Authorization"] = "Bearer " + key
     here = urlsplit(uri).hostname in ("localhost", "127.0.0.1", "::1")
-    context = (
-        ssl.create_default_context(cafile=os.environ.get("STELLWERK_CA_BUNDLE") or None) if uri.startswith("https:") else None
-    )
+    context = tls(ca_bundle) if uri.startswith("https:") else None
     opener = build_opener(ProxyHandler({} if here else None), _NoRedirects(), HTTPSHandler(context=context))
     try:
         with opener.open(Request(uri, body, headers, method="POST"), timeout=timeout) as answer:
@@ -43,6 +40,16 @@ def ask(uri: str, data: Union[str, bytes], key: Optional[str] = None, timeout: f
         ) from None
     text = content.decode("utf-8", "replace")
     return json.loads(text) if kind == "application/json" and text else text
+
+
+def tls(ca_bundle: Optional[str]) -> ssl.SSLContext:
+    """Trusts what the machine trusts, and the certificates (PEM, or a file of them) that the server was signed in to with."""
+    context = ssl.create_default_context()
+    if ca_bundle and "-----BEGIN" in ca_bundle:
+        context.load_verify_locations(cadata=ca_bundle)
+    elif ca_bundle:
+        context.load_verify_locations(cafile=ca_bundle)
+    return context
 
 
 def message_of(content: bytes) -> str:

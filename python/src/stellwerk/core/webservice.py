@@ -213,13 +213,14 @@ class Webservice:
     def run(self, input_data: Union[str, bytes]) -> Any:
         """Scores: sends the text or bytes, with the service's key, and returns the answer (JSON as its value)."""
         key = self.get_keys()[0] if self.auth_enabled else None
+        trusted = self.workspace.client.transport.ca_bundle
         try:
-            return ask(self.scoring_uri, input_data, key)
+            return ask(self.scoring_uri, input_data, key, trusted)
         except WebserviceException as error:
             if error.status_code != 401:
                 raise
             self._keys = None  # they were regenerated since
-            return ask(self.scoring_uri, input_data, self.get_keys()[0])
+            return ask(self.scoring_uri, input_data, self.get_keys()[0], trusted)
 
     def get_keys(self) -> Tuple[str, str]:
         """The primary and the secondary key."""

@@ -129,7 +129,12 @@ class Workspace:
         _logger: Any = None,
         _file_name: Optional[str] = None,
     ) -> "Workspace":
-        """The workspace that the nearest config file names, from `path` (a file or folder; the current one unless given) upwards."""
+        """The workspace that the nearest config file names, from `path` (a file or folder; the current one unless given) upwards.
+
+        Without `path`, STELLWERK_WORKSPACE may name it, as for the command line.
+        """
+        if path is None and os.environ.get("STELLWERK_WORKSPACE"):
+            return Workspace(workspace_name=os.environ["STELLWERK_WORKSPACE"], auth=auth)
         file = find_config(path or os.getcwd(), _file_name)
         config = read_config(file)
         return Workspace(workspace_name=config["workspace_name"], auth=auth, url=config.get("url"))
