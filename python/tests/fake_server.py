@@ -250,6 +250,8 @@ class FakeServer:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     fake = None
+    disable_nagle_algorithm = True
+    wbufsize = 65536
 
     def setup(self):
         super().setup()
@@ -311,6 +313,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body if only is None else body[:only])
+        self.wfile.flush()
         if only is not None:
             self.cut()
 

@@ -54,7 +54,7 @@ def _fetch(transport, path, query, file, progress, patience):
             left -= 1
             if left < 0:
                 raise
-            time.sleep(0.2 * (patience - left))
+            time.sleep(0.1 * (patience - left))
 
 
 def download_run_file(transport, workspace, run, name, target, progress=None):
