@@ -13,7 +13,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m stellwerk", description="Works with runs on this machine.")
     commands = parser.add_subparsers(dest="command", required=True)
     sync = commands.add_parser("sync", help="bring offline runs, and what a server did not take, to the server")
-    sync.add_argument("folder", nargs="?", help="where the runs lie; this user's, unless given")
+    sync.add_argument("folders", nargs="*", help="runs, or folders in which they lie; all of this user, unless given")
     sync.add_argument("--workspace", default=os.environ.get("STELLWERK_WORKSPACE"), help="where offline runs go")
     sync.add_argument("--experiment", help="file offline runs under this experiment instead of their own")
     recover = commands.add_parser("recover", help="deliver what a dead runner left in its folder")
@@ -40,7 +40,7 @@ def _login(given):
 def _sync(given):
     from stellwerk._offline import sync
 
-    brought, left = sync(_signed_in(), given.workspace, given.folder, experiment=given.experiment)
+    brought, left = sync(_signed_in(), given.workspace, given.folders, experiment=given.experiment)
     print("%d runs are at the server now, %d are left." % (len(brought), len(left)))
     return 1 if left else 0
 

@@ -16,15 +16,14 @@ from stellwerk.runner.shipping import Shipper
 _UNENDED = "The process ended without completing the run."
 
 
-def sync(transport=None, workspace=None, folder=None, tell=print, experiment=None):
-    """Ships what lies below `folder` (this user's runs, unless given). Returns (brought, left) as lists of run ids.
+def sync(transport=None, workspace=None, folders=None, tell=print, experiment=None):
+    """Ships these folders of runs, or what lies below them (this user's runs, unless given). Returns (brought, left) as lists of run ids.
 
     `transport` and `workspace` say where offline runs go; runs begun with a server go to that one.
     """
     brought, left = [], []
-    below = folder or runs_folder()
-    for name in sorted(os.listdir(below)) if os.path.isdir(below) else ():
-        path = os.path.join(below, name)
+    for path in _runs_in(folders or [runs_folder()]):
+        name = os.path.basename(path)
         if os.path.exists(os.path.join(path, "job.json")):
             run = (read_json(os.path.join(path, "job.json")) or {}).get("run", name)
             done = recover(path, tell) == 0
@@ -39,6 +38,14 @@ def sync(transport=None, workspace=None, folder=None, tell=print, experiment=Non
             continue
         (brought if done else left).append(run)
     return brought, left
+
+
+def _runs_in(folders):
+    for folder in folders:
+        if any(os.path.exists(os.path.join(folder, name)) for name in ("job.json", RECORD)):
+            yield os.path.abspath(folder)
+        elif os.path.isdir(folder):
+            yield from (os.path.join(folder, name) for name in sorted(os.listdir(folder)))
 
 
 def _busy(run):
