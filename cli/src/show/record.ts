@@ -8,7 +8,7 @@ import { colored, shown } from './values.ts';
 const longest = 600;
 
 export function recordOf(item: Item): string {
-  const fields = Object.entries(item).filter(([, value]) => value !== undefined && value !== null);
+  const fields = Object.entries(item).filter(([, value]) => !isEmpty(value));
   const width = Math.max(0, ...fields.filter(([, value]) => isShort(value)).map(([name]) => name.length));
   return fields.map(([name, value]) => field(name, value, width)).join('\n');
 }
@@ -24,6 +24,9 @@ function field(name: string, value: unknown, width: number): string {
   }
   return `${pc.bold(plain(name))}\n${indented(recordOf(value as Item))}`;
 }
+
+const isEmpty = (value: unknown) =>
+  value === undefined || value === null || (typeof value === 'object' && Object.keys(value).length === 0);
 
 const isItem = (value: unknown): value is Item => typeof value === 'object' && value !== null && !Array.isArray(value);
 

@@ -18,7 +18,7 @@ export function shown(value: unknown, name = ''): string {
 
 function shownNumber(value: number, name: string): string {
   if (/bytes$/i.test(name)) return shownSize(value);
-  if (/ms$/.test(name)) return shownDuration(value);
+  if (/Ms$/.test(name)) return shownDuration(value);
   return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
 }
 
