@@ -4,8 +4,9 @@ import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Client } from '@stellwerk/client/client.ts';
 import { hashBytes } from '@stellwerk/client/file-hash.ts';
+import type { EnvironmentTarget } from '@stellwerk/contract/environment.ts';
 import type { Job } from '@stellwerk/contract/run.ts';
-import { run } from '@stellwerk/server/exec/programs.ts';
+import { output, run } from '@stellwerk/server/exec/programs.ts';
 import { CommandFailed } from './failures.ts';
 import { surroundings } from './surroundings.ts';
 
@@ -32,6 +33,17 @@ export async function startLocalRun(client: Client, job: Job): Promise<StartedRu
   if (ended.code !== 0)
     throw new CommandFailed(`The runner could not be started: ${ended.stderr.trim().split('\n').at(-1) ?? ''}`);
   return JSON.parse(ended.stdout) as StartedRunner;
+}
+
+/** What this machine has: the environment of a run on it is resolved for that. */
+export async function thisMachine(client: Client): Promise<EnvironmentTarget> {
+  const printed = await output({
+    command: surroundings.python,
+    args: ['-m', 'stellwerk.runner', '--machine'],
+    env: { ...surroundings.environment(), PYTHONPATH: await serverWheel(client) },
+    timeoutMs: 60_000,
+  });
+  return JSON.parse(printed) as EnvironmentTarget;
 }
 
 /** The server's Python package on this machine, under its content: runs that are going on keep theirs. */

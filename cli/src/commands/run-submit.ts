@@ -119,9 +119,10 @@ function secretValues(names: readonly string[]): { secrets?: Record<string, stri
 }
 
 async function startHere(client: Client, workspace: string, run: Run): Promise<void> {
-  const { startLocalRun } = await import('../local-run.ts');
+  const { startLocalRun, thisMachine } = await import('../local-run.ts');
   try {
-    await startLocalRun(client, await client.runs.getJob({ workspace, run: run.id }));
+    const machine = await thisMachine(client);
+    await startLocalRun(client, await client.runs.getJob({ workspace, run: run.id, machine }));
   } catch (error) {
     // A run that nobody will ever start must not wait for ever.
     await client.runs.cancel({ workspace, run: run.id }).catch(() => {});
