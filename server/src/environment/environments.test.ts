@@ -357,9 +357,13 @@ test('the scorer’s own lock makes a layer of its own', { timeout: 120_000 }, a
   expect(layer.sitePackages).toBe('/opt/stellwerk/scorer/lib/python3.11/site-packages');
 });
 
-test('a sweep removes what a killed server left: private files and half-made work, nothing else', async () => {
+test('a sweep removes what a killed server left: not what a living one works in, nothing else', async () => {
   const cache = join(folder, 'swept');
-  for (const left of ['private/uv-x', 'scratch/lock-x', 'tools/making-x', 'tools/uv', 'layers/x']) {
+  const nameOf = ({ pid, startTicks, bootId }: ProcessIdentity) => `working/${pid}_${startTicks}_${bootId}.x`;
+  const self = identify(process.pid)!;
+  const dead = nameOf({ ...self, startTicks: self.startTicks - 1 });
+  const living = nameOf(self);
+  for (const left of [dead, living, 'tools/uv', 'layers/x']) {
     await mkdir(join(cache, left), { recursive: true });
     await writeFile(join(cache, left, 'netrc'), 'machine host login me password s3cret');
   }
@@ -367,5 +371,6 @@ test('a sweep removes what a killed server left: private files and half-made wor
   expect((await readdir(cache, { recursive: true })).filter((path) => path.endsWith('netrc')).sort()).toEqual([
     'layers/x/netrc',
     'tools/uv/netrc',
+    `${living}/netrc`,
   ]);
 });

@@ -1,7 +1,7 @@
 // The environment of an image as the entries of one layer: packages from a lock below a fixed prefix, the same bytes wherever
 // and whenever it is made. The prefix is a virtual environment over the image's own Python: `<prefix>/bin/python` finds the
 // packages by itself, and every script in `<prefix>/bin` starts it.
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, posix, relative } from 'node:path';
 import type { BuiltPlan, EnvironmentPlatform, IndexSettings } from '@stellwerk/contract/environment.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
@@ -74,7 +74,7 @@ export async function makeLayer(question: LayerQuestion, uv: Uv, watch: Required
   const kept = await readLayer(question);
   if (kept) return kept;
   checkPlace(question);
-  const folder = await mkdtemp(join(await uv.folder('scratch'), 'layer-'));
+  const folder = await uv.workFolder();
   try {
     const compiler = compilerOf(question.plan, await uv.pythons());
     const layout =

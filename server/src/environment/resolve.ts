@@ -1,5 +1,5 @@
 // From requirements to a lock: every package that is needed, pinned, with the hashes of its files, for one Python and platform.
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { EnvironmentPlatform, IndexSettings } from '@stellwerk/contract/environment.ts';
 import { ServiceError, TargetError } from '@stellwerk/contract/errors.ts';
@@ -48,7 +48,7 @@ async function compile(
   uv: Uv,
   watch: Watch,
 ): Promise<{ lock?: string; flaw: string }> {
-  const folder = await mkdtemp(join(await uv.folder('scratch'), 'lock-'));
+  const folder = await uv.workFolder();
   try {
     await writeFile(join(folder, 'requirements.in'), lines.map((line) => `${line}\n`).join(''));
     await writeFile(join(folder, 'uv.toml'), ''); // a project above this folder has no say

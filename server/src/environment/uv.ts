@@ -6,6 +6,7 @@ import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:f
 import { join } from 'node:path';
 import type { IndexSettings } from '@stellwerk/contract/environment.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { identify, isAlive } from '../exec/processes.ts';
 import { type Ended, output, ProgramFailed, run } from '../exec/programs.ts';
 import { accessOf, masked, secretsOf } from './index-settings.ts';
 import { Once, type Watch } from './once.ts';
@@ -33,6 +34,17 @@ const ownVariables =
 const network = /^(SSL_CERT_FILE|SSL_CERT_DIR|NETRC|(all|https?|no)_proxy)$/i;
 /** What it tells that is worth a line in a log; the lock itself goes to a file. */
 const telling = /^\s*(Resolved|Downloading|Downloaded|Building|Built|Prepared|Installed|warning:|error:|cause:|hint:)/;
+
+/** This process, as part of a name. */
+function mine(): string {
+  const { pid, startTicks, bootId } = identify(process.pid)!;
+  return `${pid}_${startTicks}_${bootId}`;
+}
+
+function isOwned(name: string): boolean {
+  const [, pid, startTicks, bootId] = /^(\d+)_(\d+)_([^.]+)\./.exec(name) ?? [];
+  return bootId !== undefined && isAlive({ pid: Number(pid), startTicks: Number(startTicks), bootId });
+}
 
 export class Uv {
   readonly #needs: UvNeeds;
@@ -66,9 +78,14 @@ export class Uv {
     });
   }
 
+  /** A new folder for work in passing, on the cache's file system. Servers share a cache: its name says whose it is. */
+  async workFolder(): Promise<string> {
+    return mkdtemp(join(await this.folder('working'), `${mine()}.`));
+  }
+
   /** With a folder that nobody else reads, gone when the work is done. */
   async #privately<T>(work: (folder: string) => Promise<T>): Promise<T> {
-    const folder = await mkdtemp(join(await this.folder('private'), 'uv-'));
+    const folder = await this.workFolder();
     try {
       return await work(folder);
     } finally {
@@ -88,12 +105,11 @@ export class Uv {
     return folder;
   }
 
-  /** What a killed process of ours left half made. */
+  /** What a killed server left half made. What a living one, or this one, works in stays. */
   async sweep(): Promise<void> {
-    const tools = await readdir(await this.folder('tools'));
-    const making = tools.filter((name) => name.startsWith('making-')).map((name) => join('tools', name));
-    for (const name of ['private', 'scratch', ...making])
-      await rm(join(this.#needs.cacheDir, name), { recursive: true, force: true });
+    const working = await this.folder('working');
+    for (const name of await readdir(working))
+      if (!isOwned(name)) await rm(join(working, name), { recursive: true, force: true });
   }
 
   #environment(): Record<string, string> {
@@ -138,10 +154,10 @@ export class Uv {
     const own = join(this.#needs.cacheDir, 'tools', 'uv', 'bin', 'uv');
     if (await answers(own)) return own;
     watch.log('Installing uv, which resolves and installs packages.');
-    const making = await mkdtemp(join(await this.folder('tools'), 'making-'));
+    const making = await this.workFolder();
     try {
       await this.#make(making, watch.signal);
-      await rename(making, join(this.#needs.cacheDir, 'tools', 'uv')).catch(async (error) => {
+      await rename(making, join(await this.folder('tools'), 'uv')).catch(async (error) => {
         if (!(await answers(own))) throw error; // another process was first
       });
     } finally {
