@@ -12,7 +12,8 @@ test.each<[string, (string | number | boolean)[], Record<string, unknown>]>([
   ['text with an equals sign', ['--where=a=b'], { where: 'a=b' }],
   ['an empty value', ['--name='], { name: '' }],
   ['values that are numbers and booleans already', ['--alpha', 0.1, '--on', false], { alpha: 0.1, on: false }],
-  ['words that belong to no option', ['train', '--k', '2', 'more'], { k: 2 }],
+  ['words that belong to no option', ['train', '--k', '2'], { k: 2 }],
+  ['several values', ['--alphas', 0.1, '1', '-10', '--k', '2'], { alphas: '0.1 1 -10', k: 2 }],
   ['nothing after two dashes', ['--a', '1', '--', '--b', '2'], { a: 1 }],
   ['the last one of two', ['--a', '1', '--a', '2'], { a: 2 }],
   [

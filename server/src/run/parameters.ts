@@ -10,18 +10,22 @@ type Argument = string | number | boolean;
 /** What would not fit a parameter is left out; it still stands in the configuration. An option given again keeps its last value. */
 export function parametersOf(given: readonly Argument[]): Record<string, ParameterValue> {
   const found = new Map<string, ParameterValue>();
-  for (let at = 0; at < given.length; at++) {
-    const argument = given[at]!;
-    if (argument === '--') break;
+  const end = given.indexOf('--');
+  const before = end < 0 ? given : given.slice(0, end);
+  for (const [at, argument] of before.entries()) {
     const option = optionOf(argument);
     if (!option) continue;
-    const next = given[at + 1];
-    const takesNext = option.value === undefined && next !== undefined && next !== '--' && !optionOf(next);
-    const value = option.value ?? (takesNext ? next : true);
-    if (takesNext) at++;
+    const value = option.value ?? valueFrom(before.slice(at + 1));
     if (fits(option.name, value)) found.set(option.name, typed(value));
   }
   return Object.fromEntries(found);
+}
+
+/** Of what follows an option, all up to the next one: `--alphas 0.1 1 10` is one parameter. */
+function valueFrom(following: readonly Argument[]): Argument {
+  const next = following.findIndex((argument) => optionOf(argument) !== undefined);
+  const values = next < 0 ? following : following.slice(0, next);
+  return values.length <= 1 ? (values[0] ?? true) : values.join(' ');
 }
 
 /** Not an option: `-1`, `-0.5e3`, `-` and words. */

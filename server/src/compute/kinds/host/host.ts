@@ -1,10 +1,11 @@
 // The machine that the server runs on. On a single-user server its runs are processes of the server's own user; otherwise they run
 // under other Unix ids, each run under one of its own, so that no run reads the data folder or another run's files or memory.
+import { dirname } from 'node:path';
 import type { Probe } from '@stellwerk/contract/compute.ts';
 import { run } from '../../../exec/programs.ts';
 import type { ComputeDriver, Target } from '../../driver.ts';
 import { HostJobs } from './jobs.ts';
-import { findUser, type UnixIds } from './unix-users.ts';
+import { findUser, type IdFiles, type UnixIds } from './unix-users.ts';
 
 export interface HostNeeds {
   /** Where runs of the server's own user lie. */
@@ -18,6 +19,8 @@ export interface HostNeeds {
   cacheFolder: string;
   /** What runners may inherit of the server's environment: proxies, certificates, package indexes. */
   inherited: Readonly<Record<string, string>>;
+  /** The system's own unless given. */
+  subordinateIds?: IdFiles;
 }
 
 type Finding = Probe['findings'][number];
@@ -40,27 +43,33 @@ export class HostDriver implements ComputeDriver<'host'> {
 
   async probe({ settings }: Target<'host'>): Promise<Probe> {
     if (settings.user === undefined) return concluded([await python()]);
-    const found = await findUser(settings.user);
+    const found = await findUser(settings.user, this.#needs.subordinateIds);
     if (!found.ids) return concluded([{ what: 'isolation', ok: false, detail: found.reason, hint: found.hint }]);
     return concluded([await this.#kept(found.ids), await python(found.ids)]);
   }
 
-  /** Tried, not reasoned: another id really cannot list the data folder. */
+  /** Tried, not reasoned: another id really cannot list the data folder, and really reaches the place for its runs. */
   async #kept(ids: UnixIds): Promise<Finding> {
-    const user = { uid: ids.first, gid: ids.first };
-    const listed = await run({ command: 'ls', args: ['--', this.#needs.dataFolder], user, cwd: '/' }).catch(
-      () => undefined,
-    );
-    const ok = listed !== undefined && listed.code !== 0;
-    return {
-      what: 'isolation',
-      ok,
-      detail: ok
-        ? `Each run gets an id of its own from the ${ids.count} that belong to ${ids.name}, and cannot read the data folder.`
-        : `An id of ${ids.name} can read the data folder ${this.#needs.dataFolder}, or no program can be started under it.`,
-      ...(!ok && { hint: 'Run the server as root and keep the data folder closed to others (mode 0700).' }),
-    };
+    const { dataFolder, isolatedFolder } = this.#needs;
+    const above = dirname(isolatedFolder);
+    const flaw = !(await mayEnter(ids, above))
+      ? `${ids.name} cannot reach ${above}, where its runs would lie; keep the data folder where others can reach what lies beside it, such as /var/lib.`
+      : (await mayEnter(ids, dataFolder))
+        ? `${ids.name} can enter the data folder ${dataFolder}; close it to others (mode 0700).`
+        : undefined;
+    const detail = `Each run gets an id of its own from the ${ids.count} that belong to ${ids.name}, and cannot read the data folder.`;
+    return { what: 'isolation', ok: flaw === undefined, detail: flaw ?? detail };
   }
+}
+
+async function mayEnter({ first }: UnixIds, folder: string): Promise<boolean> {
+  const ended = await run({
+    command: 'ls',
+    args: ['-d', '--', `${folder}/.`],
+    user: { uid: first, gid: first },
+    cwd: '/',
+  });
+  return ended.code === 0;
 }
 
 function concluded(findings: Finding[]): Probe {

@@ -18,6 +18,8 @@ import { findUser } from './unix-users.ts';
 const mark = 'STELLWERK_HOST_JOB';
 const recoverWithinMs = 10 * 60_000;
 const pollMs = 20;
+/** The guard has this many polls to do its work. */
+const guardPolls = 250;
 
 /** A job's place: its folder, and the id it runs under if that is not the server's. */
 interface Place {
@@ -73,12 +75,12 @@ export class HostJobs implements RunsJobs<'host'> {
       if (isAlive(runner)) killProcess(runner.pid, 'SIGTERM');
       return;
     }
-    await killAll(placeOf(handle));
+    await killAll(placeOf(handle), runner);
   }
 
   async recover(_target: Target<'host'>, handle: JobHandle): Promise<void> {
     const place = placeOf(handle);
-    await killAll(place);
+    await killAll(place, runnerOf(handle));
     if (!(await isThere(join(place.folder, 'job.json')))) return;
     const pythonPackage = await this.#packageFor(place);
     const program = this.#program(place, ['-m', 'stellwerk', 'recover', place.folder], pythonPackage);
@@ -97,8 +99,9 @@ export class HostJobs implements RunsJobs<'host'> {
   }
 
   #program({ folder, uid }: Place, args: string[], pythonPackage: string) {
+    const inherited = uid === undefined ? this.#needs.inherited : withoutOwnPlaces(this.#needs.inherited);
     const env = {
-      ...this.#needs.inherited,
+      ...inherited,
       PYTHONPATH: pythonPackage,
       PYTHONDONTWRITEBYTECODE: '1',
       [mark]: basename(folder),
@@ -140,7 +143,7 @@ export class HostJobs implements RunsJobs<'host'> {
   }
 
   async #isolatedPlace(user: string, id: string): Promise<Place> {
-    const { ids, ...refused } = await findUser(user);
+    const { ids, ...refused } = await findUser(user, this.#needs.subordinateIds);
     if (!ids) throw new TargetError('never', 'reason' in refused ? String(refused.reason) : `${user} cannot be used.`);
     const above = this.#needs.isolatedFolder;
     await mkdir(above, { recursive: true, mode: 0o711 });
@@ -170,6 +173,15 @@ export class HostJobs implements RunsJobs<'host'> {
   }
 }
 
+/** Folders and files of the server's own user mean nothing to another. */
+function withoutOwnPlaces(inherited: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(inherited).filter(
+      ([name]) => !/^(XDG_|HOME$|TMPDIR$|NETRC$|PIP_CONFIG_FILE$|(PIP|UV)_CACHE_DIR$)/.test(name),
+    ),
+  );
+}
+
 /** Run ids are free text; a hash of the job's id is a safe name for a folder. */
 function nameOf(id: string): string {
   return createHash('sha256').update(id).digest('hex').slice(0, 32);
@@ -197,15 +209,23 @@ async function found(folder: string): Promise<ProcessIdentity | undefined> {
     .sort((a, b) => a.startTicks - b.startTicks || a.pid - b.pid)[0];
 }
 
-/** Again until none is left: between looking and killing one may have started another. */
-async function killAll({ folder, uid }: Place): Promise<void> {
+/**
+ * The runner first: its guard, which sees it gone, ends all that descends from it, also what has cleared its environment. Then what is left
+ * of those that carry the mark, again until none is: between looking and killing one may have started another.
+ */
+async function killAll({ folder, uid }: Place, runner?: ProcessIdentity): Promise<void> {
   const name = basename(folder);
-  for (let left = processesMarked(mark, name); left.length > 0; left = processesMarked(mark, name)) {
+  const marked = () => processesMarked(mark, name);
+  if (runner && isAlive(runner)) {
+    killProcess(runner.pid, 'SIGKILL');
+    for (let polls = 0; polls < guardPolls && marked().length > 0; polls++) await pause(pollMs);
+  }
+  for (let left = marked(); left.length > 0; left = marked()) {
     for (const pid of left) killProcess(pid, 'SIGKILL');
     await pause(pollMs);
   }
   // Whoever cleared its environment is still the only user of this id.
-  if (uid !== undefined) await run({ command: 'kill', args: ['-KILL', '--', '-1'], user: { uid, gid: uid }, cwd: '/' });
+  if (uid !== undefined) await run({ command: 'sh', args: ['-c', 'kill -KILL -1'], user: { uid, gid: uid }, cwd: '/' });
 }
 
 /** Whole or not at all, and readable by the job alone. */

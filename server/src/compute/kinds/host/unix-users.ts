@@ -13,7 +13,15 @@ export interface UnixIds {
 
 type Found = { ids: UnixIds } | { ids?: undefined; reason: string; hint: string };
 
-export async function findUser(name: string): Promise<Found> {
+/** Where the system writes down whom which ids belong to. */
+export interface IdFiles {
+  users: string;
+  groups: string;
+}
+
+const systemFiles: IdFiles = { users: '/etc/subuid', groups: '/etc/subgid' };
+
+export async function findUser(name: string, files = systemFiles): Promise<Found> {
   if (process.getuid?.() !== 0)
     return {
       reason: 'Only a server that runs as root can start runs under other ids.',
@@ -27,7 +35,7 @@ export async function findUser(name: string): Promise<Found> {
     };
   const uid = Number(ended.stdout.trim());
   if (uid === 0) return { reason: `${name} is root.`, hint: 'Choose a user without rights.' };
-  const [users, groups] = await Promise.all([rangesOf('/etc/subuid', name, uid), rangesOf('/etc/subgid', name, uid)]);
+  const [users, groups] = await Promise.all([rangesOf(files.users, name, uid), rangesOf(files.groups, name, uid)]);
   const shared = users.flatMap((one) => groups.map((other) => common(one, other))).find(({ count }) => count > 1);
   if (!shared)
     return {

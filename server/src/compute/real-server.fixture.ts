@@ -1,0 +1,111 @@
+// A real server for the tests of compute targets: runners report to it, and what came of a run is asked of it.
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
+import type { Job, Run, RunFile } from '@stellwerk/contract/run.ts';
+import type { RunConfigurationInput } from '@stellwerk/contract/run-configuration.ts';
+import { apiPrefix } from '@stellwerk/contract/verbs.ts';
+import { ZipFile } from 'yazl';
+import { startServer } from '../main.ts';
+import type { JobOrder } from './driver.ts';
+
+const workspace = 'suite';
+
+export class RealServer implements AsyncDisposable {
+  readonly folder: string;
+  readonly #url: string;
+  readonly #token: string;
+  readonly #stop: () => Promise<void>;
+
+  private constructor(folder: string, url: string, token: string, stop: () => Promise<void>) {
+    this.folder = folder;
+    this.#url = url;
+    this.#token = token;
+    this.#stop = stop;
+  }
+
+  static async start(): Promise<RealServer> {
+    const folder = mkdtempSync(join(tmpdir(), 'stellwerk-suite-'));
+    process.env.STELLWERK_RUN_LEASE_MS = '3000';
+    const server = await startServer({ data: join(folder, 'data'), port: 0, servicesPort: 0 });
+    const code = new URL(server.signIn!.url).hash.slice(1);
+    const answer = await fetch(`${server.url}${apiPrefix}/sign-in/redeem`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ code }),
+    });
+    const { token } = (await answer.json()) as { token: string };
+    const started = new RealServer(folder, server.url, token, () => server.stop());
+    await started.ask('POST', '/workspaces', { name: workspace });
+    return started;
+  }
+
+  /** A run of the script, as it is handed to a compute target. */
+  async order(script: string, configuration: Partial<RunConfigurationInput> = {}): Promise<JobOrder> {
+    const snapshot = await this.#snapshot({ 'train.py': script });
+    const run = await this.ask<Run>('POST', `/workspaces/${workspace}/runs`, {
+      experiment: 'suite',
+      snapshot,
+      configuration: { script: 'train.py', environment: { userManaged: true }, graceSeconds: 1, ...configuration },
+    });
+    const job = await this.ask<Job>('POST', `/workspaces/${workspace}/runs/${run.id}/job`, {});
+    return { id: JSON.stringify([workspace, run.id, job.attempt]), job };
+  }
+
+  run({ job }: JobOrder): Promise<Run> {
+    return this.ask('GET', `/workspaces/${workspace}/runs/${job.run}`);
+  }
+
+  async files({ job }: JobOrder): Promise<string[]> {
+    const { items } = await this.ask<{ items: RunFile[] }>('GET', `/workspaces/${workspace}/runs/${job.run}/files`);
+    return items.map(({ path }) => path);
+  }
+
+  async log({ job }: JobOrder): Promise<string> {
+    return (await this.#fetch('GET', `/workspaces/${workspace}/runs/${job.run}/log`)).text();
+  }
+
+  async cancel({ job }: JobOrder): Promise<void> {
+    await this.ask('POST', `/workspaces/${workspace}/runs/${job.run}/cancel`, {});
+  }
+
+  async ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+    return (await this.#fetch(method, path, body)).json() as Promise<T>;
+  }
+
+  async #snapshot(contents: Record<string, string>): Promise<string> {
+    const files = Object.entries(contents).map(([path, text]) => ({
+      path,
+      digest: `sha256:${createHash('sha256').update(text).digest('hex')}`,
+      sizeBytes: Buffer.byteLength(text),
+    }));
+    const { digest } = await this.ask<{ digest: string }>('POST', `/workspaces/${workspace}/snapshots`, { files });
+    const zip = new ZipFile();
+    for (const [path, text] of Object.entries(contents)) zip.addBuffer(Buffer.from(text), path);
+    zip.end();
+    const archive = await buffer(zip.outputStream as NodeJS.ReadableStream);
+    await this.#fetch('PUT', `/workspaces/${workspace}/snapshots/${digest}/files`, archive);
+    return digest;
+  }
+
+  async #fetch(method: string, path: string, body?: unknown): Promise<Response> {
+    const isRaw = body instanceof Uint8Array;
+    const answer = await fetch(this.#url + apiPrefix + path, {
+      method,
+      headers: {
+        authorization: `Bearer ${this.#token}`,
+        ...(body !== undefined && { 'content-type': isRaw ? 'application/octet-stream' : 'application/json' }),
+      },
+      ...(body !== undefined && { body: isRaw ? (body as Uint8Array<ArrayBuffer>) : JSON.stringify(body) }),
+    });
+    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
+    return answer;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stop();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
