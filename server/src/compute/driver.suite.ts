@@ -16,6 +16,27 @@ export interface Tried<K extends ComputeKind> {
   end(): Promise<void>;
 }
 
+/** What every kind must pass, whatever it can do. */
+export function kindSuite<K extends ComputeKind>(
+  name: string,
+  driver: () => ComputeDriver<K>,
+  target: Target<K>,
+): void {
+  describe(`${name}, as a kind`, () => {
+    test('says what it is, and whether it can be used, with a reason for each finding', async () => {
+      expect(driver().kind).toBe(target.settings.kind);
+      const { usable, findings } = await driver().probe(target);
+      expect(findings.length).toBeGreaterThan(0);
+      expect(usable).toBe(findings.every(({ ok }) => ok));
+      for (const { detail } of findings) expect(detail).toMatch(/^\p{Lu}?.+[.]$/u);
+    });
+
+    test('has one queue for a target, by another life of the service too', () => {
+      expect(driver().queue(target)).toBe(driver().queue(target));
+    });
+  });
+}
+
 /** A script's process, its child, and a grandchild that left the session and cleared its environment; their ids are printed. */
 const family = `
 import os, subprocess, sys, time, signal
