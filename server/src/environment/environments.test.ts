@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type BuiltPlan, environmentPlan, type IndexSettings } from '@stellwerk/contract/environment.ts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { identify, type ProcessIdentity } from '../exec/processes.ts';
 import { inheritEnvironment, output, run } from '../exec/programs.ts';
 import { writeTar } from '../oci/tar-write.ts';
 import { type Asked, type EnvironmentLayer, Environments } from './environments.ts';
