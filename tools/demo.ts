@@ -6,10 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 
-import type { Image } from '@stellwerk/contract/image.ts';
+import type { Client } from '@stellwerk/client/client.ts';
+import { downloadTo } from '@stellwerk/client/downloads.ts';
 import type { Model } from '@stellwerk/contract/model.ts';
 import type { Run } from '@stellwerk/contract/run.ts';
-import type { WebService } from '@stellwerk/contract/web-service.ts';
 import { isSame, predictionOf } from './demo/prediction.ts';
 import { processesOf, ServerProcess } from './demo/server-process.ts';
 import { Shell, StepFailed } from './demo/shell.ts';
@@ -21,6 +21,7 @@ const patients = JSON.stringify({
     [-0.002, -0.045, -0.051, -0.026, -0.008, -0.019, 0.074, -0.039, -0.068, -0.092],
   ],
 });
+const workspace = 'diabetes';
 const alphas = 5;
 
 function expect(condition: unknown, what: string): asserts condition {
@@ -35,6 +36,7 @@ async function step(number: number, title: string, action: () => Promise<string>
 }
 
 async function walk(shell: Shell, server: ServerProcess): Promise<void> {
+  let client: Client;
   let run: Run;
   let children: Run[] = [];
   let first: Model;
@@ -45,29 +47,30 @@ async function walk(shell: Shell, server: ServerProcess): Promise<void> {
   await step(1, 'A workspace', async () => {
     await shell.type('login', server.started.signIn);
     await shell.type('init', 'diabetes', '--create');
-    const workspace = await shell.ask<{ name: string }>('workspace', 'get');
-    expect(workspace.name === 'diabetes', 'The workspace is not there.');
+    client = shell.client();
+    expect((await client.workspaces.get({ workspace })).name === workspace, 'The workspace is not there.');
     return 'the workspace diabetes, its connection in .stellwerk/config.json';
   });
   await step(2, 'A run configuration from train.runconfig, its environment built from environment.yml', async () => {
     await shell.type('run', 'submit', '.', '--configuration', 'train.runconfig', '--experiment', 'ridge');
-    const [submitted] = (await shell.ask<{ items: Run[] }>('run', 'list', '--experiment', 'ridge')).items;
+    const [submitted] = (await client.runs.list({ workspace, experiment: 'ridge' })).items;
     expect(submitted?.configuration?.script === 'train.py', 'The run was not recorded with its configuration.');
-    run = await untilBuilt(shell, submitted.id);
+    run = await untilBuilt(client, submitted.id);
     expect(run.environment?.lockHash, 'The run has no lock of its environment.');
     return `run ${run.id}, Python ${run.environment.python ?? 'of the specification'}, lock ${run.environment.lockHash.slice(0, 12)}`;
   });
   await step(3, 'The run: a parent with a child for each alpha, its log live', async () => {
     await shell.type('run', 'logs', run.id, '--follow');
-    run = await shell.ask<Run>('run', 'get', run.id);
+    run = await client.runs.get({ workspace, run: run.id });
     expect(run.state === 'completed', `The run ${run.state}: ${run.reason ?? 'no reason'}`);
     expect(run.childCount === alphas, `The run has ${run.childCount} children, not ${alphas}.`);
     return `completed, with ${run.childCount} child runs`;
   });
   await step(4, 'The best child by mse', async () => {
-    const query = ['--parent', run.id, '--order-by', 'metrics.mse asc', '--metrics', 'alpha', '--metrics', 'mse'];
-    await shell.type('run', 'query', ...query);
-    children = (await shell.ask<{ items: Run[] }>('run', 'query', ...query)).items;
+    const words = ['--order-by', 'metrics.mse asc', '--metrics', 'alpha', '--metrics', 'mse'];
+    await shell.type('run', 'query', '--parent', run.id, ...words);
+    const query = { parent: run.id, orderBy: ['metrics.mse asc'], metrics: ['alpha', 'mse'] };
+    children = (await client.runs.query({ workspace, ...query })).items;
     const errors = children.map((child) => metric(child, 'mse'));
     expect(errors.length === alphas && errors.every(Number.isFinite), 'Not every child has its mse.');
     expect(
@@ -98,7 +101,7 @@ async function walk(shell: Shell, server: ServerProcess): Promise<void> {
       '--tags',
       'kind=ridge',
     );
-    const image = await shell.ask<Image>('image', 'get', 'diabetes:1');
+    const image = await client.images.get({ workspace, name: 'diabetes', version: '1' });
     expect(image.state === 'succeeded' && image.models[0] === 'diabetes:1' && image.digest, 'The image was not built.');
     return `${image.id} on ${image.base ?? 'its base'}, ${image.digest}`;
   });
@@ -107,8 +110,8 @@ async function walk(shell: Shell, server: ServerProcess): Promise<void> {
     const answer = JSON.parse(await shell.type('service', 'run', 'diabetes', '--data', patients)) as number[];
     firstPrediction = await ownPrediction(shell, first);
     expect(isSame(answer, firstPrediction), `The service says ${answer}, the model itself ${firstPrediction}.`);
-    const service = await shell.ask<WebService>('service', 'get', 'diabetes');
-    const { primary } = await shell.ask<{ primary: string }>('service', 'get-keys', 'diabetes');
+    const service = await client.services.get({ workspace, service: 'diabetes' });
+    const { primary } = await client.services.getKeys({ workspace, service: 'diabetes' });
     caller = { url: service.scoringUri, key: primary, data: patients };
     return `${service.scoringUri} predicts ${answer.map((value) => value.toFixed(2)).join(' and ')}, as the model itself does`;
   });
@@ -167,26 +170,28 @@ async function register(shell: Shell, child: Run): Promise<Model> {
     `mse=${metric(child, 'mse').toFixed(3)}`,
   ];
   await shell.type('model', 'register', '--run', child.id, '--path', 'outputs/model.pkl', ...about);
-  return await shell.ask<Model>('model', 'get', 'diabetes');
+  return await shell.client().models.get({ workspace, name: 'diabetes', version: 'latest' });
 }
 
-async function ownPrediction(shell: Shell, { id }: Model): Promise<number[]> {
-  const folder = join(shell.folder, '..', 'models', id.replace(':', '-'));
-  await shell.ask('model', 'download', id, '--output', folder);
-  return await predictionOf(join(folder, 'model.pkl'), patients);
+async function ownPrediction(shell: Shell, { name, version, files }: Model): Promise<number[]> {
+  const file = join(shell.folder, '..', 'models', String(version), 'model.pkl');
+  const which = { workspace, name, version: String(version), path: 'model.pkl' };
+  await downloadTo((options) => shell.client().models.getFile(which, options), file, { digest: files?.[0]?.digest });
+  return await predictionOf(file, patients);
 }
 
 /** Until the script runs: then its environment is there. */
-async function untilBuilt(shell: Shell, id: string): Promise<Run> {
+async function untilBuilt(client: Client, id: string): Promise<Run> {
   for (;;) {
-    const run = await shell.ask<Run>('run', 'get', id);
+    const run = await client.runs.get({ workspace, run: id });
     if (run.state !== 'queued' && run.state !== 'preparing') return run;
     await pause(200);
   }
 }
 
 async function leaveNothing(shell: Shell, server: ServerProcess, folder: string): Promise<void> {
-  await shell.ask('service', 'delete', 'diabetes').catch(() => {}); // a demo that failed may have none
+  const client = shell.client();
+  await client.services.delete({ workspace, service: 'diabetes' }).catch(() => {}); // a demo that failed may have none
   await server.stop();
   const until = performance.now() + 15_000;
   for (let left = processesOf(folder); left.length > 0; left = processesOf(folder)) {
@@ -225,7 +230,7 @@ async function main(): Promise<void> {
 }
 
 async function stay(shell: Shell, server: ServerProcess): Promise<void> {
-  const { url } = await shell.ask<{ url: string }>('user', 'create-sign-in', 'admin');
+  const { url } = await shell.client().users.createSignIn({ user: 'admin' });
   process.stdout.write(
     `\nThe server is at ${server.started.url}. Sign in with this link, which is good once:\n  ${url}\n`,
   );

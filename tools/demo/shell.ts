@@ -1,6 +1,8 @@
 // The demo's user: types commands in a folder and reads what comes, with sign-in and server of the demo's own.
 import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { type Client, createClient } from '@stellwerk/client/client.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const command = join(root, 'cli', 'src', 'main.ts');
@@ -23,15 +25,17 @@ export class Shell {
     return await this.run(args, (text) => process.stdout.write(text.replace(/^(?=.)/gm, '    ')));
   }
 
-  /** The same without a word: to look at a result. */
-  async ask<T>(...args: string[]): Promise<T> {
-    return JSON.parse(await this.run([...args, '--json'], () => {})) as T;
+  /** To look at results with, signed in as the commands are. */
+  client(): Client {
+    const file = join(this.environment.XDG_CONFIG_HOME!, 'stellwerk', 'credentials.json');
+    const { servers, current } = JSON.parse(readFileSync(file, 'utf8'));
+    return createClient({ url: current, token: servers[current].token });
   }
 
   private run(args: string[], show: (text: string) => void): Promise<string> {
-    const options = { cwd: this.folder, env: this.environment };
     const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', command, ...args], {
-      ...options,
+      cwd: this.folder,
+      env: this.environment,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let output = '';
