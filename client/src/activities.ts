@@ -8,7 +8,7 @@ export interface WaitOptions {
   onChange?: ((activity: Activity) => void) | undefined;
 }
 
-/** An event can be missed between a look and the opening of a stream; so often it is looked again. */
+/** A stream that opens tells what changes from then on: it is looked then, and now and again for good measure. */
 const lookAgainMs = 10_000;
 
 /** Gives the activity as it ended. A failed one is given like any other: its `error` says why. */
@@ -26,26 +26,31 @@ export async function waitForActivity(
   };
   const stop = new AbortController();
   const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
-  const events = client.activities.watch(which, { signal });
+  let opened = Promise.withResolvers<'opened'>();
+  const events = client.activities.watch(which, { signal, onOpen: () => opened.resolve('opened') });
   try {
-    let next = events.next();
-    next.catch(() => {}); // awaited below; must not count as unhandled meanwhile
+    let next = quiet(events.next());
     for (;;) {
       const activity = await client.activities.get(which, { signal });
       if (tell(activity)) return activity;
-      const lookAt = Date.now() + lookAgainMs;
-      while (Date.now() < lookAt) {
-        const event = await Promise.race([next, after(lookAt - Date.now())]);
+      for (;;) {
+        const event = await Promise.race([next, opened.promise, after(lookAgainMs)]);
         options.signal?.throwIfAborted();
-        if (event === undefined || event.done) break;
+        if (event === 'opened') opened = Promise.withResolvers();
+        if (event === undefined || event === 'opened' || event.done) break;
         if (tell(event.value.activity)) return event.value.activity;
-        next = events.next();
-        next.catch(() => {});
+        next = quiet(events.next());
       }
     }
   } finally {
     stop.abort();
   }
+}
+
+/** It is awaited later, and must not count as unhandled meanwhile. */
+function quiet<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
 }
 
 /** Calls back on every change until it is stopped; errors of the stream go to `onError`. */

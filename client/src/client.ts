@@ -16,6 +16,8 @@ export interface CallOptions {
   range?: [first: number, last?: number] | undefined;
   /** Where an event stream goes on: the id of the last event seen. */
   lastEventId?: number | undefined;
+  /** Called whenever an event stream has been opened: the first time, and after a break. */
+  onOpen?: (() => void) | undefined;
 }
 
 /** What an upload sends. A stream is sent once and never again; the others are repeated if the connection breaks. */

@@ -30,6 +30,7 @@ export async function* eventsOf<T>(
           repeatable: true,
         });
         aloneSince = Date.now();
+        options.onOpen?.();
         for await (const event of parseEvents(response.body!)) {
           aloneSince = Date.now();
           if (event.id !== undefined) lastId = event.id;
