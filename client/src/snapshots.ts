@@ -23,6 +23,7 @@ export async function uploadSnapshot(
 ): Promise<SnapshotListing> {
   const listing = await listSnapshot(folder, options);
   const { signal } = options;
+  if (await isKnown(client, workspace, listing, signal)) return listing;
   const announced = await client.snapshots.create({ workspace, files: listing.files }, { signal });
   const missing = filesOf(listing, announced.missing ?? []);
   const totalBytes = missing.reduce((sum, file) => sum + file.sizeBytes, 0);
@@ -49,6 +50,16 @@ export async function uploadSnapshot(
     if (now.missing?.length) throw changed(folder);
   }
   return listing;
+}
+
+/** Asked first, so that of an unchanged folder not even the listing is sent. */
+async function isKnown(client: Client, workspace: string, { digest }: SnapshotListing, signal?: AbortSignal) {
+  try {
+    return (await client.snapshots.get({ workspace, snapshot: digest }, { signal })).complete;
+  } catch (error) {
+    if (error instanceof ServiceError && error.reason === 'snapshot.not-found') return false;
+    throw error;
+  }
 }
 
 const changed = (folder: string) =>
