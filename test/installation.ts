@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type Client, createClient } from '@stellwerk/client/client.ts';
+import { endStates } from '@stellwerk/contract/run.ts';
 
 export const repository = join(import.meta.dirname, '..');
 const cli = join(repository, 'cli', 'src', 'main.ts');
@@ -32,26 +33,57 @@ export class Installation implements AsyncDisposable {
     this.folder = mkdtempSync(join(tmpdir(), 'stellwerk-story-'));
     this.#options = options;
     // Everything a user has at home, but caches, which are the machine's: a story must not download the world again.
-    this.#env = { ...(process.env as Record<string, string>), XDG_CONFIG_HOME: join(this.folder, 'config'), XDG_DATA_HOME: join(this.folder, 'share'), NO_COLOR: '1', ...env };
+    this.#env = {
+      ...(process.env as Record<string, string>),
+      XDG_CONFIG_HOME: join(this.folder, 'config'),
+      XDG_DATA_HOME: join(this.folder, 'share'),
+      NO_COLOR: '1',
+      ...env,
+    };
     for (const name of ['STELLWERK_URL', 'STELLWERK_TOKEN', 'STELLWERK_WORKSPACE']) delete this.#env[name];
   }
 
   static async start(options: readonly string[] = [], env: Record<string, string> = {}): Promise<Installation> {
-    const installation = new Installation(options, env);
+    const installation = Installation.prepare(options, env);
     const { signIn } = await installation.up();
-    const login = await installation.cli(['login', signIn!]);
-    if (login.code !== 0) throw new Error(`The sign-in failed: ${login.stderr}`);
-    const { servers, current } = JSON.parse(readFileSync(join(installation.folder, 'config', 'stellwerk', 'credentials.json'), 'utf8'));
-    installation.#token = servers[current].token;
+    await installation.signIn(signIn!);
     await installation.client.workspaces.create({ name: installation.workspace });
     return installation;
+  }
+
+  /** Nothing of it is running yet. */
+  static prepare(options: readonly string[] = [], env: Record<string, string> = {}): Installation {
+    return new Installation(options, env);
+  }
+
+  async signIn(link: string): Promise<void> {
+    const login = await this.cli(['login', link]);
+    if (login.code !== 0) throw new Error(`The sign-in failed: ${login.stderr}`);
+    const kept = join(this.folder, 'config', 'stellwerk', 'credentials.json');
+    const { servers, current } = JSON.parse(readFileSync(kept, 'utf8'));
+    this.#token = servers[current].token;
   }
 
   /** Starts the server on its folder, on the ports it had before. */
   async up(): Promise<{ url: string; signIn?: string }> {
     const [port, servicesPort] = this.#ports;
-    const args = [cli, 'up', '--json', '--data', join(this.folder, 'data'), '--port', port, '--services-port', servicesPort, ...this.#options];
-    const server = spawn(node[0], [node[1], ...args], { stdio: ['ignore', 'pipe', 'inherit'], env: this.#env, cwd: this.folder });
+    const args = [
+      cli,
+      'up',
+      '--json',
+      '--data',
+      join(this.folder, 'data'),
+      '--port',
+      port,
+      '--services-port',
+      servicesPort,
+      ...this.#options,
+    ];
+    const server = spawn(node[0], [node[1], ...args], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: this.#env,
+      cwd: this.folder,
+    });
     this.#server = server;
     let text = '';
     for await (const line of createInterface({ input: server.stdout! })) {
@@ -66,11 +98,12 @@ export class Installation implements AsyncDisposable {
   }
 
   get client(): Client {
-    return createClient({ url: this.url, token: this.#token });
+    return this.clientWith(this.#token);
   }
 
   clientWith(token: string | undefined): Client {
-    return createClient({ url: this.url, ...(token !== undefined && { token }) });
+    const bundle = this.#env.STELLWERK_CA_BUNDLE;
+    return createClient({ url: this.url, token, ...(bundle && { caBundle: readFileSync(bundle, 'utf8') }) });
   }
 
   get token(): string {
@@ -87,22 +120,41 @@ export class Installation implements AsyncDisposable {
   }
 
   /** The command line as a user types it. */
-  cli(args: readonly string[], options: { cwd?: string; env?: Record<string, string>; input?: string } = {}): Promise<Printed> {
-    return execute(node[0], [node[1], cli, ...args], { env: { ...this.#env, STELLWERK_WORKSPACE: this.workspace, ...options.env }, cwd: options.cwd ?? this.folder, ...(options.input !== undefined && { input: options.input }) });
+  cli(
+    args: readonly string[],
+    options: { cwd?: string; env?: Record<string, string>; input?: string } = {},
+  ): Promise<Printed> {
+    return execute(node[0], [node[1], cli, ...args], {
+      env: { ...this.#env, STELLWERK_WORKSPACE: this.workspace, ...options.env },
+      cwd: options.cwd ?? this.folder,
+      ...(options.input !== undefined && { input: options.input }),
+    });
   }
 
   /** A Python script with our package on its path. */
-  python(args: readonly string[], options: { cwd?: string; env?: Record<string, string>; input?: string } = {}): Promise<Printed> {
+  python(
+    args: readonly string[],
+    options: { cwd?: string; env?: Record<string, string>; input?: string } = {},
+  ): Promise<Printed> {
     const env = { ...this.environment, PYTHONPATH: join(repository, 'python', 'src'), ...options.env };
-    return execute('python3', args, { env, cwd: options.cwd ?? this.folder, ...(options.input !== undefined && { input: options.input }) });
+    return execute('python3', args, {
+      env,
+      cwd: options.cwd ?? this.folder,
+      ...(options.input !== undefined && { input: options.input }),
+    });
   }
 
-  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
+  get isUp(): boolean {
+    return this.#server !== undefined && this.#server.exitCode === null && this.#server.signalCode === null;
+  }
+
+  /** Gives the exit code, null after a kill. */
+  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<number | null> {
     const server = this.#server;
-    if (!server || server.exitCode !== null || server.signalCode !== null) return;
+    if (!server || !this.isUp) return server?.exitCode ?? null;
     const ended = once(server, 'exit');
     server.kill(signal);
-    await ended;
+    return (await ended)[0];
   }
 
   async restart(signal: 'SIGTERM' | 'SIGKILL' = 'SIGKILL'): Promise<void> {
@@ -111,21 +163,34 @@ export class Installation implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#server?.exitCode === null && this.#server.signalCode === null) await this.#deleteServices().catch(() => {}); // the story has failed already if this does
+    if (!this.isUp && this.#token !== '') await this.up();
+    if (this.isUp) await this.#endEverything().catch(() => {}); // the story has failed already if this does
     await this.stop();
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 5 });
   }
 
-  /** Replicas outlive the server by design. */
-  async #deleteServices(): Promise<void> {
-    for (const { name: workspace } of (await this.client.workspaces.list({})).items) {
-      for (const { name: service } of (await this.client.services.list({ workspace })).items) await this.client.services.delete({ workspace, service });
-      while ((await this.client.services.list({ workspace })).items.length > 0) await new Promise((resolve) => setTimeout(resolve, 100));
+  /** Runners and replicas outlive the server by design. */
+  async #endEverything(): Promise<void> {
+    const client = this.client;
+    for (const { name: workspace } of (await client.workspaces.list({})).items) {
+      const runs = async () =>
+        (await client.runs.query({ workspace, pageSize: 1_000 })).items.filter(
+          ({ state }) => !endStates.includes(state),
+        );
+      for (const { id } of await runs()) await client.runs.cancel({ workspace, run: id });
+      for (const { name: service } of (await client.services.list({ workspace })).items)
+        await client.services.delete({ workspace, service });
+      const busy = async () => (await client.services.list({ workspace })).items.length + (await runs()).length;
+      while ((await busy()) > 0) await new Promise((resolve) => setTimeout(resolve, 100));
     }
   }
 }
 
-export async function execute(command: string, args: readonly string[], { input, ...options }: { cwd: string; env: Record<string, string>; input?: string }): Promise<Printed> {
+export async function execute(
+  command: string,
+  args: readonly string[],
+  { input, ...options }: { cwd: string; env: Record<string, string>; input?: string },
+): Promise<Printed> {
   const child = spawn(command, args, { ...options, stdio: ['pipe', 'pipe', 'pipe'] });
   const printed: Printed = { code: -1, stdout: '', stderr: '' };
   child.stdout.on('data', (chunk) => {
