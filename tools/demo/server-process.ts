@@ -1,12 +1,10 @@
 // The demo's server, a process of its own on a fresh data folder; and the proof, at the end, that nothing of it is left.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
-import { StepFailed } from './shell.ts';
+import { commandLine, StepFailed } from './shell.ts';
 
-const command = join(import.meta.dirname, '..', '..', 'cli', 'src', 'main.ts');
 const startMs = 60_000;
 const stopMs = 60_000;
 
@@ -28,7 +26,7 @@ export class ServerProcess {
 
   static async start(data: string, environment: Record<string, string>): Promise<ServerProcess> {
     const args = ['up', '--data', data, '--port', '0', '--json'];
-    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', command, ...args], {
+    const child = spawn(...commandLine(args), {
       env: environment,
       stdio: ['ignore', 'pipe', 'inherit'],
       detached: true, // Ctrl+C is for the demo, which stops the server itself

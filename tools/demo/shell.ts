@@ -4,8 +4,15 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Client, createClient } from '@stellwerk/client/client.ts';
 
-const root = join(import.meta.dirname, '..', '..');
-const command = join(root, 'cli', 'src', 'main.ts');
+/** The command line of this checkout; `--command <file>` takes another, such as that of the published package. */
+const given = process.argv.indexOf('--command');
+const command = given > 0 ? process.argv[given + 1]! : join(import.meta.dirname, '..', '..', 'cli', 'src', 'main.ts');
+
+/** How a command is started: by this Node, unless STELLWERK_NODE names another. */
+export const commandLine = (args: readonly string[]): [file: string, args: string[]] => [
+  process.env.STELLWERK_NODE ?? process.execPath,
+  ['--disable-warning=ExperimentalWarning', command, ...args],
+];
 
 export class StepFailed extends Error {}
 
@@ -33,7 +40,7 @@ export class Shell {
   }
 
   private run(args: string[], show: (text: string) => void): Promise<string> {
-    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', command, ...args], {
+    const child = spawn(...commandLine(args), {
       cwd: this.folder,
       env: this.environment,
       stdio: ['ignore', 'pipe', 'pipe'],
