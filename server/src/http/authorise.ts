@@ -1,4 +1,5 @@
-// May this caller use this verb on this input? Users by their role; run tokens by the verb's scope.
+// May this caller use this verb? Users by their role in the workspace; run tokens by the verb's scope. Decided in two steps: whoever has no
+// business with a verb is turned away before anything of the request is read; what a run's token reaches depends on the input.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Verb } from '@stellwerk/contract/verb.ts';
 import type { Caller, RunCaller } from '../access/access.ts';
@@ -13,30 +14,29 @@ export interface RunReach {
 
 type Input = Record<string, unknown>;
 
-export async function authorise(
+/** `workspace`: of the address. */
+export async function admit(
   verb: Verb,
-  input: Input,
+  workspace: string | undefined,
   caller: Caller,
   authenticator: Authenticator,
-  runs: RunReach,
 ): Promise<void> {
   if (verb.permission === 'public') return;
   if (caller.kind === 'stranger')
     throw new ServiceError('unauthenticated', 'access.sign-in-needed', 'This needs a sign-in.');
-  const workspace = typeof input.workspace === 'string' ? input.workspace : undefined;
   if (caller.kind === 'user') return authenticator.permit(caller, verb.permission, workspace);
-  if (!(await runMay(verb, input, caller, runs))) {
-    throw new ServiceError(
-      'permission-denied',
-      'access.run-token-scope',
-      `The token of the run ${caller.run} does not reach this.`,
-    );
-  }
+  if (verb.runToken === undefined || workspace !== caller.workspace) throw outOfReach(caller);
+}
+
+/** Of a run's token that was admitted. */
+export async function authoriseRun(verb: Verb, input: Input, caller: RunCaller, runs: RunReach): Promise<void> {
+  if (verb.permission === 'public') return;
+  if (!(await reaches(verb, input, caller, runs))) throw outOfReach(caller);
   fence(input, caller);
 }
 
-async function runMay(verb: Verb, input: Input, caller: RunCaller, runs: RunReach): Promise<boolean> {
-  if (verb.runToken === undefined || input.workspace !== caller.workspace) return false;
+async function reaches(verb: Verb, input: Input, caller: RunCaller, runs: RunReach): Promise<boolean> {
+  if (verb.runToken === undefined) return false;
   switch (verb.runToken) {
     case 'run':
       return runs.within(caller.workspace, caller.run, String(input.run));
@@ -49,6 +49,14 @@ async function runMay(verb: Verb, input: Input, caller: RunCaller, runs: RunReac
     case 'model':
       return true; // the room decides by what is asked for
   }
+}
+
+function outOfReach(caller: RunCaller): ServiceError {
+  return new ServiceError(
+    'permission-denied',
+    'access.run-token-scope',
+    `The token of the run ${caller.run} does not reach this.`,
+  );
 }
 
 /** A token belongs to one attempt: what is written with it about its own run is written as that attempt. */

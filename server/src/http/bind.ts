@@ -1,15 +1,16 @@
 // Binds every verb of the contract to its method: a loop over the table. Who is calling and whether they may is settled
-// here, before the method, for every route alike; what was done or refused goes to the audit log.
+// here, before the method and before a body is read, for every route alike; what was done or refused goes to the audit log.
 import type { Readable } from 'node:stream';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
-import { limits } from '@stellwerk/contract/values.ts';
 import type { Verb } from '@stellwerk/contract/verb.ts';
 import { apiPrefix, eachVerb } from '@stellwerk/contract/verbs.ts';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Access, Caller } from '../access/access.ts';
 import type { Download } from '../blob/download.ts';
-import { authorise, type RunReach } from './authorise.ts';
+import { admit, authoriseRun, type RunReach } from './authorise.ts';
+import { bodyOf, type Incident } from './errors.ts';
 import { type InputReader, inputReader } from './input.ts';
+import { recordDone, recordError } from './recording.ts';
 import type { AnyMethod, Service } from './service.ts';
 import { sendDownload, sendEvents } from './streams.ts';
 
@@ -19,8 +20,11 @@ export interface Binding {
   runs: RunReach;
   /** The workspace's name as it was created: names differ by more than case. */
   workspaceNamed(name: string): Promise<string | undefined>;
+  incident: Incident;
   /** Aborted when the server stops: ends open streams. */
   stopping: AbortSignal;
+  /** How often it is asked whether the caller of an open stream still may. */
+  recheckMs: number;
 }
 
 interface Bound {
@@ -29,6 +33,16 @@ interface Bound {
   read: InputReader;
   method: AnyMethod;
 }
+
+/** Who is calling, and the workspace of the address by its true name: settled before the body is read. */
+interface Admitted {
+  caller: Caller;
+  workspace: string | undefined;
+}
+const admitted = new WeakMap<FastifyRequest, Admitted>();
+
+/** Of what strangers send, little is read. */
+const publicBodyBytes = 64 * 1024;
 
 export function bindVerbs(app: FastifyInstance, binding: Binding): void {
   const bound = eachVerb().map(({ name, noun, verb, declaration }): Bound => {
@@ -41,7 +55,10 @@ export function bindVerbs(app: FastifyInstance, binding: Binding): void {
       instance.route({
         method: one.verb.method,
         url,
-        ...(one.verb.bodyBytes !== undefined && { bodyLimit: one.verb.bodyBytes }),
+        ...bodyLimit(one.verb),
+        onRequest: async (request) => {
+          admitted.set(request, await admission(one, binding, request));
+        },
         handler: (request, reply) => handle(one, binding, request, reply),
       });
     }
@@ -65,33 +82,45 @@ export function bindVerbs(app: FastifyInstance, binding: Binding): void {
   });
 }
 
-async function handle(bound: Bound, binding: Binding, request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
-  const { verb, name } = bound;
+function bodyLimit({ bodyBytes, permission }: Verb): { bodyLimit?: number } {
+  if (bodyBytes !== undefined) return { bodyLimit: bodyBytes };
+  return permission === 'public' ? { bodyLimit: publicBodyBytes } : {};
+}
+
+async function admission({ name, verb }: Bound, binding: Binding, request: FastifyRequest): Promise<Admitted> {
+  const given = (request.params as { workspace?: string }).workspace;
   let caller: Caller = { kind: 'stranger' };
-  let input: Record<string, unknown> = {};
+  let workspace: string | undefined;
   try {
     caller = await callerOf(request, binding.access);
-    if (caller.kind === 'stranger' && verb.permission !== 'public')
-      throw new ServiceError('unauthenticated', 'access.sign-in-needed', 'This needs a sign-in.');
+    workspace = given === undefined ? undefined : await binding.workspaceNamed(given);
+    await admit(verb, workspace ?? given, caller, binding.access.authenticator);
+    if (given !== undefined && workspace === undefined)
+      throw new ServiceError('not-found', 'workspace.not-found', `There is no workspace ${given}.`);
+    return { caller, workspace };
+  } catch (error) {
+    const input = { ...(request.params as object), ...(workspace !== undefined && { workspace }) };
+    await recordError(binding.access, { name, verb, request, caller, input }, error);
+    throw error;
+  }
+}
+
+async function handle(bound: Bound, binding: Binding, request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
+  const { verb, name } = bound;
+  const { caller, workspace } = admitted.get(request)!;
+  let input: Record<string, unknown> = {};
+  try {
     input = bound.read(request);
-    const workspace = typeof input.workspace === 'string' ? await binding.workspaceNamed(input.workspace) : undefined;
+    // Names differ by more than case: rooms see a workspace's true name, wherever in the input it stands.
     if (workspace !== undefined) input.workspace = workspace;
-    await authorise(verb, input, caller, binding.access.authenticator, binding.runs);
-    if (workspace === undefined && verb.path.includes('{workspace}')) {
-      throw new ServiceError('not-found', 'workspace.not-found', `There is no workspace ${String(input.workspace)}.`);
-    }
+    else if (typeof input.workspace === 'string')
+      input.workspace = (await binding.workspaceNamed(input.workspace)) ?? input.workspace;
+    if (caller.kind === 'run') await authoriseRun(verb, input, caller, binding.runs);
     const answer = await call(bound, binding, input, caller, request, reply);
-    if (isRecorded(verb))
-      await binding.access.audit.record({ ...deed(name, verb, input, request), caller, outcome: 'done' });
+    await recordDone(binding.access, { name, verb, request, caller, input });
     return answer;
   } catch (error) {
-    if (isRecorded(verb) || isRefusal(error)) {
-      const reason = error instanceof ServiceError ? error.reason : 'server.internal';
-      const outcome = isRefusal(error) ? 'refused' : 'failed';
-      await binding.access.audit
-        .record({ ...deed(name, verb, input, request), caller, outcome, reason })
-        .catch(() => {}); // the first error matters more
-    }
+    await recordError(binding.access, { name, verb, request, caller, input }, error);
     throw error;
   }
 }
@@ -107,19 +136,55 @@ async function call(
   const given = input as never;
   if (verb.transport === 'json') return method(given, caller);
   if (verb.transport === 'upload') return method(given, caller, (request.body ?? request.raw) as Readable);
-  const ended = new AbortController();
-  reply.raw.on('close', () => ended.abort());
-  const signal = AbortSignal.any([ended.signal, binding.stopping]);
+  const open = new AbortController();
+  const signal = AbortSignal.any([open.signal, binding.stopping]);
+  recheck(verb, binding, request, reply, open);
   if (verb.transport === 'download') {
-    const range = request.headers.range;
-    return sendDownload(
-      reply,
-      (await method(given, caller, { signal, ...(range !== undefined && { range }) })) as Download,
-    );
+    const ask = async (range: string | undefined) =>
+      (await method(given, caller, { signal, ...(range !== undefined && { range }) })) as Download;
+    return sendDownload(reply, await asked(request, ask));
   }
-  const resumed = Number(request.headers['last-event-id']);
-  const after = Number.isSafeInteger(resumed) && resumed >= 0 ? { ...input, after: resumed } : input;
-  return sendEvents(reply, method(after as never, caller, signal) as AsyncIterable<{ id: number }>, signal);
+  const resumed = request.headers['last-event-id'];
+  const after =
+    typeof resumed === 'string' && /^\d{1,15}$/.test(resumed) ? { ...input, after: Number(resumed) } : input;
+  const events = method(after as never, caller, signal) as AsyncIterable<{ id: number }>;
+  return sendEvents(reply, events, signal, (error) => bodyOf(error, binding.incident).body);
+}
+
+/** A part of a file that has changed since (`If-Range`) would not fit to the parts before: then all of it is sent. */
+async function asked(
+  { headers }: FastifyRequest,
+  ask: (range: string | undefined) => Promise<Download>,
+): Promise<Download> {
+  const download = await ask(headers.range);
+  const condition = headers['if-range'];
+  if (condition === undefined || download.range === undefined || condition === `"${download.etag}"`) return download;
+  download.stream.destroy();
+  return ask(undefined);
+}
+
+/** Whose token is revoked, or whose role is taken away, sees no more of what an open stream brings. */
+function recheck(
+  verb: Verb,
+  binding: Binding,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  open: AbortController,
+): void {
+  const { workspace } = admitted.get(request)!;
+  const check = async () => {
+    const caller = await callerOf(request, binding.access);
+    await admit(verb, workspace, caller, binding.access.authenticator);
+  };
+  const refuse = () => {
+    open.abort();
+    if (verb.transport === 'download') reply.raw.destroy(); // half a file must not look like a whole one
+  };
+  const timer = setInterval(() => void check().catch(refuse), binding.recheckMs);
+  reply.raw.on('close', () => {
+    clearInterval(timer);
+    open.abort();
+  });
 }
 
 async function callerOf(request: FastifyRequest, access: Access): Promise<Caller> {
@@ -133,35 +198,4 @@ async function callerOf(request: FastifyRequest, access: Access): Promise<Caller
       'The Authorization header must be `Bearer` and a token.',
     );
   return access.authenticator.callerOf(token);
-}
-
-/** Changes are recorded, but not what runs report all the time. */
-function isRecorded(verb: Verb): boolean {
-  if (verb.method === 'GET' || verb.permission === 'read') return false;
-  return (
-    !(verb.runToken === 'run' || verb.runToken === 'upload' || verb.runToken === 'datastore') ||
-    verb.path.endsWith('/cancel')
-  );
-}
-
-function isRefusal(error: unknown): boolean {
-  return (
-    error instanceof ServiceError && (error.code === 'permission-denied' || error.reason === 'access.password-wrong')
-  );
-}
-
-function deed(name: string, verb: Verb, input: Record<string, unknown>, request: FastifyRequest) {
-  const subject = Object.entries(input)
-    .filter(
-      ([field]) => field !== 'workspace' && (verb.path.includes(`{${field}}`) || field === 'name' || field === 'id'),
-    )
-    .map(([, value]) => String(value))
-    .join('/')
-    .slice(0, limits.pathLength);
-  return {
-    verb: name,
-    workspace: typeof input.workspace === 'string' ? input.workspace : undefined,
-    subject: subject === '' ? undefined : subject,
-    address: request.ip,
-  };
 }

@@ -6,19 +6,19 @@ import type { z } from 'zod';
 export type Incident = (error: unknown) => string;
 
 export function answerError(incident: Incident) {
-  return (error: FastifyError | Error, _request: FastifyRequest, reply: FastifyReply): void => {
+  return (error: FastifyError | Error, request: FastifyRequest, reply: FastifyReply): void => {
     const { status, body } = bodyOf(error, incident);
     const wait = body.details?.retryAfterSeconds;
     if (typeof wait === 'number') reply.header('retry-after', String(wait));
     if (status === 401) reply.header('www-authenticate', 'Bearer realm="stellwerk"');
     // Not every answer left the request's body read: a connection in between would take its rest for a new request.
-    if (!_request.raw.complete) reply.header('connection', 'close');
+    if (!request.raw.complete) reply.header('connection', 'close');
     void reply.code(status).type('application/json; charset=utf-8').serializer(String).send(JSON.stringify(body));
   };
 }
 
-function bodyOf(error: FastifyError | Error, incident: Incident): { status: number; body: ErrorBody } {
-  const known = error instanceof ServiceError ? error : translated(error);
+export function bodyOf(error: unknown, incident: Incident): { status: number; body: ErrorBody } {
+  const known = error instanceof ServiceError ? error : error instanceof Error ? translated(error) : undefined;
   if (known) {
     const { code, reason, message, hint, details } = known;
     return { status: statusOf[code], body: { code, reason, message, hint, ...(details && { details }) } };
@@ -44,7 +44,11 @@ function translated(error: FastifyError | Error): ServiceError | undefined {
       'The media type of the request is not what this verb takes.',
     );
   if (status !== undefined && status >= 400 && status < 500)
-    return new ServiceError('invalid-argument', 'request.invalid', `The request is not valid: ${error.message}.`);
+    return new ServiceError(
+      'invalid-argument',
+      'request.invalid',
+      `The request is not valid: ${error.message.replace(/\.$/, '')}.`,
+    );
   return undefined;
 }
 

@@ -55,7 +55,7 @@ const listOf =
 
 function conversionTo(type: string | undefined): Conversion {
   if (type === 'integer' || type === 'number')
-    return (text) => (typeof text === 'string' && /^-?\d+(\.\d+)?$/.test(text) ? Number(text) : text);
+    return (text) => (typeof text === 'string' && /^-?\d+(\.\d+)?(e[+-]?\d+)?$/i.test(text) ? Number(text) : text);
   if (type === 'boolean') return (text) => (text === 'true' ? true : text === 'false' ? false : text);
   return (text) => text;
 }

@@ -9,7 +9,7 @@ import { openapi } from '@stellwerk/contract/openapi.ts';
 import { limits } from '@stellwerk/contract/values.ts';
 import fastify, { type FastifyInstance } from 'fastify';
 import { type Binding, bindVerbs } from './bind.ts';
-import { answerError, type Incident } from './errors.ts';
+import { answerError } from './errors.ts';
 import { hostCheck } from './hosts.ts';
 import { apiPage, type Page, signInPage, welcomePage } from './pages.ts';
 
@@ -18,11 +18,14 @@ export interface HttpSettings {
   port: number;
   publicUrl?: string;
   tls?: { certificate: string; key: string };
+  /** How often it is asked whether the caller of an open stream still may. */
+  recheckMs?: number;
+  /** How long a stop waits for requests in flight. */
+  graceMs?: number;
 }
 
-export interface HttpNeeds extends Omit<Binding, 'stopping'> {
+export interface HttpNeeds extends Omit<Binding, 'stopping' | 'recheckMs'> {
   settings: HttpSettings;
-  incident: Incident;
   /** The Python package that matches this server. */
   wheel: string | undefined;
 }
@@ -31,23 +34,31 @@ const headersTimeoutMs = 30_000;
 /** For one request to arrive in whole; big contents come in parts. */
 const requestTimeoutMs = 600_000;
 const longestParameter = 4_096;
+/** The longest path of a file, in a query where each of its bytes takes three characters, and then some. */
+const headerBytes = 64 * 1024;
+const usualRecheckMs = 15_000;
+const usualGraceMs = 15_000;
 
 export class HttpServer {
   readonly #app: FastifyInstance;
   readonly #stopping: AbortController;
+  readonly #graceMs: number;
 
-  private constructor(app: FastifyInstance, stopping: AbortController) {
+  private constructor(app: FastifyInstance, stopping: AbortController, graceMs = usualGraceMs) {
     this.#app = app;
     this.#stopping = stopping;
+    this.#graceMs = graceMs;
   }
 
   static async start(needs: HttpNeeds): Promise<HttpServer> {
     const { settings } = needs;
-    const tls = settings.tls && {
-      https: { cert: await readFile(settings.tls.certificate), key: await readFile(settings.tls.key) },
-    };
+    const { tls } = settings;
+    const listening = { maxHeaderSize: headerBytes };
+    const protocol = tls
+      ? { https: { ...listening, cert: await readFile(tls.certificate), key: await readFile(tls.key) } }
+      : { http: listening };
     const app = fastify({
-      ...(tls as object),
+      ...(protocol as object),
       bodyLimit: limits.jsonBodyBytes,
       routerOptions: { maxParamLength: longestParameter },
       forceCloseConnections: 'idle',
@@ -55,6 +66,10 @@ export class HttpServer {
       return503OnClosing: false,
       exposeHeadRoutes: false,
       logger: false,
+      frameworkErrors: (error, request, reply) => {
+        reply.headers(safeHeaders(settings)); // no hook runs for an address that cannot be read
+        answerError(needs.incident)(error, request, reply);
+      },
     });
     app.server.headersTimeout = headersTimeoutMs;
     const stopping = new AbortController();
@@ -69,34 +84,40 @@ export class HttpServer {
         `There is nothing at ${request.method} ${request.url.split('?')[0]!.slice(0, 200)}.`,
       );
     });
-    bindVerbs(app, { ...needs, stopping: stopping.signal });
+    bindVerbs(app, { ...needs, stopping: stopping.signal, recheckMs: settings.recheckMs ?? usualRecheckMs });
     servePages(app, needs.wheel);
     await app.listen({ host: settings.listen, port: settings.port });
-    return new HttpServer(app, stopping);
+    return new HttpServer(app, stopping, settings.graceMs);
   }
 
   get port(): number {
     return (this.#app.server.address() as AddressInfo).port;
   }
 
-  /** Ends open streams, finishes the requests in flight, and takes no more. */
+  /** Ends open streams, finishes the requests in flight, and takes no more. Whoever is slower than the grace is cut off. */
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('The server is stopping.'));
+    const late = setTimeout(() => this.#app.server.closeAllConnections(), this.#graceMs);
     await this.#app.close();
+    clearTimeout(late);
   }
+}
+
+function safeHeaders(settings: HttpSettings): Record<string, string> {
+  return {
+    'x-content-type-options': 'nosniff',
+    'x-frame-options': 'DENY',
+    'referrer-policy': 'no-referrer',
+    'cross-origin-resource-policy': 'same-origin',
+    'cache-control': 'no-store',
+    ...(settings.tls && { 'strict-transport-security': 'max-age=31536000' }),
+  };
 }
 
 function guard(app: FastifyInstance, settings: HttpSettings): void {
   const isKnown = hostCheck(settings.listen, settings.publicUrl);
   app.addHook('onRequest', async (request, reply) => {
-    reply.headers({
-      'x-content-type-options': 'nosniff',
-      'x-frame-options': 'DENY',
-      'referrer-policy': 'no-referrer',
-      'cross-origin-resource-policy': 'same-origin',
-      'cache-control': 'no-store',
-      ...(settings.tls && { 'strict-transport-security': 'max-age=31536000' }),
-    });
+    reply.headers(safeHeaders(settings));
     if (!isKnown(request.headers.host)) {
       throw new ServiceError(
         'permission-denied',
