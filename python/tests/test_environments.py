@@ -92,6 +92,22 @@ class TestEnvironments(RunnerCase):
         with self.assertRaisesRegex(PreparationFailed, "none of conda, mamba and micromamba"):
             self.make(plan(key="conda", conda={"channels": ["conda-forge"], "packages": ["python"]}), uv="exit 0")
 
+    def test_conda_packages_are_installed_by_the_conda_that_is_there_and_the_rest_by_uv(self):
+        tools = os.path.join(self.folder, "tools")
+        os.makedirs(tools)
+        path = os.path.join(tools, "micromamba")
+        with open(path, "w") as file:  # does what conda does as far as we need it: makes a prefix with a Python
+            file.write('#!/bin/sh\necho "conda $*"\nwhile [ "$1" != --prefix ]; do shift; done\nexec %s -m venv --without-pip "$2"\n' % sys.executable)
+        os.chmod(path, stat.S_IRWXU)
+        before = os.environ["PATH"]
+        os.environ["PATH"] = tools + os.pathsep + before
+        self.addCleanup(os.environ.__setitem__, "PATH", before)
+        conda = {"channels": ["conda-forge", "defaults"], "packages": ["python=%s" % MINOR, "libx>=2"]}
+        made = self.make(plan(key="with-conda", conda=conda))
+        wanted = "--override-channels --channel conda-forge --channel defaults python=%s libx>=2" % MINOR
+        self.assertIn(wanted, self.told[0] if self.told[0].startswith("conda") else "".join(self.told))
+        self.assertEqual(subprocess.check_output([made.python, "-c", "import six; print(six.__version__)"]), b"1.16.0\n")
+
     def test_credentials_of_an_index_lie_in_private_files_and_are_not_shown(self):
         uv = 'echo "index $UV_DEFAULT_INDEX"; stat -c %a "$NETRC"; exit 1\n'
         path = os.path.join(self.folder, "failing-uv")

@@ -189,16 +189,15 @@ print(dropped)
         logged = len([entry for entry in whole if entry[1] == "a quite long name"])
         self.assertEqual(logged + int(done.stdout), 100)
 
-    def test_a_quarter_of_a_million_points_a_second(self):
+    def test_logging_a_point_takes_microseconds(self):
         self.journal.log("loss", 0.5, 0)
         rates = []
         for _ in range(5):
-            begun = time.perf_counter()
+            begun = time.process_time()  # what others do on this machine does not count
             for i in range(50_000):
                 self.journal.log("loss", i * 0.1, i)
-            rates.append(50_000 / (time.perf_counter() - begun))
-        sys.stderr.write("(%d points/s) " % max(rates))
-        self.assertGreater(max(rates), 150_000)  # leaves room for a busy machine; a quiet one does about 400,000
+            rates.append(50_000 / (time.process_time() - begun))
+        self.assertGreater(max(rates), 200_000)  # about 400,000 on a quiet machine; caches are shared with others on a busy one
 
     def test_importing_the_package_takes_less_than_a_tenth_of_a_second(self):
         measure = "import time; begun = time.perf_counter(); import stellwerk; print(time.perf_counter() - begun)"

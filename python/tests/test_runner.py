@@ -232,6 +232,33 @@ print("end")
         self.assertEqual(process.wait(10), 3)
         self.assertFalse(self.alive(pid))
 
+    def test_starting_twice_finds_the_first_and_the_runner_outlives_its_starter(self):
+        job = json.dumps(self.job("import time; print('on'); time.sleep(0.5)")).encode()
+        command = [sys.executable, "-m", "stellwerk.runner", "--start", "-", "--below", os.path.join(self.folder, "runs")]
+        env = dict(os.environ, PYTHONPATH=SOURCE)
+        first, second = (json.loads(subprocess.run(command, input=job, env=env, stdout=subprocess.PIPE, check=True).stdout) for _ in range(2))
+        self.assertEqual(first, second)
+        if os.path.exists(os.path.join(first["folder"], "job.json")):
+            self.assertEqual(os.stat(os.path.join(first["folder"], "job.json")).st_mode & 0o777, 0o600)
+        self.until(lambda: self.run_record["state"] == "completed")
+        self.until(lambda: not os.path.exists(first["folder"]))
+        self.assertEqual(self.server.log("r1"), "on\n")
+        look = subprocess.check_output([sys.executable, "-m", "stellwerk.runner", "--look", first["folder"]], env=env)
+        self.assertEqual(json.loads(look)["state"], "delivered")
+
+    def test_a_run_that_a_script_started_here_ends_with_it_and_says_so(self):
+        inner = self.job("import time; print('inner'); time.sleep(60)", run="inner")
+        script = """
+import json, os, sys, time
+from stellwerk.runner.local import start_local
+folder = start_local(json.loads(sys.argv[1]), sys.argv[2])
+while not os.path.exists(folder + "/logs/output.txt") or not os.path.getsize(folder + "/logs/output.txt"): time.sleep(0.05)
+"""
+        self.execute(self.job(script, configuration={"arguments": [json.dumps(inner), os.path.join(self.folder, "inner")]}))
+        self.assertEqual(self.run_record["state"], "completed")
+        self.assertEqual((self.server.run("inner")["state"], self.server.log("inner")), ("failed", "inner\n"))
+        self.assertIn("SIGTERM", self.server.run("inner")["reason"])
+
     def test_a_later_attempt_writes_on_where_the_log_of_the_earlier_ended(self):
         self.execute(self.job("print('first')"))
         self.run_record["state"] = "queued"

@@ -281,9 +281,12 @@ class Lines:
 
     def _start(self):
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        self._open = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600)
-        size = os.fstat(self._open).st_size
-        self._torn = size > 0 and os.pread(self._open, 1, size - 1) != b"\n"
+        flags = os.O_CREAT | os.O_APPEND | os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        self._open = os.open(self.path, flags, 0o600)
+        size = os.lseek(self._open, 0, os.SEEK_END)
+        if size > 0:  # what another process may be writing ends with a line end at any moment
+            os.lseek(self._open, size - 1, os.SEEK_SET)
+            self._torn = os.read(self._open, 1) != b"\n"
 
     def lose(self, error):
         self.fd = -1

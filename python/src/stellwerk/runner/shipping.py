@@ -17,6 +17,7 @@ from stellwerk._transport import ServiceError, StellwerkError, Unreachable, path
 from stellwerk._uploads import upload_blob
 
 BATCH_BYTES = 4 * 1024 * 1024
+_AT_ONCE = 50  # a thousand new children must not hold up the metrics of their parent
 _NOTHING = b'["tag","-",null]'
 _STARTED = ("id", "experiment", "displayName", "description", "parent", "tags", "properties", "parameters", "git", "host", "startedAt")  # fmt: skip
 
@@ -98,16 +99,18 @@ class Shipper:
         self._create(self.root)
 
     def ship_journals(self):
-        """Sends one batch of each journal. Returns whether anything was sent."""
+        """Sends a batch of each journal, the root's first and of a limited number. Returns whether anything was sent."""
         self._look_for_children()
-        moved = False
+        moved = 0
         for run in list(self.runs.values()):
             if not run.created:
                 self._create(run)
-                moved = True
+                moved += 1
             if run.main.behind() and not (self.root_waits and run is self.root):
-                moved = self._ship_part(run, run.main, run.main_name) or moved
-        return moved
+                moved += self._ship_part(run, run.main, run.main_name)
+            if moved >= _AT_ONCE:
+                break
+        return moved > 0
 
     def ship_logs(self, complete=False):
         moved = False
