@@ -98,6 +98,7 @@ class FakeServer:
             (r"/workspaces/[^/]+/runs/([^/]+)/file$", self.file),
             (r"/workspaces/[^/]+/blobs/([^/]+)$", self.blob),
             (r"/workspaces/[^/]+/snapshots$", self.create_snapshot),
+            (r"/workspaces/[^/]+/snapshots/([^/]+)$", self.get_snapshot),
             (r"/workspaces/[^/]+/snapshots/([^/]+)/files$", self.add_files),
             (r"/workspaces/[^/]+/snapshots/([^/]+)/listing$", self.listing),
             (r"/workspaces/[^/]+/snapshots/([^/]+)/archive$", self.archive),
@@ -204,6 +205,11 @@ class FakeServer:
         listing = json.loads(body)["files"]
         digest = listing_digest(listing)
         self.snapshots[digest] = listing
+        return self._snapshot(digest)
+
+    def get_snapshot(self, method, query, body, digest):
+        if digest not in self.snapshots:
+            raise Refused(404, "snapshot.not-found", "There is no such snapshot.")
         return self._snapshot(digest)
 
     def _snapshot(self, digest):

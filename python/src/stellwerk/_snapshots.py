@@ -16,7 +16,7 @@ import zipfile
 
 from stellwerk._files import cache_folder, digest_of, flaw_of_path, read_json, write_whole
 from stellwerk._ignore import ALWAYS, Ignored
-from stellwerk._transport import StellwerkError, path_of
+from stellwerk._transport import ServiceError, StellwerkError, path_of
 from stellwerk._uploads import upload_blob
 
 LIMIT_BYTES = 300 * 1024 * 1024
@@ -70,7 +70,7 @@ def upload_snapshot(transport, workspace, directory, show_progress=False, limit_
     from stellwerk._progress import Progress
 
     listing = snapshot_of(directory, limit_bytes)
-    missing = _announce(transport, workspace, listing)
+    missing = set() if _is_known(transport, workspace, listing) else _announce(transport, workspace, listing)
     if not missing:
         return listing.digest
     wanted = {file["digest"]: file for file in listing.files if file["digest"] in missing}
@@ -89,6 +89,17 @@ def upload_snapshot(transport, workspace, directory, show_progress=False, limit_
     if _announce(transport, workspace, listing):
         raise SnapshotRefused("The directory %s changed while it was submitted; submit it again." % directory)
     return listing.digest
+
+
+def _is_known(transport, workspace, listing):
+    """Asked first, so that of an unchanged directory not even the listing is sent."""
+    place = path_of("/workspaces/{workspace}/snapshots/{snapshot}", workspace=workspace, snapshot=listing.digest)
+    try:
+        return transport.call("GET", place)["complete"]
+    except ServiceError as error:
+        if error.reason != "snapshot.not-found":
+            raise
+        return False
 
 
 def _announce(transport, workspace, listing):
