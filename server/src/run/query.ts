@@ -83,9 +83,13 @@ export function pageOfRuns(tx: Transaction, query: RunQuery): { items: Run[]; ne
   const last = keyOf(query, keys.length);
   if (last) select = select.where(after(keys, last));
   for (const [at, key] of keys.entries()) {
+    // By the name of the column that is selected: so it is computed once.
+    const sorted = raw.ref(`sort_${at}`);
     select = select.select(raw<string | number | null>`${key.value}`.as(`sort_${at}`));
-    if (!key.present) select = select.orderBy(raw`${key.value} is null`);
-    select = select.orderBy(raw`${key.value}`, key.descending ? 'desc' : 'asc');
+    select = select.orderBy(sorted, (by) => {
+      const directed = key.descending ? by.desc() : by.asc();
+      return key.present ? directed : directed.nullsLast();
+    });
   }
   const rows = tx.all(select.limit(rowsFor(query))) as (RunRow & Record<`sort_${number}`, string | number | null>)[];
   const page = pageFrom(
