@@ -189,6 +189,8 @@ class FakeServer:
 
     def blob(self, method, query, body, digest):
         partial = self.partial.setdefault(digest, bytearray())
+        if method == "GET" and digest not in self.blobs and not partial:
+            raise Refused(404, "blob.not-found", digest)
         if method == "PUT" and digest not in self.blobs:
             if int(query["offset"]) != len(partial):
                 raise Refused(409, "blob.offset", "offset", receivedBytes=len(partial))

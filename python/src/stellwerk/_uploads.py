@@ -35,11 +35,20 @@ class _Shrunk(Exception):
     pass
 
 
+def _state(transport, place):
+    try:
+        return transport.call("GET", place)
+    except ServiceError as error:
+        if error.reason != "blob.not-found":
+            raise
+        return {"receivedBytes": 0, "complete": False}  # nothing of it has arrived
+
+
 def _send(transport, workspace, path, digest, size, progress, patience):
     place = path_of("/workspaces/{workspace}/blobs/{digest}", workspace=workspace, digest=digest)
     received = 0
     if size > _SMALL:
-        state = transport.call("GET", place)
+        state = _state(transport, place)
         received = state["receivedBytes"]
         if state["complete"]:
             _note(progress, size, size)
@@ -61,7 +70,7 @@ def _send(transport, workspace, path, digest, size, progress, patience):
                 if left < 0:
                     raise
                 time.sleep(0.2 * (patience - left) if not isinstance(error, ServiceError) else 0.05)
-                state = transport.call("GET", place)
+                state = _state(transport, place)
             else:
                 left = patience
             received = state["receivedBytes"]
