@@ -123,6 +123,12 @@ class TestEnvironments(RunnerCase):
         for secret in ("hunter22", "sesame1"):
             self.assertNotIn(secret, log + str(self.run_record["reports"]))
 
+    def test_credentials_of_an_index_are_gone_when_the_script_starts(self):
+        script = "import os\nplace = os.path.dirname(os.getcwd())\nprint('hunter22' in open(place + '/job.json').read(), os.path.exists(place + '/private'))"
+        indexes = {"environment": {"UV_INDEX": "https://me:hunter22@index.example.org/simple"}, "netrc": "machine x login me password y\n"}
+        self.execute(self.job(script, indexes=indexes))
+        self.assertEqual(self.server.log("r1"), "False False\n")
+
     def test_a_machine_is_described_as_the_contract_wants_it(self):
         answer = subprocess.check_output([sys.executable, "-m", "stellwerk.runner", "--machine"], env=dict(os.environ, PYTHONPATH=SOURCE))
         self.assertIn(('"%s"' % MINOR).encode(), answer)

@@ -33,10 +33,12 @@ class InteractiveCase(unittest.TestCase):
         env = dict(os.environ, PYTHONPATH=SOURCE, STELLWERK_RUNS_FOLDER=self.runs, **env)
         env.pop("STELLWERK_RUN_FOLDER", None)
         process = subprocess.Popen(
-            [sys.executable, "-c", BEGIN + script, self.server.url, *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-c", BEGIN + script, self.server.url, *arguments], env=env,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         self.addCleanup(process.stderr.close)
         self.addCleanup(process.stdout.close)
+        self.addCleanup(process.stdin.close)
         self.addCleanup(lambda: process.poll() is None and (process.kill(), process.wait()))
         if wait:
             self.out, self.err = (part.decode() for part in process.communicate(timeout=60))
@@ -109,6 +111,15 @@ run.complete()
         self.python("from stellwerk._transport import ServiceError\ntry: start(parent='nobody')\nexcept ServiceError as e: print(e.reason)")
         self.assertEqual(self.out, "run.not-found\n")
         self.assertEqual(os.listdir(self.runs), [])
+
+    def test_a_run_that_somebody_cancels_is_canceled_whatever_its_process_does(self):
+        process = self.python("run = start()\nrun.journal.log('x', 1)\nsys.stdin.read()\nrun.journal.log('x', 2)\nrun.complete()", wait=False)
+        self.until(lambda: self.values("i1", "x") == [1])
+        self.server.run("i1")["cancel"] = True
+        self.until(lambda: self.server.run("i1")["state"] == "canceled" and os.listdir(self.runs) == [])
+        process.stdin.close()
+        self.assertEqual(process.wait(10), 0)
+        self.assertEqual((self.server.run("i1")["state"], os.listdir(self.runs)), ("canceled", []))
 
     def test_flush_brings_what_was_logged_so_far(self):
         self.python("run = start()\nrun.journal.log('x', 1)\nrun.flush()\nprint('flushed', flush=True)\nsys.stdin.read()", wait=False)

@@ -76,11 +76,6 @@ class ActiveRun:
         self._transport.token = settings["token"]  # the runner renews it
         return self._transport
 
-    @property
-    def cancel_requested(self):
-        """Whether somebody has asked an interactive run to stop. (A submitted script gets SIGTERM.)"""
-        return os.path.exists(os.path.join(self.folder.root, "cancel.json"))
-
     def child(self, id=None, display_name=None, tags=None, properties=None, parameters=None):
         """Starts a child run; needs no network."""
         folder = self.folder.child(
@@ -145,7 +140,8 @@ class ActiveRun:
         if self.kind == "offline":
             self.folder.record["endedAt"] = now()
             write_json(self.folder.file("run.json"), self.folder.record)
-        self.journal.end(state, reason)
+        if os.path.isdir(self.folder.path):  # else the run has been canceled, and all is delivered
+            self.journal.end(state, reason)
         if self.kind == "interactive":
             self._wait_until_shipped(wait)
 

@@ -47,6 +47,7 @@ class Attempt:
         self.cancelled = threading.Event()
         self.why = None  # cancel | superseded | stopped | time limit: why the script is to end
         self.secrets = list(self.job["secrets"].values())
+        self.credentials = _credentials(self.job["indexes"])
         self.verdict = None
         self.folder = self._run_folder()
         names = (self.job["workspace"], self.job["run"], self.job["attempt"])
@@ -130,7 +131,14 @@ class Attempt:
         for notice in environment.notices:
             tell("Notice: " + notice)
         programs.check()
+        self._forget_indexes()
         return environment
+
+    def _forget_indexes(self):
+        """The credentials of package indexes are not for the script, which can read this folder."""
+        shutil.rmtree(self.place.private, ignore_errors=True)
+        self.job["indexes"] = {"environment": {}}
+        self.place.write_job(self.job)
 
     def _fetch_snapshot(self):
         shutil.rmtree(self.place.work, ignore_errors=True)
@@ -219,7 +227,7 @@ class Attempt:
         return self._ended("failed", _reason(code), code, lines)
 
     def _masked(self, text):
-        masker = Masker(self.secrets + _credentials(self.job["indexes"]))
+        masker = Masker(self.secrets + self.credentials)
         return (masker.feed(text.encode("utf-8", "replace")) + masker.flush()).decode("utf-8", "replace")
 
     def _ended(self, state, reason, code=None, lines=None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from stellwerk._files import flaw_of_path
 from stellwerk._transport import ServiceError
@@ -29,8 +30,9 @@ class Outputs:
 
     def collect(self):
         """Uploads all that has changed. Raises if the server does not answer; what cannot be a file of a run is told and passed over."""
-        for name, path, mark in self._changed(FOLDERS):
-            self._put(name, path, mark)
+        with ThreadPoolExecutor(4) as pool:
+            for _ in pool.map(lambda found: self._put(*found), list(self._changed(FOLDERS))):
+                pass
 
     def collect_live(self):
         """Now and then while the script runs: small files in `logs/` that are not being written this moment."""

@@ -1,7 +1,7 @@
 """Ships an interactive run while the process that started it lives: `python -m stellwerk.runner --ship <folder>`.
 
 Renews the run's lease on behalf of that process. When it dies without having ended the run, the run has failed,
-and says so. What could not be delivered stays in the folder for `python -m stellwerk sync`.
+and says so; when somebody cancels the run, it has ended, whatever its process still does. What could not be delivered stays in the folder for `python -m stellwerk sync`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 
-from stellwerk._files import read_json, write_json
+from stellwerk._files import read_json
 from stellwerk._run_folder import RunFolder
 from stellwerk._transport import Transport
 from stellwerk.runner.attempt import UNDELIVERED
@@ -32,7 +32,7 @@ def ship(path):
     shipper = Shipper(transport, folder, say, created=settings["created"])
     lease = Lease(
         transport, settings["workspace"], folder.id, settings["attempt"], settings["leaseSeconds"], say,
-        on_cancel=lambda: write_json(os.path.join(path, "cancel.json"), {"cancelRequested": True}),
+        on_cancel=lambda: folder.ended() or folder.journal.end("canceled"),
         on_fenced=say, on_token=lambda _: None,
     )  # fmt: skip
     loops = [Loop("journals", shipper.ship_journals, on_error=_Once()), Loop("files", shipper.ship_files)]
