@@ -44,31 +44,35 @@ export class RealServer implements AsyncDisposable {
 
   /** A run of the script, as it is handed to a compute target. */
   async order(script: string, configuration: Partial<RunConfigurationInput> = {}): Promise<JobOrder> {
+    const { id } = await this.submit(script, configuration);
+    const job = await this.ask<Job>('POST', `/workspaces/${workspace}/runs/${id}/job`, {});
+    return { id: JSON.stringify([workspace, id, job.attempt]), job };
+  }
+
+  async submit(script: string, configuration: Partial<RunConfigurationInput> = {}): Promise<Run> {
     const snapshot = await this.#snapshot({ 'train.py': script });
-    const run = await this.ask<Run>('POST', `/workspaces/${workspace}/runs`, {
+    return this.ask<Run>('POST', `/workspaces/${workspace}/runs`, {
       experiment: 'suite',
       snapshot,
       configuration: { script: 'train.py', environment: { userManaged: true }, graceSeconds: 1, ...configuration },
     });
-    const job = await this.ask<Job>('POST', `/workspaces/${workspace}/runs/${run.id}/job`, {});
-    return { id: JSON.stringify([workspace, run.id, job.attempt]), job };
   }
 
-  run({ job }: JobOrder): Promise<Run> {
-    return this.ask('GET', `/workspaces/${workspace}/runs/${job.run}`);
+  run(of: JobOrder | string): Promise<Run> {
+    return this.ask('GET', `/workspaces/${workspace}/runs/${idOf(of)}`);
   }
 
-  async files({ job }: JobOrder): Promise<string[]> {
-    const { items } = await this.ask<{ items: RunFile[] }>('GET', `/workspaces/${workspace}/runs/${job.run}/files`);
+  async files(of: JobOrder | string): Promise<string[]> {
+    const { items } = await this.ask<{ items: RunFile[] }>('GET', `/workspaces/${workspace}/runs/${idOf(of)}/files`);
     return items.map(({ path }) => path);
   }
 
-  async log({ job }: JobOrder): Promise<string> {
-    return (await this.#fetch('GET', `/workspaces/${workspace}/runs/${job.run}/log`)).text();
+  async log(of: JobOrder | string): Promise<string> {
+    return (await this.#fetch('GET', `/workspaces/${workspace}/runs/${idOf(of)}/log`)).text();
   }
 
-  async cancel({ job }: JobOrder): Promise<void> {
-    await this.ask('POST', `/workspaces/${workspace}/runs/${job.run}/cancel`, {});
+  async cancel(of: JobOrder | string): Promise<void> {
+    await this.ask('POST', `/workspaces/${workspace}/runs/${idOf(of)}/cancel`, {});
   }
 
   async ask<T>(method: string, path: string, body?: unknown): Promise<T> {
@@ -108,4 +112,8 @@ export class RealServer implements AsyncDisposable {
     await this.#stop();
     rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+function idOf(of: JobOrder | string): string {
+  return typeof of === 'string' ? of : of.job.run;
 }

@@ -74,7 +74,7 @@ export const runReadings = readings('run-read', {
   load(tx: Transaction, { workspace }: { workspace: string }): [string, { queued: number; running: number }][] {
     const rows = tx
       .statement<{ target: string; queued: number; running: number }>(
-        `SELECT target, sum(state = 'queued') AS queued, sum(state <> 'queued') AS running FROM run
+        `SELECT target, sum(state = 'queued') AS queued, sum(state IN ('preparing', 'running', 'finalizing') OR placed = 1) AS running FROM run
          WHERE workspace = ? AND ended_at IS NULL AND target IS NOT NULL GROUP BY target`,
       )
       .all(workspace);

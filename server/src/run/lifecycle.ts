@@ -1,32 +1,18 @@
 // The transactions of a run's life: each is committed whole, together with its activity, its children and its experiment.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
-import { checkPath } from '@stellwerk/contract/paths.ts';
 import type { Run, RunFile, RunState } from '@stellwerk/contract/run.ts';
 import type { Caller } from '../access/access.ts';
-import { type Beginning, beginActivity, changeActivity } from '../activity/activities.ts';
-import { addReferences, notHere, removeReferences, sizeHeld } from '../blob/blobs.ts';
-import { sql, type Transaction, transactions } from '../db/transactions.ts';
-import { countRun } from '../experiment/experiments.ts';
-import { appendJournal, type JournalPart, type OtherEntry } from '../telemetry/journals.ts';
-import { setParameter, setProperty, setTag } from './labels.ts';
+import { changeActivity } from '../activity/activities.ts';
+import { type Transaction, transactions } from '../db/transactions.ts';
+import { appendJournal, type JournalPart } from '../telemetry/journals.ts';
+import { insertRun, type NewRun } from './creation.ts';
+import { applyEntry, putFile } from './entries.ts';
+import { setProperty, setTag } from './labels.ts';
 import { cancelRun, type Moment, type Move, moveRun } from './moves.ts';
-import type { ParameterValue } from './parameters.ts';
 import { freePlace, takePlace } from './queue.ts';
 import { recordsOf } from './records.ts';
 import { attendedStates, isEnd } from './states.ts';
 import { keysBelow, type PrivateRow, privateOf, type RunRow, runNamed, runOf, setPrivate, setRun } from './store.ts';
-
-export interface NewRun {
-  run: Pick<RunRow, 'workspace' | 'id' | 'experiment' | 'user' | 'content_hash'> & Partial<RunRow>;
-  parent?: string | undefined;
-  parameters: Record<string, ParameterValue>;
-  tags: Record<string, string>;
-  properties: Record<string, string>;
-  /** Sealed. */
-  secrets: string | null;
-  activity: Beginning | null;
-  moment: Moment;
-}
 
 export interface Report {
   attempt: number;
@@ -87,35 +73,7 @@ export function fence(tx: Transaction, row: RunRow, attempt: number | undefined,
 export const runTransactions = transactions('run', {
   /** The record of a new run, or of the one that was made of the same before. */
   insert(tx: Transaction, made: NewRun): { record: Run; key: number; created: boolean } {
-    const { run } = made;
-    const found = runNamed(tx, run.workspace, run.id);
-    if (found) {
-      if (found.content_hash !== run.content_hash)
-        throw new ServiceError(
-          'conflict',
-          'run.id-taken',
-          `There is a run ${JSON.stringify(run.id)} in the workspace ${run.workspace} already, and it is another.`,
-        );
-      return { record: recordsOf(tx, [found])[0]!, key: found.key, created: false };
-    }
-    const key = insertRow(tx, made);
-    if (made.activity) beginActivity(tx, made.activity);
-    for (const [name, value] of Object.entries(made.parameters)) setParameter(tx, key, name, value);
-    for (const [name, value] of Object.entries(made.tags)) setTag(tx, key, name, value);
-    for (const [name, value] of Object.entries(made.properties)) setProperty(tx, key, name, value);
-    tx.run(
-      sql.insertInto('run_private').values({
-        run_key: key,
-        secrets: made.secrets,
-        handle: null,
-        plan: null,
-        token_until: 0,
-        cancel_at: null,
-        cancel_asked: 0,
-      }),
-    );
-    tx.notify(`runs.${run.workspace}`);
-    return { record: recordsOf(tx, [runOf(tx, key)])[0]!, key, created: true };
+    return insertRun(tx, made);
   },
 
   report(tx: Transaction, given: Of<{ report: Report; caller: Caller; moment: Moment }>): Heard {
@@ -142,8 +100,7 @@ export const runTransactions = transactions('run', {
     }
     if (row.state === 'lost' && (report.state === undefined || report.state === row.state_before))
       row = moveRun(tx, row, { to: row.state_before ?? 'running' }, moment);
-    if (report.state !== undefined)
-      row = moveRun(tx, row, { ...report, to: report.state, reason: report.reason ?? reasonKept(row, report) }, moment);
+    if (report.state !== undefined) row = moveRun(tx, row, { ...report, to: report.state }, moment);
     if (report.progress !== undefined && row.activity !== null && !isEnd(row.state))
       changeActivity(tx, row.activity, { message: report.progress, at: moment.at });
     return heard(tx, row);
@@ -247,10 +204,7 @@ export const runTransactions = transactions('run', {
 
   move(tx: Transaction, { key, move, moment }: { key: number; move: Move; moment: Moment }): void {
     const row = runOf(tx, key);
-    if (isEnd(row.state)) return;
-    // Who canceled it stands there already.
-    const reason = move.reason ?? (row.cancel_requested === 1 ? (row.reason ?? undefined) : undefined);
-    moveRun(tx, row, { ...move, reason }, moment);
+    if (!isEnd(row.state)) moveRun(tx, row, move, moment);
   },
 
   keep(tx: Transaction, { key, row, kept }: { key: number; row?: Partial<RunRow>; kept?: Partial<PrivateRow> }): void {
@@ -258,59 +212,6 @@ export const runTransactions = transactions('run', {
     if (kept) setPrivate(tx, key, kept);
   },
 });
-
-function insertRow(tx: Transaction, { run, parent: parentId, moment }: NewRun): number {
-  const parent = parentId === undefined ? undefined : runNamed(tx, run.workspace, parentId);
-  if (parentId !== undefined && !parent)
-    throw new ServiceError(
-      'not-found',
-      'run.parent-invalid',
-      `There is no run ${JSON.stringify(parentId)} in the workspace ${run.workspace} that could be the parent.`,
-    );
-  const made = { workspace: run.workspace, name: run.experiment, at: moment.at, by: run.user };
-  const row: Omit<RunRow, 'key'> = {
-    display_name: null,
-    description: null,
-    state: 'queued',
-    state_before: null,
-    reason: null,
-    attempt: 0,
-    interactive: 0,
-    target: null,
-    queue: null,
-    configuration: null,
-    snapshot: null,
-    environment: null,
-    git: null,
-    host: null,
-    started_at: null,
-    ended_at: null,
-    duration_ms: null,
-    exit_code: null,
-    last_lines: null,
-    activity: null,
-    leased: 0,
-    ...run,
-    number: countRun(tx, made),
-    parent_key: parent?.key ?? null,
-    parent: parent?.id ?? null,
-    root_key: parent?.root_key ?? 0,
-    root: parent?.root ?? run.id,
-    child_count: 0,
-    placed: 0,
-    cancel_requested: 0,
-    created_at: moment.at,
-    attendant_key: 0,
-  };
-  tx.run(sql.insertInto('run').values(row as RunRow));
-  const { key } = runNamed(tx, run.workspace, run.id)!;
-  const attendant = row.interactive === 1 && parent ? runOf(tx, parent.attendant_key) : undefined;
-  const isSpokenFor = attendant !== undefined && attendant.leased === 1 && !isEnd(attendant.state);
-  const own = isSpokenFor ? { attendant_key: attendant.key } : { attendant_key: key, leased: row.interactive };
-  setRun(tx, key, { ...own, ...(parent ? {} : { root_key: key }) });
-  if (parent) setRun(tx, parent.key, { child_count: parent.child_count + 1 });
-  return key;
-}
 
 function heard(tx: Transaction, row: RunRow): Heard {
   return {
@@ -324,65 +225,9 @@ function heard(tx: Transaction, row: RunRow): Heard {
   };
 }
 
-/** Who canceled it stands there until the runner says how it went. */
-function reasonKept(row: RunRow, report: Report): string | undefined {
-  return row.cancel_requested === 1 && report.state === 'canceled' ? (row.reason ?? undefined) : undefined;
-}
-
 function environmentAfter(row: RunRow, { python, notices }: Report): string | null {
   if (python === undefined && notices === undefined) return row.environment;
   const before = row.environment === null ? {} : (JSON.parse(row.environment) as NonNullable<Run['environment']>);
   const all = notices && [...new Set([...(before.notices ?? []), ...notices])];
   return JSON.stringify({ ...before, ...(python !== undefined && { python }), ...(all && { notices: all }) });
-}
-
-function putFile(tx: Transaction, row: RunRow, path: string, digest: string, at: string): RunFile {
-  checkPath(path);
-  const size = sizeHeld(tx, row.workspace, digest);
-  if (size === undefined) throw notHere(row.workspace, digest);
-  const owner = { kind: 'run', id: row.id };
-  const before = tx.first(
-    sql.selectFrom('run_file').select('digest').where('run_key', '=', row.key).where('path', '=', path),
-  );
-  addReferences(tx, row.workspace, owner, [digest]);
-  tx.statement(
-    `INSERT INTO run_file (run_key, path, digest, size_bytes, at) VALUES (?, ?, ?, ?, ?)
-     ON CONFLICT (run_key, path) DO UPDATE SET digest = excluded.digest, size_bytes = excluded.size_bytes, at = excluded.at`,
-  ).run(row.key, path, digest, size, at);
-  if (before && before.digest !== digest) {
-    const used = tx.first(
-      sql
-        .selectFrom('run_file')
-        .select('path')
-        .where('run_key', '=', row.key)
-        .where('digest', '=', before.digest)
-        .limit(1),
-    );
-    if (!used) removeReferences(tx, row.workspace, owner, [before.digest]);
-  }
-  return { path, sizeBytes: size, digest, at };
-}
-
-function applyEntry(tx: Transaction, key: number, entry: OtherEntry, moment: Moment): void {
-  const row = runOf(tx, key);
-  switch (entry[0]) {
-    case 'tag':
-      setTag(tx, key, entry[1], entry[2]);
-      break;
-    case 'prop':
-      setProperty(tx, key, entry[1], entry[2]);
-      break;
-    case 'param':
-      setParameter(tx, key, entry[1], entry[2]);
-      break;
-    case 'name':
-      setRun(tx, key, { display_name: entry[1] });
-      break;
-    case 'file':
-      putFile(tx, row, entry[1], entry[2], moment.at);
-      break;
-    case 'state':
-      // How a submitted script went is its runner's to say; what has ended stays so.
-      if (row.interactive === 1 && !isEnd(row.state)) moveRun(tx, row, { to: entry[1], reason: entry[2] }, moment);
-  }
 }

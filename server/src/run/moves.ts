@@ -48,7 +48,7 @@ function changesOf(row: RunRow, move: Move, { at }: Moment): Partial<RunRow> {
   return {
     state: to,
     state_before: to === 'lost' ? row.state : null,
-    reason: move.reason ?? null,
+    reason: move.reason ?? (staysCanceled(row, to) ? row.reason : null),
     started_at: startedAt,
     ended_at: endedAt,
     ...(endedAt !== null &&
@@ -56,6 +56,11 @@ function changesOf(row: RunRow, move: Move, { at }: Moment): Partial<RunRow> {
     ...(move.exitCode !== undefined && { exit_code: move.exitCode }),
     ...(move.lastLines !== undefined && { last_lines: JSON.stringify(move.lastLines) }),
   };
+}
+
+/** Who canceled it stands there until it ended otherwise. */
+function staysCanceled(row: RunRow, to: RunState): boolean {
+  return row.cancel_requested === 1 && to !== 'completed' && to !== 'failed';
 }
 
 /** Children that live in the run's process are lost, come back and end with it. */

@@ -158,6 +158,8 @@ export class Logs {
         if (ended) return;
         await woken.promise;
       }
+      // Not the end of the log: whoever follows must see that it was cut, and go on where it was.
+      throw new ServiceError('unavailable', 'server.stopping', 'The server stops; the log goes on when it is back.');
     } finally {
       this.#grown.off(file, wake);
       stopListening();
