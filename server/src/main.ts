@@ -32,7 +32,11 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
   const rooms = buildRooms(ground);
   await rooms.environments.sweep();
   await rooms.leases.start();
-  const http = await listen(ground, rooms);
+  const http = await listen(ground, rooms).catch(async (error: unknown) => {
+    await rooms.leases.stop();
+    await ground.db.close();
+    throw error;
+  });
   urls.set(ground, config.publicUrl ?? `${config.tls ? 'https' : 'http'}://${hostInUrl(config.listen)}:${http.port}`);
   await rooms.worker.start();
   rooms.supervisor.start();
@@ -43,6 +47,9 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
 const urls = new WeakMap<Ground, string>();
 
 async function prepare(config: Config): Promise<Ground> {
+  const wheel = await wheelPath();
+  if (wheel === undefined)
+    throw new StartRefused('The Python package is missing beside the server: install Stellwerk again.');
   mkdirSync(config.data, { recursive: true, mode: 0o700 });
   const incidents = new Incidents(join(config.data, 'server.log'), randomUUID);
   const broken = (error: Error) => {
@@ -54,9 +61,6 @@ async function prepare(config: Config): Promise<Ground> {
       throw error instanceof FolderInUse ? new StartRefused(error.message) : error;
     },
   );
-  const wheel = await wheelPath();
-  if (wheel === undefined)
-    throw new StartRefused('The Python package is missing beside the server: install Stellwerk again.');
   const ground: Ground = {
     config,
     db,
