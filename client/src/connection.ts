@@ -41,10 +41,12 @@ export class Connection {
     for (let attempt = 0; ; attempt++) {
       const last = attempt >= (this.options.retries ?? 4);
       const outcome = await this.attempt(send, request);
-      if (outcome instanceof Response && outcome.ok) return outcome;
+      // Not every answer is of the global class: a fetch of its own brings another.
+      const answer = outcome instanceof Unreachable ? undefined : outcome;
+      if (answer?.ok) return answer;
       const delayMs = last ? undefined : retryDelayMs(outcome, request.repeatable, attempt);
-      if (delayMs === undefined) throw outcome instanceof Response ? await errorFrom(outcome) : outcome;
-      if (outcome instanceof Response) await outcome.body?.cancel();
+      if (delayMs === undefined) throw answer ? await errorFrom(answer) : outcome;
+      await answer?.body?.cancel();
       await pause(delayMs, request.signal);
     }
   }
