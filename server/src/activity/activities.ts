@@ -124,7 +124,9 @@ export class Activities {
           yield chunk as Buffer;
         }
       }
-      if (!input.follow || ended || signal?.aborted) return;
+      if (!input.follow || ended) return;
+      if (signal?.aborted)
+        throw new ServiceError('unavailable', 'server.stopping', 'The server stops; the log goes on when it is back.');
       await pause(followEveryMs, undefined, signal && { signal }).catch(() => {}); // aborted: seen above
     }
   }
