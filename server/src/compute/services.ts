@@ -40,6 +40,6 @@ export interface HostsServices<Handle extends { id: string; address: ReplicaAddr
   stop(handle: Handle, graceMs: number): Promise<void>;
   /** What it printed, from an offset. Works after its end, until `cleanUp`. */
   logs(handle: Handle, offset: number): Promise<LogPart>;
-  /** Removes what it left. Only after `stop`; safe twice. */
-  cleanUp(handle: Handle): Promise<void>;
+  /** Removes what it left, processes included; by its id alone if its start was interrupted. Safe twice. */
+  cleanUp(handle: Handle | { id: string }): Promise<void>;
 }

@@ -75,19 +75,18 @@ export class Replicas {
     );
   }
 
-  /** Starts a replica of the service's image under this id, or finds the one that runs. */
-  async start(service: WebServiceRow, row: ReplicaRow, signal?: AbortSignal): Promise<ReplicaHandle> {
+  /** Starts the replica of this row, or finds the one that runs. Undefined if the row was removed meanwhile: then nothing runs. */
+  async start(service: WebServiceRow, row: ReplicaRow, signal?: AbortSignal): Promise<ReplicaHandle | undefined> {
     const host = await this.hostOf(service.workspace, service.target);
-    const added = await this.#needs.db.transact(webServiceTransactions.addReplica, row);
-    const template = await this.#needs.images.unpack(service.workspace, added.image_name, added.image_version, signal);
+    const template = await this.#needs.images.unpack(service.workspace, row.image_name, row.image_version, signal);
     signal?.throwIfAborted();
     const env = { ...template.env, STELLWERK_SCORING_TIMEOUT_MS: String(service.timeout_ms) };
     const handle = await host.start({ id: row.id, ...template, env });
-    await this.#needs.db.transact(webServiceTransactions.setReplica, {
-      id: row.id,
-      set: { handle: JSON.stringify(handle) },
-    });
-    return handle;
+    const set = { handle: JSON.stringify(handle) };
+    if (await this.#needs.db.transact(webServiceTransactions.setReplica, { id: row.id, set })) return handle;
+    await host.stop(handle, 0);
+    await host.cleanUp(handle);
+    return undefined;
   }
 
   /** Undefined if it never got that far. */
@@ -102,11 +101,9 @@ export class Replicas {
   /** Stops a replica that is in no route any more, and removes what it left. Safe twice. */
   async stop(service: WebServiceRow, row: ReplicaRow): Promise<void> {
     const host = await this.hostOf(service.workspace, service.target);
-    if (row.handle !== null) {
-      const handle = JSON.parse(row.handle) as ReplicaHandle;
-      await host.stop(handle, drainGraceMs);
-      await host.cleanUp(handle);
-    }
+    const handle = row.handle === null ? undefined : (JSON.parse(row.handle) as ReplicaHandle);
+    if (handle) await host.stop(handle, drainGraceMs);
+    await host.cleanUp(handle ?? { id: row.id }); // it may run although it was never written down
     await this.#needs.db.transact(webServiceTransactions.removeReplica, { id: row.id });
   }
 

@@ -2,14 +2,21 @@
 // then the old ones leave the routes, finish what they are answering, and end. If the new ones do not become ready,
 // they are removed and the old ones go on. Safe to begin again after a restart at any point.
 import { setTimeout as pause } from 'node:timers/promises';
-import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { TargetError } from '@stellwerk/contract/errors.ts';
+import { limits } from '@stellwerk/contract/values.ts';
 import type { Outcome, Work } from '../../activity/activities.ts';
 import type { Database } from '../../db/database.ts';
 import { sql } from '../../db/transactions.ts';
-import type { GatewayStatus } from '../../gateway/gateways.ts';
+import { Readiness } from './readiness.ts';
 import type { Replicas } from './replicas.ts';
 import type { WebServiceState } from './states.ts';
-import { type ReplicaRow, type WebServiceRow, webServiceTransactions } from './store.ts';
+import {
+  type ReplicaRow,
+  type RolloutInput,
+  type WebServiceRow,
+  webServiceReadings,
+  webServiceTransactions,
+} from './store.ts';
 
 export interface RolloutNeeds {
   db: Database;
@@ -18,15 +25,17 @@ export interface RolloutNeeds {
 }
 
 const pollMs = 50;
-/** For `init()` to load the models. */
-const readyWithinMs = 10 * 60_000;
-const logLinesShown = 15;
+const waitForOtherMs = 100;
+/** How long a target that refuses for now is tried again before the change is undone. */
+const retryForMs = 5 * 60_000;
 
 export class Rollout {
   readonly #needs: RolloutNeeds;
+  readonly #readiness: Readiness;
 
   constructor(needs: RolloutNeeds) {
     this.#needs = needs;
+    this.#readiness = new Readiness(needs);
   }
 
   /** The executor of deploy, update and scale. */
@@ -34,31 +43,22 @@ export class Rollout {
     const service = await this.#service(work);
     if (!service || service.activity !== work.activity.id)
       return { state: 'canceled', message: 'Another activity has taken over.' };
-    const before = await this.#needs.replicas.of(service);
-    const keep = before
-      .filter(({ generation, state }) => generation === service.generation && state !== 'draining')
-      .slice(0, service.replicas);
-    const fresh: ReplicaRow[] = [];
+    if (!(await this.#isAlone(work))) return { againInMs: waitForOtherMs };
+    let wanted: ReplicaRow[];
     try {
-      await work.progress('Unpacking the image and starting replicas.', 0.1);
-      for (const id of this.#missingIds(service, keep, before)) fresh.push(await this.#start(service, id, work));
-      await this.#needs.replicas.writeRoutes();
-      await this.#untilReady(service, [...keep, ...fresh], work);
+      wanted = await this.#bringUp(service, work);
     } catch (error) {
-      await this.#undo(service, before, [...fresh, ...(await this.#unstarted(service, before))], error as Error, work);
-      throw error;
+      if (isStopping(work) || this.#isPassing(error, work)) throw error;
+      await this.#undo(service, error as Error, work);
+      throw error instanceof TargetError ? new TargetError('never', error.message) : error;
     }
-    const wanted = new Set([...keep, ...fresh].map(({ id }) => id));
     await work.progress('Letting the replaced replicas finish.', 0.8);
-    await this.#retire(
-      service,
-      (await this.#needs.replicas.of(service)).filter(({ id }) => !wanted.has(id)),
-      work,
-    );
+    await this.#retireOthers(service, wanted, work);
     await this.#move(service, 'healthy', null);
+    const { name, image_name, image_version, replicas } = service;
     return {
       state: 'succeeded',
-      message: `${service.name} serves ${service.image_name}:${service.image_version} with ${service.replicas} replica${service.replicas === 1 ? '' : 's'}.`,
+      message: `${name} serves ${image_name}:${image_version} with ${replicas} replica${replicas === 1 ? '' : 's'}.`,
     };
   }
 
@@ -66,6 +66,7 @@ export class Rollout {
   async remove(work: Work): Promise<Outcome> {
     const service = await this.#service(work);
     if (!service) return { state: 'succeeded', message: 'The web service is gone.' };
+    if (!(await this.#isAlone(work))) return { againInMs: waitForOtherMs };
     await this.#retire(service, await this.#needs.replicas.of(service), work);
     await this.#needs.db.transact(webServiceTransactions.remove, service);
     await this.#needs.replicas.writeRoutes();
@@ -73,27 +74,52 @@ export class Rollout {
   }
 
   async #service(work: Work): Promise<WebServiceRow | undefined> {
-    const { workspace, name } = work.input as { workspace: string; name: string };
+    const { workspace, name } = work.input as RolloutInput;
     return this.#needs.db.first(
       sql.selectFrom('web_service').selectAll().where('workspace', '=', workspace).where('name', '=', name),
     );
   }
 
-  /** Ids are made from the generation and a number, so that a second try finds what the first one started. */
-  #missingIds(service: WebServiceRow, keep: ReplicaRow[], there: ReplicaRow[]): string[] {
-    const taken = new Set(there.map(({ id }) => id));
-    const ids: string[] = [];
-    for (let number = 1; ids.length < service.replicas - keep.length; number++) {
-      const id = `${service.workspace}.${service.name}.${Date.parse(service.created_at).toString(36)}.${service.generation}-${number}`;
-      if (!taken.has(id)) ids.push(id);
-    }
-    return ids;
+  /** Whether the activity that changed it before has come to its end. */
+  async #isAlone(work: Work): Promise<boolean> {
+    const { after } = work.input as RolloutInput;
+    return after === undefined || this.#needs.db.transact(webServiceReadings.hasEnded, { activity: after });
   }
 
-  async #start(service: WebServiceRow, id: string, work: Work): Promise<ReplicaRow> {
-    work.log(`Starting the replica ${id} of ${service.image_name}:${service.image_version}.`);
-    const row: ReplicaRow = {
-      id,
+  /** Returns once as many replicas of the wanted kind as are wanted are ready. */
+  async #bringUp(service: WebServiceRow, work: Work): Promise<ReplicaRow[]> {
+    await work.progress('Unpacking the image and starting replicas.', 0.1);
+    const there = (await this.#needs.replicas.of(service)).filter(
+      ({ generation }) => generation === service.generation,
+    );
+    const kept = best(there, service.replicas);
+    const missing = this.#missing(service, there, service.replicas - kept.length);
+    const wanted: ReplicaRow[] = [];
+    for (const row of kept) wanted.push((await this.#runs(service, row)) ? row : await this.#start(service, row, work));
+    for (const row of missing) {
+      await this.#needs.db.transact(webServiceTransactions.addReplica, row);
+      wanted.push(await this.#start(service, row, work));
+    }
+    await this.#needs.replicas.writeRoutes();
+    await work.progress(`Waiting for ${wanted.length} replica${wanted.length === 1 ? '' : 's'} to be ready.`, 0.4);
+    await this.#readiness.of(service, wanted, work);
+    return wanted;
+  }
+
+  #missing(service: WebServiceRow, there: ReplicaRow[], count: number): ReplicaRow[] {
+    const taken = new Set(there.map(({ id }) => id));
+    const rows: ReplicaRow[] = [];
+    for (let number = 1; rows.length < count; number++) {
+      const row = this.#newRow(service, number);
+      if (!taken.has(row.id)) rows.push(row);
+    }
+    return rows;
+  }
+
+  #newRow(service: WebServiceRow, number: number): ReplicaRow {
+    const since = Date.parse(service.created_at).toString(36); // a later web service of the same name has other ids
+    return {
+      id: `${service.workspace}.${service.name}.${since}.${service.generation}-${number}`,
       workspace: service.workspace,
       service: service.name,
       image_name: service.image_name,
@@ -105,54 +131,32 @@ export class Rollout {
       started_at: this.#time(),
       restarts: 0,
     };
+  }
+
+  async #runs(service: WebServiceRow, row: ReplicaRow): Promise<boolean> {
+    return (await this.#needs.replicas.look(service, row))?.state === 'running';
+  }
+
+  /** Or finds the one that an interrupted try has started. */
+  async #start(service: WebServiceRow, row: ReplicaRow, work: Work): Promise<ReplicaRow> {
+    work.log(`Starting the replica ${row.id} of ${row.image_name}:${row.image_version}.`);
     const handle = await this.#needs.replicas.start(service, row, work.signal);
-    await this.#needs.db.transact(webServiceTransactions.change, {
-      service,
-      set: { isolation: handle.isolation ?? null },
-    });
+    if (!handle) throw new Error(`The replica ${row.id} was removed while it was started.`);
+    const set = { isolation: handle.isolation ?? null };
+    await this.#needs.db.transact(webServiceTransactions.change, { service, set });
     return { ...row, handle: JSON.stringify(handle) };
   }
 
-  async #untilReady(service: WebServiceRow, rows: ReplicaRow[], work: Work): Promise<void> {
-    const deadline = this.#needs.now() + readyWithinMs;
-    const waiting = new Map(rows.map((row) => [row.id, row]));
-    await work.progress(`Waiting for ${rows.length} replicas to be ready.`, 0.4);
-    while (waiting.size > 0) {
-      const status = await this.#needs.replicas.gatewayStatus();
-      for (const row of waiting.values()) {
-        if (!isReady(status, service, row.id)) {
-          await this.#throwIfEnded(service, row);
-          continue;
-        }
-        waiting.delete(row.id);
-        work.log(`The replica ${row.id} is ready.`);
-        await this.#needs.db.transact(webServiceTransactions.setReplica, {
-          id: row.id,
-          set: { state: 'ready', reason: null },
-        });
-      }
-      if (waiting.size === 0) return;
-      if (this.#needs.now() > deadline)
-        throw unusable(
-          `The replica ${[...waiting.keys()][0]} was not ready within ${readyWithinMs / 60_000} minutes`,
-          await this.#said(service, [...waiting.values()][0]!),
-        );
-      work.signal.throwIfAborted();
-      await pause(pollMs, undefined, { signal: work.signal });
+  /** Replicas that cannot be ended now are left, out of the routes, to the supervisor: the change itself is done. */
+  async #retireOthers(service: WebServiceRow, wanted: ReplicaRow[], work: Work): Promise<void> {
+    const ids = new Set(wanted.map(({ id }) => id));
+    const others = (await this.#needs.replicas.of(service)).filter(({ id }) => !ids.has(id));
+    try {
+      await this.#retire(service, others, work);
+    } catch (error) {
+      if (isStopping(work)) throw error;
+      work.log(`A replaced replica could not be ended yet: ${(error as Error).message}`);
     }
-  }
-
-  async #throwIfEnded(service: WebServiceRow, row: ReplicaRow): Promise<void> {
-    const looked = await this.#needs.replicas.look(service, row);
-    if (looked?.state !== 'ended') return;
-    throw unusable(
-      `The replica ${row.id} ended with ${looked.exitCode === null ? 'a signal' : `exit code ${looked.exitCode}`} before it was ready`,
-      await this.#said(service, row),
-    );
-  }
-
-  #said(service: WebServiceRow, row: ReplicaRow): Promise<string> {
-    return this.#needs.replicas.log(service, { replica: row.id, lines: logLinesShown });
   }
 
   /** Takes replicas out of the routes, waits until they have answered, and ends them. */
@@ -162,45 +166,38 @@ export class Rollout {
       await this.#needs.db.transact(webServiceTransactions.setReplica, { id, set: { state: 'draining' } });
     await this.#needs.replicas.writeRoutes();
     const deadline = this.#needs.now() + service.timeout_ms;
-    const busy = async () => {
-      const status = await this.#needs.replicas.gatewayStatus();
-      return status?.draining.some(({ id, inFlight }) => inFlight > 0 && rows.some((row) => row.id === id)) ?? false;
-    };
-    while ((await busy()) && this.#needs.now() < deadline) await pause(pollMs);
+    while ((await this.#areBusy(rows)) && this.#needs.now() < deadline) {
+      if (isStopping(work)) work.signal.throwIfAborted();
+      await pause(pollMs);
+    }
     await Promise.all(rows.map((row) => this.#needs.replicas.stop(service, row)));
     for (const { id } of rows) work.log(`The replica ${id} has ended.`);
   }
 
-  /** Replicas whose row was written but whose start failed. */
-  async #unstarted(service: WebServiceRow, before: ReplicaRow[]): Promise<ReplicaRow[]> {
-    const known = new Set(before.map(({ id }) => id));
-    return (await this.#needs.replicas.of(service)).filter(({ id, handle }) => handle === null && !known.has(id));
+  async #areBusy(rows: ReplicaRow[]): Promise<boolean> {
+    const status = await this.#needs.replicas.gatewayStatus();
+    return status?.draining.some(({ id, inFlight }) => inFlight > 0 && rows.some((row) => row.id === id)) ?? false;
+  }
+
+  /** A target that refuses for now is asked again, for a while. */
+  #isPassing(error: unknown, work: Work): boolean {
+    if (!(error instanceof TargetError) || error.retry === 'never' || work.cancelRequested()) return false;
+    const { startedAt, createdAt } = work.activity;
+    return this.#needs.now() - Date.parse(startedAt ?? createdAt) < retryForMs;
   }
 
   /** Back to what was before, if that served: a failed update must not take a service down. */
-  async #undo(
-    service: WebServiceRow,
-    before: ReplicaRow[],
-    fresh: ReplicaRow[],
-    error: Error,
-    work: Work,
-  ): Promise<void> {
-    if (work.signal.aborted && !work.cancelRequested()) return; // the server stops: the next one goes on
+  async #undo(service: WebServiceRow, error: Error, work: Work): Promise<void> {
     work.log(error.message);
-    await this.#retire(service, fresh, work);
-    const serving = before.filter(({ state }) => state === 'ready');
-    const previous = serving[0];
-    if (!previous) {
+    const { previous } = work.input as RolloutInput;
+    const there = await this.#needs.replicas.of(service);
+    const serving = there.filter(({ generation }) => generation === previous?.generation);
+    await this.#retireOthers(service, previous ? best(serving, previous.replicas) : [], work);
+    if (previous === undefined) {
       await this.#move(service, 'failed', error.message);
       return;
     }
-    const same = serving.filter(({ generation }) => generation === previous.generation);
-    await this.#move(service, 'healthy', `The last change was undone: ${error.message}`, {
-      image_name: previous.image_name,
-      image_version: previous.image_version,
-      generation: previous.generation,
-      replicas: same.length,
-    });
+    await this.#move(service, 'healthy', `The last change was undone: ${error.message}`, previous);
     await this.#needs.replicas.writeRoutes();
   }
 
@@ -210,12 +207,12 @@ export class Rollout {
     reason: string | null,
     set: Partial<WebServiceRow> = {},
   ): Promise<void> {
-    const change = { ...set, reason: reason?.slice(0, 3_000) ?? null, updated_at: this.#time() };
+    const text = reason?.slice(0, limits.errorMessageLength) ?? null;
     await this.#needs.db.transact(webServiceTransactions.move, {
       service,
       activity: service.activity,
       to,
-      set: change,
+      set: { ...set, reason: text, updated_at: this.#time() },
     });
   }
 
@@ -224,15 +221,14 @@ export class Rollout {
   }
 }
 
-function isReady(status: GatewayStatus | undefined, service: WebServiceRow, id: string): boolean {
-  const served = status?.services.find((one) => one.workspace === service.workspace && one.service === service.name);
-  return served?.replicas.some((replica) => replica.id === id && replica.ready) ?? false;
+/** Of those that may go on, the ones to keep: what is ready first. */
+function best(rows: ReplicaRow[], count: number): ReplicaRow[] {
+  const rank = ({ state }: ReplicaRow) => (state === 'ready' ? 0 : state === 'starting' ? 1 : 2);
+  const usable = rows.filter(({ state }) => state !== 'draining');
+  return usable.sort((a, b) => rank(a) - rank(b)).slice(0, count);
 }
 
-function unusable(what: string, said: string): ServiceError {
-  return new ServiceError(
-    'failed-precondition',
-    'web-service.not-ready',
-    `${what}. It printed last:\n${said.trim() || '(nothing)'}`,
-  );
+/** The server stops: the next one goes on from here. A canceled change, in contrast, is undone. */
+function isStopping(work: Work): boolean {
+  return work.signal.aborted && !work.cancelRequested();
 }

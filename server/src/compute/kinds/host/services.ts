@@ -116,8 +116,9 @@ export class HostServices implements HostsServices<HostReplica> {
     return readLog(handle.folder, offset, this.#logPartBytes);
   }
 
-  async cleanUp(handle: HostReplica): Promise<void> {
-    rmSync(handle.folder, { recursive: true, force: true });
+  async cleanUp({ id }: { id: string }): Promise<void> {
+    await this.#end(id);
+    rmSync(join(this.#needs.folder, id), { recursive: true, force: true });
   }
 
   get #logPartBytes(): number {
