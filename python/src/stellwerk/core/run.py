@@ -300,7 +300,7 @@ class Run(LogsToRun, HasFiles, HasChildren):
         if self._active is not None:
             if self._active.kind == "submitted":
                 self._active.flush(outputs=True)
-            elif os.path.exists(path) and not self._has(path):
+            elif not self._has(path) and os.path.exists(path):  # looking delivers what was logged and uploaded before
                 self._upload_path(path)
                 self.flush()
         record = self.client.models.register(
