@@ -77,7 +77,7 @@ export function driverSuite<K extends ComputeKind>(
       await server?.[Symbol.asyncDispose]();
     });
 
-    async function until(what: () => Promise<unknown> | unknown, name: string, withinMs = 30_000): Promise<void> {
+    async function until(what: () => Promise<unknown> | unknown, name: string, withinMs = 50_000): Promise<void> {
       for (const began = performance.now(); performance.now() - began < withinMs; await pause(50))
         if (await what()) return;
       throw new Error(`${name} did not happen within ${withinMs} ms`);
@@ -181,7 +181,7 @@ export function driverSuite<K extends ComputeKind>(
       const pids = await pidsOf(order);
       await jobs().cancel(tried.target, handle, 'kill');
       expect(await jobs().look(tried.target, handle)).toBe('ended');
-      await until(() => alive(pids).length === 0, 'the end of all processes', 5_000);
+      await until(() => alive(pids).length === 0, 'the end of all processes');
       await jobs().recover(tried.target, handle);
       expect(await server.files(order)).toContain('outputs/begun.txt');
       await jobs().cleanUp(tried.target, handle);

@@ -16,7 +16,7 @@ beforeAll(async () => {
 afterAll(() => server?.[Symbol.asyncDispose]());
 
 const host = { target: 'host' };
-async function until(what: () => Promise<unknown> | unknown, name: string, withinMs = 30_000): Promise<void> {
+async function until(what: () => Promise<unknown> | unknown, name: string, withinMs = 50_000): Promise<void> {
   for (const began = performance.now(); performance.now() - began < withinMs; await pause(50)) if (await what()) return;
   throw new Error(`${name} did not happen within ${withinMs} ms`);
 }

@@ -12,10 +12,10 @@ import type { Job } from '@stellwerk/contract/run.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import type { Database } from '../db/database.ts';
 import { sql } from '../db/transactions.ts';
+import { specificationOf } from '../environment/environments.ts';
 import { defaultDatastore } from '../workspace/workspaces.ts';
 import { runTransactions } from './lifecycle.ts';
 import type { Moment } from './moves.ts';
-import { specificationOf } from './specification.ts';
 import type { RunRow } from './store.ts';
 import type { SubmissionNeeds } from './submission.ts';
 

@@ -88,6 +88,16 @@ test.each([
   expect(await found(filter)).toBe(expected);
 });
 
+test('a query may be as long as the contract allows', async () => {
+  const long = (part: string, by: string) =>
+    new Array(Math.floor(9_990 / (part.length + by.length))).fill(part).join(by);
+  expect(await found(long("id='a'", 'or '))).toBe('a');
+  expect(await found(long("id='a'", 'and '))).toBe('a');
+  expect(await found(`number in (${long('3', ',')})`)).toBe('c');
+  expect(await found(`parameters.alpha in (${long("1,'auto',true", ',')})`)).toBe('bc');
+  expect(await found(`${'not '.repeat(98)}id = 'a'`)).toBe('a');
+});
+
 test('children and descendants are found below a run', async () => {
   const below = async (more: object) => (await ask({ orderBy: ['id'], ...more })).items.map(({ id }) => id).join('');
   expect(await below({ parent: 'a' })).toBe('ef');

@@ -118,9 +118,9 @@ function below(tx: Transaction, key: number): Test {
 function testOf(filter: Filter): Test {
   switch (filter.is) {
     case 'and':
-      return build.and(filter.parts.map(testOf));
+      return joined(filter.parts.map(testOf), (one, other) => build.and([one, other]));
     case 'or':
-      return build.or(filter.parts.map(testOf));
+      return joined(filter.parts.map(testOf), (one, other) => build.or([one, other]));
     case 'not':
       return build.not(testOf(filter.part));
     case 'null':
@@ -128,10 +128,29 @@ function testOf(filter: Filter): Test {
     case 'compare':
       return compared(filter);
     case 'in':
-      return build.or(filter.values.map((value) => compared({ is: 'compare', field: filter.field, by: '=', value })));
+      return build.or([contained(filter, 'string'), contained(filter, 'number'), contained(filter, 'boolean')]);
     case 'like':
       return matching(filter.field, (column) => [raw<SqlBool>`${column} like ${filter.pattern}`], 'text');
   }
+}
+
+/** By halves: the database refuses expressions that are nested too deeply, and a long chain nests as deeply as it is long. */
+function joined(tests: Test[], join: (one: Test, other: Test) => Test): Test {
+  if (tests.length === 1) return tests[0]!;
+  const middle = tests.length >> 1;
+  return join(joined(tests.slice(0, middle), join), joined(tests.slice(middle), join));
+}
+
+function contained({ field, values }: Extract<Filter, { is: 'in' }>, type: 'string' | 'number' | 'boolean'): Test {
+  const some = values.filter((value) => typeof value === type && !Number.isNaN(value));
+  if (some.length === 0) return raw<SqlBool>`0`;
+  const list = raw.join(some.map(bound));
+  return matching(
+    field,
+    (column) => [raw<SqlBool>`${column} in (${list})`],
+    type === 'string' ? 'text' : 'number',
+    some[0],
+  );
 }
 
 function compared({ field, by, value }: Extract<Filter, { is: 'compare' }>): Test {

@@ -69,6 +69,8 @@ export interface RunRooms extends AsyncDisposable {
   worker: ActivityWorker;
   /** As after a restart of the server. */
   newWorker(): ActivityWorker;
+  /** What making an environment's lock comes to. */
+  onLock(act: (signal?: AbortSignal) => Promise<void>): void;
   /** Advances the steady clock that leases are counted by. */
   pass(ms: number): void;
   upload(content: string): Promise<string>;
@@ -131,11 +133,15 @@ export async function runRooms(options: { leaseSeconds?: number; places?: number
   };
   const readFile = async (_: string, __: string, path: string) => snapshotFiles[path];
   const leaseSeconds = options.leaseSeconds ?? 30;
+  let locking: ((signal?: AbortSignal) => Promise<void>) | undefined;
   const orders = new JobOrders({
     db,
     moment,
     environments: {
-      lock: async (spec) => ({ kind: 'user-managed', notices: [`made from ${Object.keys(spec).join()}`] }),
+      async lock(spec, asked) {
+        await locking?.(asked?.signal);
+        return { kind: 'user-managed', notices: [`made from ${Object.keys(spec).join()}`] };
+      },
       read: () => ({ indexes: {} }),
       access: async () => ({ environment: {} }),
     },
@@ -207,6 +213,9 @@ export async function runRooms(options: { leaseSeconds?: number; places?: number
     jobs,
     worker,
     newWorker,
+    onLock: (act) => {
+      locking = act;
+    },
     pass: (ms) => {
       steady += ms;
     },

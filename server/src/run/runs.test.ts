@@ -21,7 +21,7 @@ const cancel = (run: string) => rooms.runs.cancel({ workspace, run }, ada);
 const activityOf = async (run: string) => (await rooms.activities.list({ workspace, subject: run })).items[0]!;
 const tokenOf = (run: string, attempt = 1): RunCaller => ({ kind: 'run', workspace, run, attempt, user: 'ada' });
 
-async function until(what: () => Promise<boolean> | boolean, within = 5_000): Promise<void> {
+async function until(what: () => Promise<boolean> | boolean, within = 30_000): Promise<void> {
   for (let waited = 0; waited < within; waited += 20) {
     if (await what()) return;
     await pause(20);
@@ -150,6 +150,7 @@ test('a newer attempt fences the older one off, whatever it writes', async () =>
     () => rooms.runs.putFile({ workspace, run: id, path: 'outputs/x', digest }, old),
     () => rooms.runs.update({ workspace, run: id, tags: { a: 'b' } }, old),
     () => rooms.runs.fence({ workspace, run: id, attempt: 1 }, ada),
+    () => rooms.start({ experiment: 'e', parent: id }, old),
   ];
   for (const act of acts) expect((await refusal(act())).reason).toBe('run.attempt-superseded');
   await report(id, { attempt: 2, state: 'running' }, tokenOf(id, 2));
@@ -308,6 +309,31 @@ test('a job that cannot be started fails its run and frees the place; what may h
   rooms.jobs.failStart = undefined;
   const two = await rooms.submit(script);
   await until(() => rooms.jobs.running().includes(two.id));
+});
+
+test('a run that is canceled while its environment is made ends at once, and frees its place', async () => {
+  rooms.onLock(
+    (signal) =>
+      new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason), { once: true })),
+  );
+  const { id } = await rooms.submit(script);
+  await rooms.worker.start();
+  await until(async () => (await activityOf(id)).progress.message === 'Making the environment.');
+  await cancel(id);
+  await untilState(id, 'canceled');
+  expect((await get(id)).reason).toBe('Canceled by ada.');
+  rooms.onLock(async () => {});
+  const next = await rooms.submit(script);
+  await until(() => rooms.jobs.running().includes(next.id));
+});
+
+test('an environment that cannot be resolved fails the run that is taken up, with the reason', async () => {
+  rooms.onLock(async () => {
+    throw new ServiceError('failed-precondition', 'environment.unresolvable', 'There is no such package.');
+  });
+  const { id } = await rooms.submit(local);
+  expect((await refusal(rooms.runs.getJob({ workspace, run: id }, ada))).reason).toBe('environment.unresolvable');
+  expect(await get(id)).toMatchObject({ state: 'failed', reason: 'There is no such package.' });
 });
 
 test('a worker that starts again finds the job it started', async () => {

@@ -85,7 +85,7 @@ export class Runs {
     const { db, intake, moment, leases } = this.#needs;
     const { id = intake.newId(), ...content } = input;
     const at = moment();
-    if (input.parent !== undefined) await this.fence({ workspace: input.workspace, run: input.parent }, caller);
+    if (caller.kind === 'run') await this.fence({ workspace: caller.workspace, run: caller.run }, caller);
     const { record, key, created } = await db.transact(runTransactions.insert, {
       run: {
         ...describedRow(input, id, nameOf(caller), content),

@@ -2,11 +2,12 @@
 // every secret has its value. What is wrong is said with the field that is wrong.
 import { createHash } from 'node:crypto';
 import type { BuiltSpecification, IndexSettings } from '@stellwerk/contract/environment.ts';
+import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { flawOfPath } from '@stellwerk/contract/paths.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import type { CheckedOf } from '@stellwerk/contract/verbs.ts';
 import type { Computes, UsableTarget } from '../compute/computes.ts';
-import { misconfigured, type ReadFile, specificationOf } from './specification.ts';
+import { type ReadFile, specificationOf } from '../environment/environments.ts';
 
 export interface SubmissionNeeds {
   computes: Pick<Computes, 'require'>;
@@ -96,4 +97,13 @@ export function contentHash(content: unknown): string {
       : value,
   );
   return createHash('sha256').update(canonical).digest('hex');
+}
+
+function misconfigured(field: string, why: string): ServiceError {
+  return new ServiceError(
+    'invalid-argument',
+    'run.configuration-invalid',
+    `The run configuration is not right at ${field}: ${why}.`,
+    { field },
+  );
 }

@@ -18,6 +18,8 @@ export interface JournalPart {
 export type EntryHandler = (tx: Transaction, entry: OtherEntry) => void;
 
 export const namesPerRun = 100_000;
+/** A runner has a few, one or two for each attempt. */
+const journalsPerRun = 1_000;
 const chunkPoints = 1_024;
 const chunkRows = 256;
 const chunkRowsLength = 256 * 1024;
@@ -29,6 +31,7 @@ export function appendJournal(tx: Transaction, part: JournalPart, handle: EntryH
   const end = part.body.lastIndexOf(10) + 1;
   const after = part.offset + end;
   if (after <= applied) return applied;
+  if (applied === 0) refuseAnother(tx, part);
   const skipped = applied - part.offset;
   if (skipped > 0 && part.body[skipped - 1] !== 10)
     throw invalid(1, `this part does not continue the journal ${part.journal}, of which ${applied} bytes are durable`);
@@ -40,6 +43,18 @@ export function appendJournal(tx: Transaction, part: JournalPart, handle: EntryH
     'INSERT INTO journal (run_key, name, offset) VALUES (?, ?, ?) ON CONFLICT (run_key, name) DO UPDATE SET offset = excluded.offset',
   ).run(part.runKey, part.journal, after);
   return after;
+}
+
+function refuseAnother(tx: Transaction, { runKey, journal }: JournalPart): void {
+  const { count } = tx
+    .statement<{ count: number }>('SELECT count(*) AS count FROM journal WHERE run_key = ?')
+    .get(runKey)!;
+  if (count >= journalsPerRun)
+    throw new ServiceError(
+      'invalid-argument',
+      'run.journal-invalid',
+      `The run has ${journalsPerRun} journals already; ${journal} would be one more.`,
+    );
 }
 
 export function journalOffset(tx: Transaction, runKey: number, journal: string): number {
