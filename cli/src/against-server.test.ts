@@ -1,5 +1,5 @@
 // The command line as it is typed, against a real server, in folders with spaces, Unicode and CRLF.
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -274,6 +274,57 @@ describe('runs', () => {
       expect(await type(['snapshot', 'download', id, '--output', `${target}.zip`])).toMatchObject({ code: 0 });
     },
   );
+
+  it('a configuration made of flags is kept and used again', async () => {
+    const place = join(work, 'skripte auf local');
+    const kept = join(work, 'kept.runconfig');
+    const flags = [
+      '--script',
+      'mein skript.py',
+      '--environment.user-managed',
+      '--environment-variables',
+      'GREETING=a: b',
+    ];
+    const first = await type([
+      'run',
+      'submit',
+      place,
+      ...flags,
+      '--save-configuration',
+      kept,
+      '--follow',
+      '--',
+      'x',
+      '1',
+    ]);
+    expect(first).toMatchObject({ code: 0, out: expect.stringContaining("hällo ['x', '1'] a: b") });
+    const again = await type(['run', 'submit', place, '--configuration', kept, '--follow']);
+    expect(again).toMatchObject({ code: 0, out: first.out });
+  });
+
+  it('runs that were logged without a server are brought to it', async () => {
+    const offline = [
+      'from stellwerk.core import Run',
+      'run = Run.get_context()',
+      "run.log('mse', 0.25)",
+      'run.complete()',
+    ].join('\n');
+    const env = { ...environment, PYTHONPATH: join(import.meta.dirname, '..', '..', 'python', 'src') };
+    const nowhere = { ...env, XDG_CONFIG_HOME: join(folder, 'no sign-in'), XDG_DATA_HOME: join(folder, 'offline') };
+    const logged = spawnSync('python3', ['-c', offline], { env: nowhere, encoding: 'utf8', cwd: folder });
+    expect(logged.status, logged.stderr).toBe(0);
+    const sync = ['run', 'sync', '--experiment', 'from offline', join(folder, 'offline', 'stellwerk-runs')];
+    expect(await type(sync)).toMatchObject({ code: 0, out: expect.stringContaining('1 runs') });
+    const { items } = await ask<{ items: { metrics: object[] }[] }>(
+      'run',
+      'list',
+      '--experiment',
+      'from offline',
+      '--metrics',
+      'mse',
+    );
+    expect(items[0]?.metrics).toMatchObject([{ name: 'mse', last: 0.25 }]);
+  });
 
   it('a script that fails makes the command fail, with its reason', async () => {
     const place = join(work, 'skripte auf local');

@@ -58,8 +58,12 @@ export class Session {
     return fromEnvironment ?? kept.servers[this.url]?.token;
   }
 
+  get caBundleFile(): string | undefined {
+    return surroundings.caBundle ?? readCredentials().servers[this.url]?.caBundle;
+  }
+
   get caBundle(): string | undefined {
-    return readCaBundle(surroundings.caBundle ?? readCredentials().servers[this.url]?.caBundle);
+    return readCaBundle(this.caBundleFile);
   }
 
   client(): Promise<Client> {

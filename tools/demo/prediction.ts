@@ -20,7 +20,7 @@ export async function predictionOf(modelFile: string, data: string): Promise<num
 /** The environment that was used last: a runner marks the one it uses. */
 function environmentPython(): string {
   const cache =
-    process.env.STELLWERK_CACHE_FOLDER ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'stellwerk');
+    process.env.STELLWERK_CACHE_FOLDER || join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'stellwerk');
   const folder = join(cache, 'environments');
   const usedAt = (name: string) =>
     statSync(join(folder, name, '.stellwerk.json'), { throwIfNoEntry: false })?.mtimeMs ?? 0;

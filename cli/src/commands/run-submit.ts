@@ -26,6 +26,7 @@ const notConfigured = new Set(['arguments']);
 interface SubmitOptions {
   configuration?: string;
   experiment?: string;
+  saveConfiguration?: string;
   follow?: boolean;
   limitMb?: number;
 }
@@ -37,6 +38,7 @@ export function submitCommand(sessionOf: (command: Command) => Session): Command
     .argument('[directory]', 'The folder of the script; all of it is submitted.', '.')
     .argument('[arguments...]', 'Arguments of the script, behind `--`.')
     .addOption(new Option('--configuration <file>', 'A run configuration, *.runconfig; flags go before what it says.'))
+    .addOption(new Option('--save-configuration <file>', 'Keep the configuration as it is submitted, as *.runconfig.'))
     .addOption(new Option('--experiment <name>', "Created if it does not exist; the folder's name unless given."))
     .addOption(new Option('--follow', 'Show the output live, and end as the script ends.'))
     .addOption(
@@ -78,6 +80,8 @@ async function configurationFrom(
       `There is no script ${outcome.data.script} in ${resolve(directory)}.`,
       'Name it relative to the folder.',
     );
+  if (typed.saveConfiguration !== undefined)
+    (await import('../run-configuration-file.ts')).saveRunConfiguration(typed.saveConfiguration, configuration);
   return configuration as RunConfigurationInput;
 }
 

@@ -14,16 +14,20 @@ export function syncCommand(sessionOf: (command: Command) => Session): Command {
     '[folders...]',
     'Folders of offline runs; all of this user unless given.',
   );
+  command.option('--experiment <name>', 'Where they are filed; as each says itself unless given.');
   return command.action(async (folders: string[]) => {
     const session = sessionOf(command);
     const client = await session.client();
+    const { experiment } = command.opts<{ experiment?: string }>();
+    const filed = experiment === undefined ? [] : ['--experiment', experiment];
     const ended = await run({
       command: surroundings.python,
-      args: ['-m', 'stellwerk', 'sync', '--workspace', session.workspace, ...folders],
+      args: ['-m', 'stellwerk', 'sync', '--workspace', session.workspace, ...filed, '--', ...folders],
       env: {
         ...surroundings.environment(),
         PYTHONPATH: await serverWheel(client),
         STELLWERK_URL: session.url,
+        ...(session.caBundleFile ? { STELLWERK_CA_BUNDLE: session.caBundleFile } : {}),
         ...(session.token ? { STELLWERK_TOKEN: session.token } : {}),
       },
       onLine: (text) => line(plain(text)),
