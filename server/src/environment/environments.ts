@@ -29,7 +29,7 @@ import { Uv } from './uv.ts';
 
 export type { EnvironmentLayer, LayerPlace } from './layer.ts';
 export { PackageIndexes } from './package-indexes.ts';
-export { specificationOf } from './source.ts';
+export { type ReadFile, specificationOf } from './source.ts';
 
 export interface EnvironmentsNeeds {
   /** Locks, uv and its downloads, layers: all that can be made again. */

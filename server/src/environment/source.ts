@@ -5,27 +5,26 @@ import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { EnvironmentSource } from '@stellwerk/contract/run-configuration.ts';
 import { stringify } from 'yaml';
 
+export type ReadFile = (path: string) => Promise<string | undefined>;
+
 /** `readFile` gives the text of a file of the directory, undefined if there is none. */
 export async function specificationOf(
   source: EnvironmentSource,
-  readFile: (path: string) => Promise<string | undefined>,
+  readFile: ReadFile,
 ): Promise<EnvironmentSpecification> {
   const { name, userManaged, interpreterPath, python, pythonFallback } = source;
   if (userManaged) return { userManaged, ...(name && { name }), ...(interpreterPath && { interpreterPath }) };
-  const read = async (what: string, path: string) => {
+  const file = async (field: 'condaFile' | 'requirementsFile' | 'lockFile') => {
+    const path = source[field];
+    if (path === undefined) return undefined;
     const text = await readFile(path);
     if (text !== undefined) return text;
-    throw new ServiceError('invalid-argument', 'environment.invalid', `The ${what} ${path} is not in the directory.`);
+    const message = `The directory has no file ${JSON.stringify(path)}, which environment.${field} names.`;
+    throw new ServiceError('invalid-argument', 'environment.invalid', message, { field: `environment.${field}` });
   };
-  const condaFile =
-    source.condaFile !== undefined
-      ? await read('conda file', source.condaFile)
-      : source.conda && stringify(source.conda);
-  const requirements =
-    source.requirementsFile !== undefined
-      ? await read('requirements file', source.requirementsFile)
-      : source.requirements?.join('\n');
-  const lock = source.lockFile !== undefined ? await read('lock', source.lockFile) : undefined;
+  const condaFile = (await file('condaFile')) ?? (source.conda && stringify(source.conda));
+  const requirements = (await file('requirementsFile')) ?? source.requirements?.map((line) => `${line}\n`).join('');
+  const lock = await file('lockFile');
   return {
     ...(name && { name }),
     ...(python && { python }),

@@ -93,7 +93,8 @@ test.each([
   ['dataReferences.d.path', { ...script, dataReferences: { d: { path: 'a/../b' } } }, {}],
 ])('a configuration that is wrong at %s is refused', async (field, configuration, more) => {
   const error = await refusal(rooms.submit(configuration, more));
-  expect(error).toMatchObject({ reason: 'run.configuration-invalid', details: { field } });
+  const reason = field === 'environment.condaFile' ? 'environment.invalid' : 'run.configuration-invalid';
+  expect(error).toMatchObject({ reason, details: { field } });
 });
 
 test('secrets reach the job and enter no record, and are gone after the end', async () => {
