@@ -2,9 +2,9 @@
 
 import type { ActivityKind } from '@stellwerk/contract/activity.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
-import { type Beginning, beginActivity } from '../../activity/activities.ts';
+import { type Beginning, beginActivity, changeActivity, hasEnded } from '../../activity/activities.ts';
 import type { Migration } from '../../db/migrations.ts';
-import { sql, type Transaction, transactions } from '../../db/transactions.ts';
+import { readings, sql, type Transaction, transactions } from '../../db/transactions.ts';
 import { releaseImages, useImage } from '../../image/images.ts';
 import { objectToDeletion } from '../../workspace/workspaces.ts';
 import { isSettled, mayMove, type WebServiceState } from './states.ts';
@@ -31,8 +31,9 @@ export interface WebServiceRow {
   keys: string;
   isolation: 'namespace' | 'none' | null;
   activity: string;
-  /** Counts up with each change that needs other replicas. */
+  /** Of the replicas that are wanted. Each change that needs other ones has a number that no earlier one had, undone ones included. */
   generation: number;
+  last_generation: number;
   created_at: string;
   created_by: string;
   updated_at: string;
@@ -70,8 +71,8 @@ export const webServiceMigrations: Migration[] = [
       CREATE TABLE web_service (
         workspace TEXT NOT NULL, name TEXT NOT NULL COLLATE NOCASE, target TEXT NOT NULL, state TEXT NOT NULL, reason TEXT, image_name TEXT NOT NULL,
         image_version INTEGER NOT NULL, replicas INTEGER NOT NULL, authentication TEXT NOT NULL, timeout_ms INTEGER NOT NULL, description TEXT,
-        tags TEXT NOT NULL, keys TEXT NOT NULL, isolation TEXT, activity TEXT NOT NULL, generation INTEGER NOT NULL, created_at TEXT NOT NULL,
-        created_by TEXT NOT NULL, updated_at TEXT NOT NULL, PRIMARY KEY (workspace, name)
+        tags TEXT NOT NULL, keys TEXT NOT NULL, isolation TEXT, activity TEXT NOT NULL, generation INTEGER NOT NULL,
+        last_generation INTEGER NOT NULL, created_at TEXT NOT NULL, created_by TEXT NOT NULL, updated_at TEXT NOT NULL, PRIMARY KEY (workspace, name)
       ) STRICT;
       CREATE INDEX web_service_by_image ON web_service (workspace, image_name, image_version);
       CREATE TABLE web_replica (
@@ -83,7 +84,7 @@ export const webServiceMigrations: Migration[] = [
   },
 ];
 
-interface Named {
+export interface Named {
   workspace: string;
   name: string;
 }
@@ -115,6 +116,48 @@ function write(tx: Transaction, row: WebServiceRow, set: Partial<WebServiceRow>)
   return { ...row, ...set };
 }
 
+function refuseBusy(tx: Transaction, row: WebServiceRow, to: WebServiceState): void {
+  const isAgain = row.state === to && to === 'deleting' && hasEnded(tx, row.activity); // the first try failed
+  if (isAgain || (mayMove(row.state, to) && (to === 'deleting' || isSettled(row.state)))) return;
+  throw new ServiceError(
+    'failed-precondition',
+    'web-service.busy',
+    `The web service ${row.name} is ${row.state}: its activity ${row.activity} has not ended.`,
+  );
+}
+
+/** What a web service is brought back to when a change fails. */
+export type Served = Pick<WebServiceRow, 'image_name' | 'image_version' | 'generation' | 'replicas' | 'timeout_ms'>;
+
+function servedBy({ image_name, image_version, generation, replicas, timeout_ms }: WebServiceRow): Served {
+  return { image_name, image_version, generation, replicas, timeout_ms };
+}
+
+/** What the activities of a web service are given. */
+export interface RolloutInput extends Named {
+  /** Absent: nothing served. */
+  previous?: Served;
+  /** The activity that must have ended first. */
+  after?: string;
+}
+
+interface Begin {
+  service: Named;
+  set: Partial<WebServiceRow>;
+  renews: boolean;
+  activity: Beginning;
+}
+
+interface Restart {
+  id: string;
+  activity: string;
+  set: Pick<ReplicaRow, 'restarts' | 'started_at'>;
+}
+
+export const webServiceReadings = readings('web-service', {
+  hasEnded: (tx: Transaction, { activity }: { activity: string }): boolean => hasEnded(tx, activity),
+});
+
 export const webServiceTransactions = transactions('web-service', {
   insert(tx: Transaction, { row, activity }: { row: WebServiceRow; activity: Beginning }): WebServiceRow {
     const there = tx.first(
@@ -132,24 +175,43 @@ export const webServiceTransactions = transactions('web-service', {
     return row;
   },
 
-  /** Begins an activity that changes the web service's replicas. */
-  begin(
-    tx: Transaction,
-    { service, set, activity }: { service: Named; set: Partial<WebServiceRow>; activity: Beginning },
-  ): WebServiceRow {
+  /** Begins an activity that changes the web service's replicas; with `renews`, all of them are replaced. */
+  begin(tx: Transaction, { service, set, renews, activity }: Begin): WebServiceRow {
     const row = found(tx, service);
     const kind: ActivityKind = activity.kind;
     const to: WebServiceState = kind === 'web-service.delete' ? 'deleting' : 'updating';
-    if ((to !== 'deleting' && !isSettled(row.state)) || !mayMove(row.state, to)) {
-      throw new ServiceError(
-        'failed-precondition',
-        'web-service.busy',
-        `The web service ${row.name} is ${row.state}: its activity ${row.activity} has not ended.`,
-      );
+    refuseBusy(tx, row, to);
+    const generation = renews ? row.last_generation + 1 : row.generation;
+    const next = { ...set, generation, last_generation: Math.max(generation, row.last_generation) };
+    if (to !== 'deleting') useImage(tx, imageOf({ ...row, ...next }), userName(row.name));
+    else if (!hasEnded(tx, row.activity))
+      changeActivity(tx, row.activity, { cancelRequested: true, dueAt: activity.dueAt, at: activity.at });
+    const input: RolloutInput = {
+      workspace: row.workspace,
+      name: row.name,
+      after: row.activity,
+      ...(to === 'updating' && row.state !== 'failed' && { previous: servedBy(row) }),
+    };
+    beginActivity(tx, { ...activity, input });
+    return write(tx, row, { ...next, state: to, reason: null, activity: activity.id, updated_at: activity.at });
+  },
+
+  /** Keys are sealed outside: they are replaced only if nobody replaced them meanwhile. */
+  replaceKeys(tx: Transaction, { service, from, to }: { service: Named; from: string; to: string }): boolean {
+    const row = found(tx, service);
+    if (row.keys !== from) return false;
+    write(tx, row, { keys: to });
+    return true;
+  },
+
+  /** Settles what an activity left unsettled when it ended by a fault. */
+  settleAbandoned(tx: Transaction): void {
+    const open = sql.selectFrom('web_service').selectAll().where('state', 'in', ['deploying', 'updating']);
+    for (const row of tx.all(open)) {
+      if (!hasEnded(tx, row.activity)) continue;
+      const state = row.state === 'deploying' ? 'failed' : 'unhealthy';
+      write(tx, row, { state, reason: 'The activity that changed it ended before it was done.' });
     }
-    useImage(tx, imageOf({ ...row, ...set }), userName(row.name));
-    beginActivity(tx, activity);
-    return write(tx, row, { ...set, state: to, reason: null, activity: activity.id, updated_at: activity.at });
   },
 
   /** Changes what needs no other replicas. */
@@ -192,8 +254,19 @@ export const webServiceTransactions = transactions('web-service', {
     return tx.first(sql.selectFrom('web_replica').selectAll().where('id', '=', row.id))!;
   },
 
-  setReplica(tx: Transaction, { id, set }: { id: string; set: Partial<ReplicaRow> }): void {
-    if (Object.keys(set).length > 0) tx.run(sql.updateTable('web_replica').set(set).where('id', '=', id));
+  /** Whether it is there. */
+  setReplica(tx: Transaction, { id, set }: { id: string; set: Partial<ReplicaRow> }): boolean {
+    return tx.run(sql.updateTable('web_replica').set(set).where('id', '=', id)) > 0;
+  },
+
+  /** Before a replica that ended by itself is started again: unless an activity has begun to change the web service. */
+  restartReplica(tx: Transaction, { id, activity, set }: Restart): ReplicaRow | undefined {
+    const row = tx.first(sql.selectFrom('web_replica').selectAll().where('id', '=', id));
+    const service = row && found(tx, { workspace: row.workspace, name: row.service });
+    if (!row || row.state === 'draining' || service?.activity !== activity || !isSettled(service.state))
+      return undefined;
+    tx.run(sql.updateTable('web_replica').set(set).where('id', '=', id));
+    return { ...row, ...set };
   },
 
   removeReplica(tx: Transaction, { id }: { id: string }): void {

@@ -17,7 +17,7 @@ import type { GatewayStatus } from '../../gateway/gateways.ts';
 import type { Images } from '../../image/images.ts';
 import type { Vault } from '../../vault/vault.ts';
 import type { Replicas } from './replicas.ts';
-import { type WebServiceRow, webServiceTransactions } from './store.ts';
+import { type RolloutInput, type WebServiceRow, webServiceTransactions } from './store.ts';
 
 export { Replicas, type ReplicasNeeds } from './replicas.ts';
 export { Rollout } from './rollout.ts';
@@ -67,6 +67,7 @@ export class WebServices {
       isolation: null,
       activity: activity.id,
       generation: 1,
+      last_generation: 1,
       created_at: activity.at,
       created_by: nameOf(caller),
       updated_at: activity.at,
@@ -108,13 +109,14 @@ export class WebServices {
     const image =
       input.image === undefined ? undefined : await this.#needs.images.resolve(input.workspace, input.image);
     const timeoutMs = input.timeoutSeconds && Math.round(input.timeoutSeconds * 1_000);
-    if (image !== undefined || input.replicas !== undefined || timeoutMs !== undefined) {
+    const renews = image !== undefined || timeoutMs !== undefined;
+    if (renews || input.replicas !== undefined) {
       Object.assign(set, {
-        ...(image && { image_name: image.name, image_version: image.version, generation: row.generation + 1 }),
-        ...(timeoutMs !== undefined && { timeout_ms: timeoutMs, generation: row.generation + 1 }),
+        ...(image && { image_name: image.name, image_version: image.version }),
+        ...(timeoutMs !== undefined && { timeout_ms: timeoutMs }),
         ...(input.replicas !== undefined && { replicas: input.replicas }),
       });
-      return this.#begin('web-service.update', row, set, caller);
+      return this.#begin('web-service.update', row, { set, renews }, caller);
     }
     const changed = await this.#needs.db.transact(webServiceTransactions.change, {
       service: row,
@@ -125,14 +127,14 @@ export class WebServices {
   }
 
   async scale({ workspace, service, replicas }: CheckedOf<'services', 'scale'>, caller: Caller): Promise<WebService> {
-    return this.#begin('web-service.scale', await this.#row(workspace, service), { replicas }, caller);
+    return this.#begin('web-service.scale', await this.#row(workspace, service), { set: { replicas } }, caller);
   }
 
   async delete(
     { workspace, service }: CheckedOf<'services', 'delete'>,
     caller: Caller,
   ): Promise<Record<string, never>> {
-    await this.#begin('web-service.delete', await this.#row(workspace, service), {}, caller);
+    await this.#begin('web-service.delete', await this.#row(workspace, service), { set: {} }, caller);
     return {};
   }
 
@@ -141,14 +143,14 @@ export class WebServices {
   }
 
   async regenerateKey({ workspace, service, key }: CheckedOf<'services', 'regenerateKey'>): Promise<Keys> {
-    const row = await this.#row(workspace, service);
-    const keys = { ...this.#keysOf(row), [key]: this.#newKey() };
-    await this.#needs.db.transact(webServiceTransactions.change, {
-      service: row,
-      set: { keys: this.#seal(row.workspace, row.name, keys) },
-    });
-    await this.#needs.replicas.writeRoutes();
-    return keys;
+    for (;;) {
+      const row = await this.#row(workspace, service);
+      const keys = { ...this.#keysOf(row), [key]: this.#newKey() };
+      const change = { service: row, from: row.keys, to: this.#seal(row.workspace, row.name, keys) };
+      if (!(await this.#needs.db.transact(webServiceTransactions.replaceKeys, change))) continue; // the other one was, too
+      await this.#needs.replicas.writeRoutes();
+      return keys;
+    }
   }
 
   async getLog({ workspace, service, replica, lines }: CheckedOf<'services', 'getLog'>): Promise<Download> {
@@ -176,15 +178,16 @@ export class WebServices {
   async #begin(
     kind: ActivityKind,
     row: WebServiceRow,
-    set: Partial<WebServiceRow>,
+    { set, renews = false }: { set: Partial<WebServiceRow>; renews?: boolean },
     caller: Caller,
   ): Promise<WebService> {
     const activity = this.#beginning(kind, row.workspace, row.name, caller);
-    return this.#shown(await this.#needs.db.transact(webServiceTransactions.begin, { service: row, set, activity }));
+    const beginning = { service: row, set, renews, activity };
+    return this.#shown(await this.#needs.db.transact(webServiceTransactions.begin, beginning));
   }
 
   #beginning(kind: ActivityKind, workspace: string, subject: string, caller: Caller): Beginning {
-    const input = { workspace, name: subject };
+    const input: RolloutInput = { workspace, name: subject };
     return {
       id: this.#needs.newId(),
       workspace,
