@@ -12,6 +12,8 @@ export interface ScratchDatabase extends AsyncDisposable {
   folder: string;
   /** Empties all tables: quicker than another database. */
   clear(): void;
+  /** Runs statements as another room would in its transactions. */
+  write(...statements: string[]): void;
 }
 
 const usualWorker = new URL('../database-worker.ts', import.meta.url).pathname;
@@ -29,11 +31,26 @@ export async function scratchDatabase(
     await db.close();
     rmSync(folder, { recursive: true, force: true });
   };
-  return { db, folder, clear: () => clear(folder), [Symbol.asyncDispose]: dispose };
+  return {
+    db,
+    folder,
+    clear: () => clear(folder),
+    write: (...statements) => write(folder, statements),
+    [Symbol.asyncDispose]: dispose,
+  };
+}
+
+const open = (folder: string) =>
+  new DatabaseSync(join(folder, 'stellwerk.db'), { enableForeignKeyConstraints: false, timeout: 5_000 });
+
+function write(folder: string, statements: string[]): void {
+  const raw = open(folder);
+  for (const statement of statements) raw.exec(statement);
+  raw.close();
 }
 
 function clear(folder: string): void {
-  const raw = new DatabaseSync(join(folder, 'stellwerk.db'), { enableForeignKeyConstraints: false, timeout: 5_000 });
+  const raw = open(folder);
   const tables = raw.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'migration'").all();
   for (const { name } of tables) if (!String(name).startsWith('sqlite_')) raw.exec(`DELETE FROM "${name}"`);
   raw.close();

@@ -1,5 +1,5 @@
 // The activity that builds an image. A build that a restart interrupted begins again: layers that were made are found.
-import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { ServiceError, TargetError } from '@stellwerk/contract/errors.ts';
 import type { Outcome, Work } from '../activity/activities.ts';
 import type { Digest } from '../blob/bytes.ts';
 import type { Database } from '../db/database.ts';
@@ -24,6 +24,10 @@ export interface BuildNeeds {
   ): Promise<AsyncDisposable & { path: string }>;
 }
 
+const retryForMs = 5 * 60_000;
+/** The server was killed after it had noted that the build failed, and before it could note why. */
+const interrupted = { reason: 'server.internal', message: 'The build failed; its log says how far it came.' };
+
 export class ImageBuilding {
   readonly #needs: BuildNeeds;
 
@@ -34,16 +38,22 @@ export class ImageBuilding {
   async build(work: Work): Promise<Outcome> {
     const id = work.input as ImageId;
     try {
+      if (work.cancelRequested()) throw new Error('Canceled.');
       return await this.#build(id, work);
     } catch (error) {
-      const stopped = work.signal.aborted && !work.cancelRequested();
-      if (!stopped)
-        await this.#needs.db.transact(imageTransactions.fail, {
-          id,
-          state: work.cancelRequested() ? 'canceled' : 'failed',
-        });
-      throw error;
+      const isStopped = work.signal.aborted && !work.cancelRequested(); // the server stops: the next one builds
+      if (isStopped || this.#isPassing(error, work)) throw error;
+      const state = work.cancelRequested() ? 'canceled' : 'failed';
+      await this.#needs.db.transact(imageTransactions.fail, { id, state, fence: work.fence });
+      throw error instanceof TargetError ? new TargetError('never', error.message) : error;
     }
+  }
+
+  /** A registry or an index that refuses for now is asked again, for a while. */
+  #isPassing(error: unknown, work: Work): boolean {
+    if (!(error instanceof TargetError) || error.retry === 'never' || work.cancelRequested()) return false;
+    const { startedAt, createdAt } = work.activity;
+    return this.#needs.now() - Date.parse(startedAt ?? createdAt) < retryForMs;
   }
 
   async #build(id: ImageId, work: Work): Promise<Outcome> {
@@ -56,6 +66,7 @@ export class ImageBuilding {
         .where('name', '=', name)
         .where('version', '=', version),
     );
+    if (row?.state === 'failed') return { state: 'failed', error: interrupted };
     if (row?.state !== 'building') return { state: 'canceled', message: 'The image is not to be built any more.' };
     await work.progress('Building.', 0.1);
     work.log(`Building the image ${name}:${version}.`);
@@ -64,6 +75,8 @@ export class ImageBuilding {
     const recipe: ImageRecipe = { ...stored, base: base.base, models: await this.#models(id) };
     const built = await this.#needs.kinds[row.kind].build(recipe, work);
     work.signal.throwIfAborted();
+    work.log(`Built ${built.digest}.`);
+    await work.logged(); // the activity ends with the next line
     await this.#needs.db.transact(imageTransactions.succeed, {
       id,
       built,

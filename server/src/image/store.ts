@@ -2,7 +2,8 @@
 
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Image } from '@stellwerk/contract/image.ts';
-import { type Beginning, beginActivity, changeActivity } from '../activity/activities.ts';
+import { limits } from '@stellwerk/contract/values.ts';
+import { type Beginning, beginActivity, changeActivity, isHeld } from '../activity/activities.ts';
 import { addReferences, type Owner, removeReferences } from '../blob/blobs.ts';
 import type { Migration } from '../db/migrations.ts';
 import { sql, type Transaction, transactions } from '../db/transactions.ts';
@@ -174,6 +175,19 @@ function writeTags(tx: Transaction, { workspace, name, version }: ImageId, tags:
     tx.run(sql.insertInto('image_tag').values({ workspace, image_name: name, image_version: version, key, value }));
 }
 
+/** A number that no version of this name ever had. */
+function nextVersion(tx: Transaction, workspace: string, name: string): number {
+  const counted = sql.selectFrom('image_name').select('last_version').where('workspace', '=', workspace);
+  const version = (tx.first(counted.where('name', '=', name))?.last_version ?? 0) + 1;
+  tx.run(
+    sql
+      .insertInto('image_name')
+      .values({ workspace, name, last_version: version })
+      .onConflict((c) => c.columns(['workspace', 'name']).doUpdateSet({ last_version: version })),
+  );
+  return version;
+}
+
 export const imageTransactions = transactions('image', {
   insert(
     tx: Transaction,
@@ -185,32 +199,13 @@ export const imageTransactions = transactions('image', {
     },
   ): ImageRow {
     const { workspace, name } = given.row;
-    const last = tx.first(
-      sql.selectFrom('image_name').select('last_version').where('workspace', '=', workspace).where('name', '=', name),
-    );
-    const version = (last?.last_version ?? 0) + 1;
-    tx.run(
-      sql
-        .insertInto('image_name')
-        .values({ workspace, name, last_version: version })
-        .onConflict((c) => c.columns(['workspace', 'name']).doUpdateSet({ last_version: version })),
-    );
+    const version = nextVersion(tx, workspace, name);
     const row: ImageRow = { ...given.row, version };
     tx.run(sql.insertInto('image').values(row));
-    given.models.forEach((model, position) =>
-      tx.run(
-        sql
-          .insertInto('image_model')
-          .values({
-            workspace,
-            image_name: name,
-            image_version: version,
-            model_name: model.name,
-            model_version: model.version,
-            position,
-          }),
-      ),
-    );
+    for (const [position, model] of given.models.entries()) {
+      const of = { workspace, image_name: name, image_version: version, position };
+      tx.run(sql.insertInto('image_model').values({ ...of, model_name: model.name, model_version: model.version }));
+    }
     writeTags(tx, row, JSON.parse(row.tags));
     addReferences(tx, workspace, ownerOf(row), given.contents);
     useModels(tx, workspace, `${name}:${version}`, given.models);
@@ -240,9 +235,10 @@ export const imageTransactions = transactions('image', {
     });
   },
 
-  fail(tx: Transaction, { id, state }: { id: ImageId; state: 'failed' | 'canceled' }): void {
+  /** The activity is ended by its worker, which knows the error; unless another one has taken it. */
+  fail(tx: Transaction, { id, state, fence }: { id: ImageId; state: 'failed' | 'canceled'; fence: number }): void {
     const row = found(tx, id);
-    if (row.state === 'building') write(tx, id, { state });
+    if (row.state === 'building' && isHeld(tx, row.activity, fence)) write(tx, id, { state });
   },
 
   update(
@@ -251,6 +247,12 @@ export const imageTransactions = transactions('image', {
   ): ImageRow {
     const row = found(tx, id);
     const merged = Object.entries({ ...JSON.parse(row.tags), ...tags }).filter(([, value]) => value !== null);
+    if (merged.length > limits.tags)
+      throw new ServiceError(
+        'invalid-argument',
+        'request.invalid',
+        `The image ${id.name}:${id.version} would have ${merged.length} tags; ${limits.tags} are allowed.`,
+      );
     const set = { ...(description !== undefined && { description }), tags: JSON.stringify(Object.fromEntries(merged)) };
     write(tx, id, set);
     writeTags(tx, id, Object.fromEntries(merged) as Record<string, string>);

@@ -32,12 +32,7 @@ beforeEach(async () => {
   ada = await rig.signedIn('ada');
 });
 
-/** Writes rows as other rooms do. */
-function raw(...statements: string[]): void {
-  const file = new DatabaseSync(join(rig.scratch.folder, 'stellwerk.db'), { timeout: 5_000 });
-  for (const statement of statements) file.exec(statement);
-  file.close();
-}
+const raw = (...statements: string[]) => rig.scratch.write(...statements);
 const names = async (caller: UserCaller) => (await workspaces.list({}, caller)).items.map(({ name }) => name);
 
 describe('a new workspace', () => {
@@ -133,7 +128,7 @@ describe('deleting', () => {
   it('is refused while it has a web service, since that serves', async () => {
     await workspaces.create({ name: 'w1' }, root);
     raw(
-      `INSERT INTO web_service VALUES ('w1', 'scorer', 'host', 'healthy', NULL, 'i', 1, 1, 'key', 1000, NULL, '{}', '', NULL, 'a', 1, '${at}', 'ada', '${at}')`,
+      `INSERT INTO web_service VALUES ('w1', 'scorer', 'host', 'healthy', NULL, 'i', 1, 1, 'key', 1000, NULL, '{}', '', NULL, 'a', 1, 1, '${at}', 'ada', '${at}')`,
     );
     const error = await expectRefusal(workspaces.delete({ workspace: 'w1' }), 'workspace.in-use');
     expect(error.message).toContain('the web service scorer');
