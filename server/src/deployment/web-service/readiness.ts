@@ -22,6 +22,7 @@ export class Readiness {
     const deadline = this.#needs.now() + readyWithinMs;
     let waiting = [...rows];
     for (;;) {
+      work.signal.throwIfAborted();
       const status = await this.#needs.replicas.gatewayStatus();
       const ready = waiting.filter(({ id }) => isReady(status, service, id));
       for (const row of ready) await this.#noteReady(row, work);
@@ -29,7 +30,6 @@ export class Readiness {
       if (waiting.length === 0) return;
       for (const row of waiting) await this.#throwIfEnded(service, row);
       if (this.#needs.now() > deadline) await this.#giveUp(service, waiting[0]!);
-      work.signal.throwIfAborted();
       await pause(pollMs, undefined, { signal: work.signal });
     }
   }
