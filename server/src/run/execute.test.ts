@@ -1,0 +1,130 @@
+// The activity of a run that has a machine to run on, with jobs that end when the test says so.
+import { setTimeout as pause } from 'node:timers/promises';
+import type { RunState } from '@stellwerk/contract/run.ts';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { ada, type RunRooms, runRooms, workspace } from './run-rooms.fixture.ts';
+
+let rooms: RunRooms;
+beforeEach(async () => {
+  rooms = await runRooms({ places: 1 });
+});
+afterEach(() => rooms[Symbol.asyncDispose]());
+
+const script = { script: 'train.py', target: 'host' };
+const get = (run: string) => rooms.runs.get({ workspace, run });
+const report = (run: string, more: object = {}) => rooms.runs.report({ workspace, run, attempt: 1, ...more }, ada);
+const cancel = (run: string) => rooms.runs.cancel({ workspace, run }, ada);
+const activityOf = async (run: string) => (await rooms.activities.list({ workspace, subject: run })).items[0]!;
+
+async function until(what: () => Promise<boolean> | boolean, within = 30_000): Promise<void> {
+  for (let waited = 0; waited < within; waited += 20) {
+    if (await what()) return;
+    await pause(20);
+  }
+  throw new Error('did not happen in time');
+}
+const untilState = (run: string, state: RunState) => until(async () => (await get(run)).state === state);
+
+test('runs on a machine start first in, first out, as places are free, and their position is shown', async () => {
+  const [a, b, c] = [await rooms.submit(script), await rooms.submit(script), await rooms.submit(script)];
+  expect((await get(c.id)).queuePosition).toBe(3);
+  await rooms.worker.start();
+  await until(() => rooms.jobs.running().length === 1);
+  expect(rooms.jobs.running()).toEqual([a.id]);
+  expect((await get(c.id)).queuePosition).toBe(2);
+  expect((await rooms.runs.load(workspace)).get('host')).toEqual({ queued: 2, running: 1 });
+  await report(a.id, { state: 'running' });
+  await report(a.id, { state: 'completed' });
+  await pause(200);
+  // The place is free only when the job is gone from the machine.
+  expect((await get(b.id)).state).toBe('queued');
+  rooms.jobs.end(a.id);
+  await until(() => rooms.jobs.running().includes(b.id));
+  await cancel(b.id);
+  await until(() => rooms.jobs.asked.includes('ask'));
+  await report(b.id, { state: 'canceled' });
+  rooms.jobs.end(b.id);
+  await until(() => rooms.jobs.running().includes(c.id));
+  expect((await get(c.id)).queuePosition).toBeUndefined();
+});
+
+test('a job is given a token, its environment and its configuration, and the lock is recorded', async () => {
+  const { id } = await rooms.submit({ ...script, environment: { requirementsFile: 'requirements.txt' } });
+  await rooms.worker.start();
+  await until(() => rooms.jobs.running().length === 1);
+  const { job } = [...rooms.jobs.orders.values()][0]!;
+  expect(job).toMatchObject({
+    run: id,
+    attempt: 1,
+    workspace,
+    experiment: 'e',
+    server: 'http://here',
+    environment: { kind: 'user-managed' },
+  });
+  expect(job.token).toMatch(/^swr_/);
+  expect((await get(id)).environment?.notices).toEqual(['made from requirements']);
+});
+
+test('a runner that is gone without a word loses its run; what it left is recovered and may end the run rightly', async () => {
+  const { id } = await rooms.submit(script);
+  await rooms.worker.start();
+  await until(() => rooms.jobs.running().length === 1);
+  await report(id, { state: 'running' });
+  rooms.jobs.recover = async () => {
+    expect((await get(id)).state).toBe('lost');
+    await report(id, { state: 'completed', exitCode: 0 });
+  };
+  rooms.jobs.end(id);
+  await untilState(id, 'completed');
+  expect((await activityOf(id)).state).toBe('succeeded');
+  const lost = await rooms.submit(script);
+  await until(() => rooms.jobs.running().includes(lost.id));
+  rooms.jobs.recover = async () => {};
+  rooms.jobs.end(lost.id);
+  await until(async () => (await activityOf(lost.id)).state === 'failed');
+  expect(await get(lost.id)).toMatchObject({ state: 'lost' });
+  expect((await get(lost.id)).reason).toContain('without saying how the run went');
+  expect(rooms.jobs.running()).toEqual([]);
+});
+
+test('a job that cannot be started fails its run and frees the place; what may help later is tried again', async () => {
+  rooms.jobs.failStart = 'never';
+  const one = await rooms.submit(script);
+  await rooms.worker.start();
+  await untilState(one.id, 'failed');
+  expect(await get(one.id)).toMatchObject({ reason: 'The machine is not in the mood.' });
+  rooms.jobs.failStart = undefined;
+  const two = await rooms.submit(script);
+  await until(() => rooms.jobs.running().includes(two.id));
+});
+
+test('a run that is canceled while its environment is made ends at once, and frees its place', async () => {
+  rooms.onLock(
+    (signal) =>
+      new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason), { once: true })),
+  );
+  const { id } = await rooms.submit(script);
+  await rooms.worker.start();
+  await until(async () => (await activityOf(id)).progress.message === 'Making the environment.');
+  await cancel(id);
+  await untilState(id, 'canceled');
+  expect((await get(id)).reason).toBe('Canceled by ada.');
+  rooms.onLock(async () => {});
+  const next = await rooms.submit(script);
+  await until(() => rooms.jobs.running().includes(next.id));
+});
+
+test('a worker that starts again finds the job it started', async () => {
+  const { id } = await rooms.submit(script);
+  await rooms.worker.start();
+  await until(() => rooms.jobs.running().length === 1);
+  await report(id, { state: 'running' });
+  await rooms.worker.stop();
+  await report(id, { state: 'completed' });
+  rooms.jobs.end(id);
+  const again = rooms.newWorker();
+  await again.start();
+  await until(() => rooms.jobs.running().length === 0);
+  await again.stop();
+  expect((await get(id)).state).toBe('completed');
+});
