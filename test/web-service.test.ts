@@ -3,7 +3,6 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Image } from '@stellwerk/contract/image.ts';
-import type { WebService } from '@stellwerk/contract/web-service.ts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { askWhile, type Tally } from '../tools/demo/steady-requests.ts';
 import { Installation } from './installation.ts';
@@ -52,8 +51,9 @@ beforeAll(async () => {
 });
 afterAll(() => installation?.[Symbol.asyncDispose]());
 
-const service = () => asked<WebService>(installation, 'service', 'get', name);
-const keys = () => asked<{ primary: string; secondary: string }>(installation, 'service', 'get-keys', name);
+const which = () => ({ workspace: installation.workspace, service: name });
+const service = () => installation.client.services.get(which());
+const keys = () => installation.client.services.getKeys(which());
 const data = JSON.stringify({ data: [1, 2] });
 
 async function score(key: string | undefined, body = data): Promise<Response> {
