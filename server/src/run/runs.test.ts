@@ -3,6 +3,7 @@ import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Run } from '@stellwerk/contract/run.ts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { RunCaller } from '../access/access.ts';
+import { runTransactions } from './lifecycle.ts';
 import { ada, bob, type RunRooms, runRooms, workspace } from './run-rooms.fixture.ts';
 
 let rooms: RunRooms;
@@ -247,11 +248,9 @@ test('half-way through its time a token is renewed, and only for the run that it
   const { id } = await rooms.submit(local);
   await rooms.runs.getJob({ workspace, run: id }, ada);
   expect((await report(id, {}, tokenOf(id))).token).toBeUndefined();
-  const db = rooms.scratch.db;
-  await db.transact({ name: 'run.keep', readOnly: false } as never, {
-    key: 1,
-    kept: { token_until: Date.now() + 6 * 86_400_000 },
-  });
+  const { key } = await rooms.runs.placeOf(workspace, id);
+  const inSixDays = Date.now() + 6 * 86_400_000;
+  await rooms.scratch.db.transact(runTransactions.keep, { key, kept: { token_until: inSixDays } });
   expect((await report(id)).token).toBeUndefined();
   expect((await report(id, {}, tokenOf(id))).token).toMatch(/^swr_/);
   expect((await report(id, {}, tokenOf(id))).token).toBeUndefined();
