@@ -26,31 +26,49 @@ export async function uploadSnapshot(
   if (await isKnown(client, workspace, listing, signal)) return listing;
   const announced = await client.snapshots.create({ workspace, files: listing.files }, { signal });
   const missing = filesOf(listing, announced.missing ?? []);
-  const totalBytes = missing.reduce((sum, file) => sum + file.sizeBytes, 0);
+  if (missing.length === 0) return listing;
+  await bring(client, { workspace, folder, snapshot: listing.digest }, missing, options).catch((error: unknown) => {
+    throw error instanceof ServiceError && error.reason === 'blob.digest-mismatch' ? changed(folder) : error;
+  });
+  const now = await client.snapshots.create({ workspace, files: listing.files }, { signal });
+  if (now.missing?.length) throw changed(folder);
+  return listing;
+}
+
+interface Place {
+  workspace: string;
+  folder: string;
+  snapshot: string;
+}
+
+async function bring(
+  client: Client,
+  { workspace, folder, snapshot }: Place,
+  missing: readonly SnapshotFile[],
+  { onProgress, signal }: SnapshotOptions,
+): Promise<void> {
+  const totalBytes = sizeOf(missing);
   let doneBytes = 0;
-  const report = (bytes: number) => options.onProgress?.({ doneBytes: bytes, totalBytes });
-  const large = missing.filter((file) => file.sizeBytes > archiveBytes);
+  const [large, small] = [true, false].map((isLarge) =>
+    missing.filter((file) => file.sizeBytes > archiveBytes === isLarge),
+  ) as [SnapshotFile[], SnapshotFile[]];
   for (const file of large) {
     const before = doneBytes;
     await uploadFile(client, workspace, join(folder, file.path), {
       digest: file.digest,
       signal,
-      onProgress: (progress) => report(before + progress.doneBytes),
+      onProgress: (progress) => onProgress?.({ doneBytes: before + progress.doneBytes, totalBytes }),
     });
     doneBytes += file.sizeBytes;
   }
-  for (const batch of batches(missing.filter((file) => !large.includes(file)))) {
-    const archive = await archiveOf(folder, batch);
-    await client.snapshots.addFiles({ workspace, snapshot: listing.digest }, archive, { signal });
-    doneBytes += batch.reduce((sum, file) => sum + file.sizeBytes, 0);
-    report(doneBytes);
+  for (const batch of batches(small)) {
+    await client.snapshots.addFiles({ workspace, snapshot }, await archiveOf(folder, batch), { signal });
+    doneBytes += sizeOf(batch);
+    onProgress?.({ doneBytes, totalBytes });
   }
-  if (missing.length > 0) {
-    const now = await client.snapshots.create({ workspace, files: listing.files }, { signal });
-    if (now.missing?.length) throw changed(folder);
-  }
-  return listing;
 }
+
+const sizeOf = (files: readonly SnapshotFile[]) => files.reduce((sum, file) => sum + file.sizeBytes, 0);
 
 /** Asked first, so that of an unchanged folder not even the listing is sent. */
 async function isKnown(client: Client, workspace: string, { digest }: SnapshotListing, signal?: AbortSignal) {
