@@ -1,6 +1,6 @@
 // Starts the server on its data folder, and stops it. `rooms.ts` puts together what it is made of.
 import { randomUUID } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import type { OutputOf } from '@stellwerk/contract/verbs.ts';
@@ -51,6 +51,8 @@ async function prepare(config: Config): Promise<Ground> {
   if (wheel === undefined)
     throw new StartRefused('The Python package is missing beside the server: install Stellwerk again.');
   mkdirSync(config.data, { recursive: true, mode: 0o700 });
+  // Whoever keeps it among their sources must not submit it, keys and all, nor commit it.
+  writeFileSync(join(config.data, '.gitignore'), '*\n');
   const incidents = new Incidents(join(config.data, 'server.log'), randomUUID);
   const broken = (error: Error) => {
     process.stderr.write(`The database cannot go on: ${error.message} (incident ${incidents.record(error)}).\n`);
