@@ -142,6 +142,18 @@ describe('usage', () => {
     expect(JSON.parse(err)).toMatchObject({ error: { reason: 'run.not-found' } });
   });
 
+  it('the shell completes commands and flags', async () => {
+    const { out } = await type(['completion', 'bash']);
+    const completed = (...words: string[]) => {
+      const asked = `COMP_WORDS=(${words.map((word) => `'${word}'`).join(' ')}); COMP_CWORD=${words.length - 1}; _stellwerk; echo "\${COMPREPLY[@]}"`;
+      return spawnSync('bash', ['-c', `${out}\n${asked}`], { encoding: 'utf8' }).stdout.trim();
+    };
+    expect(completed('stellwerk', 'serv')).toBe('service server');
+    expect(completed('stellwerk', 'run', 'su')).toBe('submit');
+    expect(completed('stellwerk', 'run', 'submit', '--experi')).toBe('--experiment');
+    for (const shell of ['zsh', 'fish']) expect((await type(['completion', shell])).out).toContain('regenerate-key');
+  });
+
   it('the workspace is found from any folder below', async () => {
     const deep = join(work, 'a', 'b c');
     mkdirSync(deep, { recursive: true });
