@@ -196,7 +196,7 @@ test('deleted, it answers no more, and no process of it is left', async () => {
   const image = await installation.cli(['image', 'delete', 'bild:1']);
   expect(image).toMatchObject({ code: 1, stderr: expect.stringContaining(name) });
   await typed(installation, 'service', 'delete', name);
-  expect((await installation.cli(['service', 'get', name])).code).toBe(1);
+  await until('it is gone', async () => (await installation.cli(['service', 'get', name])).code === 1);
   const answer = await fetch(scoringUri, {
     method: 'POST',
     headers: { authorization: `Bearer ${primary}` },
