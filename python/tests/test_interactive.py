@@ -49,7 +49,7 @@ class InteractiveCase(unittest.TestCase):
         env = dict(os.environ, PYTHONPATH=SOURCE, STELLWERK_RUNS_FOLDER=self.runs, STELLWERK_URL=self.server.url, STELLWERK_TOKEN="t")
         return subprocess.run([sys.executable, "-m", "stellwerk", "sync", *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
-    def until(self, condition, seconds=15):
+    def until(self, condition, seconds=60):
         end = time.monotonic() + seconds
         while not condition():
             self.assertLess(time.monotonic(), end, "this did not happen in %s s" % seconds)
@@ -118,7 +118,7 @@ run.complete()
         self.server.run("i1")["cancel"] = True
         self.until(lambda: self.server.run("i1")["state"] == "canceled" and os.listdir(self.runs) == [])
         process.stdin.close()
-        self.assertEqual(process.wait(10), 0)
+        self.assertEqual(process.wait(60), 0)
         self.assertEqual((self.server.run("i1")["state"], os.listdir(self.runs)), ("canceled", []))
 
     def test_flush_brings_what_was_logged_so_far(self):

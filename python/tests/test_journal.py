@@ -200,7 +200,7 @@ print(dropped)
         self.assertGreater(max(rates), 200_000)  # about 400,000 on a quiet machine; caches are shared with others on a busy one
 
     def test_importing_the_package_takes_less_than_a_tenth_of_a_second(self):
-        measure = "import time; begun = time.perf_counter(); import stellwerk; print(time.perf_counter() - begun)"
+        measure = "import time; begun = time.process_time(); import stellwerk; print(time.process_time() - begun)"
         command = [sys.executable, "-c", measure]
         times = [float(subprocess.check_output(command, env=dict(os.environ, PYTHONPATH=SOURCE))) for _ in range(3)]
         self.assertLess(min(times), 0.1)

@@ -69,7 +69,7 @@ class RunnerCase(unittest.TestCase):
             sys.stderr.write(self.runner_log)
         return code
 
-    def until(self, condition, seconds=15):
+    def until(self, condition, seconds=60):
         end = time.monotonic() + seconds
         while not condition():
             self.assertLess(time.monotonic(), end, "this did not happen in %s s" % seconds)
@@ -146,7 +146,7 @@ class TestRunner(RunnerCase):
         self.execute(self.job("", configuration={"script": "other.py"}))
         self.assertIn("The script other.py is not in the snapshot.", self.run_record["reason"])
         job = self.job("", run="r2", environment={"kind": "user-managed", "interpreterPath": "python-of-nobody", "notices": []})
-        self.start(job, "second").wait(30)
+        self.start(job, "second").wait(60)
         self.assertIn("'python-of-nobody'", self.server.run("r2")["reason"])
 
     def test_cancelling_leaves_a_grace_period_in_which_outputs_still_arrive(self):
@@ -162,7 +162,7 @@ time.sleep(60)
         process = self.start(self.job(script))
         self.until(lambda: "ready" in self.server.log("r1"))
         self.run_record["cancel"] = True
-        self.assertEqual(process.wait(15), 0)
+        self.assertEqual(process.wait(60), 0)
         self.assertEqual(self.run_record["state"], "canceled")
         self.assertIn("outputs/checkpoint", self.run_record["files"])
         self.assertIn("saving", self.server.log("r1"))
@@ -171,7 +171,7 @@ time.sleep(60)
         script = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('on')\ntime.sleep(60)"
         started = time.monotonic()
         self.execute(self.job(script, configuration={"timeLimitSeconds": 1, "graceSeconds": 0.5}))
-        self.assertLess(time.monotonic() - started, 10)
+        self.assertLess(time.monotonic() - started, 40)
         self.assertEqual(self.run_record["state"], "failed")
         self.assertEqual(self.run_record["reason"], "The script was ended after its time limit of 1 s.")
 
@@ -190,7 +190,7 @@ print("end")
         self.server.stop()
         time.sleep(1.0)
         self.server.restart()
-        self.assertEqual(process.wait(20), 0)
+        self.assertEqual(process.wait(60), 0)
         self.assertEqual([entry[3] for entry in self.server.entries("r1")], list(range(30)))
         self.assertEqual(self.server.log("r1"), "begin\nend\n")
 
@@ -214,7 +214,7 @@ print("end")
         process = self.start(self.job(LOGGING + "import time; time.sleep(1)", secrets={"TOKEN": "hidden"}), STELLWERK_DELIVERY_SECONDS="1")
         self.until(lambda: self.run_record["state"] == "running")
         self.server.stop()
-        self.assertEqual(process.wait(30), 75)
+        self.assertEqual(process.wait(60), 75)
         self.server.restart()
         recover = subprocess.run(
             [sys.executable, "-m", "stellwerk", "recover", process.place], env=dict(os.environ, PYTHONPATH=SOURCE), stderr=subprocess.PIPE
@@ -229,7 +229,7 @@ print("end")
         self.until(lambda: self.server.log("r1").strip().isdigit())
         pid = int(self.server.log("r1"))
         self.server.newest_attempt = 2
-        self.assertEqual(process.wait(10), 3)
+        self.assertEqual(process.wait(60), 3)
         self.assertFalse(self.alive(pid))
 
     def test_starting_twice_finds_the_first_and_the_runner_outlives_its_starter(self):
@@ -263,7 +263,7 @@ while not os.path.exists(folder + "/logs/output.txt") or not os.path.getsize(fol
         self.execute(self.job("print('first')"))
         self.run_record["state"] = "queued"
         self.server.newest_attempt = 2
-        self.start(self.job("print('second')", attempt=2), "again").wait(30)
+        self.start(self.job("print('second')", attempt=2), "again").wait(60)
         self.assertEqual(self.server.log("r1"), "first\nsecond\n")
 
     def test_data_references_are_fetched_before_and_brought_back_after(self):
@@ -302,7 +302,8 @@ def spread(name, clean):
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
-            open(name, "w").write(str(os.getpid()))
+            with open(name + ".part", "w") as file: file.write(str(os.getpid()))
+            os.rename(name + ".part", name)
             argv = [sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"]
             os.execve(argv[0], argv, {} if clean else dict(os.environ))
         os._exit(0)
@@ -311,7 +312,8 @@ os.makedirs("pids")
 spread("pids/marked", False)
 spread("pids/clean", True)
 
-open("pids/self", "w").write(str(os.getpid()))
+with open("pids/self", "w") as file: file.write(str(os.getpid()))
+while not all(os.path.exists("pids/" + name) for name in ("marked", "clean")): time.sleep(0.01)
 print("spread", flush=True)
 """
 
@@ -334,7 +336,7 @@ class TestProcesses(RunnerCase):
 
     def test_processes_that_left_the_session_are_gone_after_the_end(self):
         process, pids = self.start_spreading("time.sleep(1.0)")
-        self.assertEqual(process.wait(15), 0)
+        self.assertEqual(process.wait(60), 0)
         self.assertEqual([name for name, pid in pids.items() if self.alive(pid)], [])
         self.assertEqual(self.run_record["state"], "completed")
 
@@ -342,14 +344,14 @@ class TestProcesses(RunnerCase):
         process, pids = self.start_spreading("time.sleep(300)")
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        self.until(lambda: not any(self.alive(pid) for pid in pids.values()), 5)
+        self.until(lambda: not any(self.alive(pid) for pid in pids.values()), 30)
 
     def test_a_killed_guard_fails_the_run_and_leaves_no_process(self):
         process, pids = self.start_spreading("time.sleep(300)")
         with open("/proc/%d/stat" % pids["self"]) as file:
             guard = int(file.read().rsplit(")", 1)[1].split()[1])
         os.kill(guard, signal.SIGKILL)
-        self.assertEqual(process.wait(15), 0)
+        self.assertEqual(process.wait(60), 0)
         self.assertEqual(self.run_record["state"], "failed")
         self.assertEqual([name for name, pid in pids.items() if self.alive(pid)], [])
 
@@ -362,10 +364,10 @@ class TestProcesses(RunnerCase):
         for pid in (process.pid, guard):
             os.kill(pid, signal.SIGKILL)
         process.wait()
-        self.until(lambda: not self.alive(pids["self"]), 5)
+        self.until(lambda: not self.alive(pids["self"]), 30)
         self.assertTrue(self.alive(pids["marked"]))
         subprocess.run([sys.executable, "-m", "stellwerk", "recover", process.place], env=dict(os.environ, PYTHONPATH=SOURCE), check=True)
-        self.until(lambda: not self.alive(pids["marked"]), 5)
+        self.until(lambda: not self.alive(pids["marked"]), 30)
         if self.alive(pids["clean"]):  # without a cgroup nothing tells whose it is
             os.kill(pids["clean"], signal.SIGKILL)
 

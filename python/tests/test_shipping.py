@@ -155,7 +155,7 @@ class TestShipping(ShippingCase):
         begun = time.monotonic()
         self.ship()
         self.assertEqual(len(self.server.run(self.id)["journals"]["main"]), len(line) * 250_000)
-        self.assertLess(time.monotonic() - begun, 20)
+        self.assertLess(time.monotonic() - begun, 60)
 
     def test_a_process_that_only_has_the_folder_can_ship_it(self):
         self.folder.journal.log("x", 7.0)
