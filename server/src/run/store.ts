@@ -3,6 +3,14 @@
 import type { RunState } from '@stellwerk/contract/run.ts';
 import type { Migration } from '../db/migrations.ts';
 import { sql, type Transaction } from '../db/transactions.ts';
+import { objectToDeletion } from '../workspace/workspaces.ts';
+
+// Those that were started interactively have no activity.
+objectToDeletion((tx, workspace) => {
+  const open = sql.selectFrom('run').select('id').where('workspace', '=', workspace).where('ended_at', 'is', null);
+  const found = tx.first(open.limit(1));
+  return found && `In the workspace ${workspace}, the run ${found.id} has not ended.`;
+});
 
 export interface RunRow {
   key: number;

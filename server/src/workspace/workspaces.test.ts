@@ -134,6 +134,19 @@ describe('deleting', () => {
     expect(error.message).toContain('the web service scorer');
   });
 
+  it('is refused while somebody logs interactively to a run in it', async () => {
+    await workspaces.create({ name: 'w1' }, root);
+    raw(
+      `INSERT INTO run (workspace, id, experiment, number, root_key, root, child_count, state, attempt, interactive, placed, user, created_at,
+        cancel_requested, attendant_key, leased, content_hash)
+       VALUES ('w1', 'notebook', 'e', 1, 1, 'notebook', 0, 'running', 1, 1, 0, 'ada', '${at}', 0, 1, 1, '')`,
+    );
+    const error = await expectRefusal(workspaces.delete({ workspace: 'w1' }), 'workspace.in-use');
+    expect(error.message).toContain('the run notebook has not ended');
+    raw(`UPDATE run SET ended_at = '${at}'`);
+    await workspaces.delete({ workspace: 'w1' });
+  });
+
   it('takes the rows of all rooms with it, and nothing of others; the audit log stays', async () => {
     for (const name of ['w1', 'w2']) {
       await workspaces.create({ name }, root);
