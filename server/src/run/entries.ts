@@ -56,6 +56,9 @@ export function applyEntry(tx: Transaction, key: number, entry: OtherEntry, mome
       break;
     case 'state':
       // How a submitted script went is its runner's to say; what has ended stays so.
-      if (row.interactive === 1 && !isEnd(row.state)) moveRun(tx, row, { to: entry[1], reason: entry[2] }, moment);
+      if (row.interactive === 1 && !isEnd(row.state)) {
+        const endedAt = entry[3] === undefined ? undefined : new Date(entry[3] * 1_000).toISOString();
+        moveRun(tx, row, { to: entry[1], reason: entry[2] ?? undefined, endedAt }, moment);
+      }
   }
 }

@@ -2,6 +2,8 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { RunState } from '@stellwerk/contract/run.ts';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { activityTransactions } from '../activity/store.ts';
+import { runTransactions } from './lifecycle.ts';
 import { ada, type RunRooms, runRooms, workspace } from './run-rooms.fixture.ts';
 
 let rooms: RunRooms;
@@ -112,6 +114,20 @@ test('a run that is canceled while its environment is made ends at once, and fre
   rooms.onLock(async () => {});
   const next = await rooms.submit(script);
   await until(() => rooms.jobs.running().includes(next.id));
+});
+
+test('whoever waits behind a run that is canceled before it was ever looked at is not forgotten', async () => {
+  const first = await rooms.submit(script);
+  const second = await rooms.submit(script);
+  const { db } = rooms.scratch;
+  const moment = { now: Date.now(), at: new Date().toISOString() };
+  const { key } = await rooms.runs.placeOf(workspace, second.id);
+  expect(await db.transact(runTransactions.takePlace, { key, places: 1, moment })).toBe(false);
+  // As the worker leaves it: nobody looks after the second until it is woken.
+  await db.transact(activityTransactions.change, { id: second.activity!, change: { dueAt: null, at: moment.at } });
+  await cancel(first.id);
+  await rooms.worker.start();
+  await until(() => rooms.jobs.running().includes(second.id));
 });
 
 test('a worker that starts again finds the job it started', async () => {

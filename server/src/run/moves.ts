@@ -37,6 +37,8 @@ export function moveRun(tx: Transaction, row: RunRow, move: Move, moment: Moment
   moveAttended(tx, row, move, moment);
   const after = { ...row, ...set };
   mirror(tx, after, moment);
+  // Whoever stood behind it is nearer to a place now, which may have been free all the time.
+  if (row.state === 'queued' && row.queue !== null) wakeNext(tx, row.queue, moment);
   return after;
 }
 
@@ -152,4 +154,18 @@ function stopOne(tx: Transaction, row: RunRow, reason: string, moment: Moment): 
   if (row.activity === null) return;
   const wake = row.queue === null ? {} : { dueAt: moment.now };
   changeActivity(tx, row.activity, { cancelRequested: true, message: 'Canceling.', at: moment.at, ...wake });
+}
+
+/** The one that is first in line tries again whether there is a place. */
+export function wakeNext(tx: Transaction, queue: string, { now, at }: Moment): void {
+  const next = tx.first(
+    sql
+      .selectFrom('run')
+      .select('activity')
+      .where('queue', '=', queue)
+      .where('state', '=', 'queued')
+      .orderBy('key')
+      .limit(1),
+  );
+  if (next?.activity) changeActivity(tx, next.activity, { dueAt: now, at });
 }

@@ -1,7 +1,6 @@
 // Places on a machine: so many runs at a time, first in, first out. Whoever frees a place wakes the next that waits.
-import { changeActivity } from '../activity/activities.ts';
-import { sql, type Transaction } from '../db/transactions.ts';
-import { type Moment, moveRun } from './moves.ts';
+import type { Transaction } from '../db/transactions.ts';
+import { type Moment, moveRun, wakeNext } from './moves.ts';
 import { type RunRow, runOf, setPrivate, setRun } from './store.ts';
 
 /** Takes a place for a waiting run, and begins its attempt. False if none is free, or it is another's turn. */
@@ -18,7 +17,6 @@ export function takePlace(tx: Transaction, key: number, places: number, moment: 
   }
   setRun(tx, key, { placed: 1, attempt: row.attempt + 1 });
   moveRun(tx, { ...row, placed: 1, attempt: row.attempt + 1 }, { to: 'preparing' }, moment);
-  wakeNext(tx, row.queue, moment);
   return true;
 }
 
@@ -37,17 +35,4 @@ export function position(tx: Transaction, row: Pick<RunRow, 'queue' | 'key'>): n
     .statement<{ count: number }>("SELECT count(*) AS count FROM run WHERE queue = ? AND state = 'queued' AND key < ?")
     .get(row.queue, row.key)!;
   return before.count + 1;
-}
-
-function wakeNext(tx: Transaction, queue: string, { now, at }: Moment): void {
-  const next = tx.first(
-    sql
-      .selectFrom('run')
-      .select('activity')
-      .where('queue', '=', queue)
-      .where('state', '=', 'queued')
-      .orderBy('key')
-      .limit(1),
-  );
-  if (next?.activity) changeActivity(tx, next.activity, { dueAt: now, at });
 }

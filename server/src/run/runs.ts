@@ -53,7 +53,8 @@ export class Runs {
     const activity = `run-${contentHash([input.workspace, id]).slice(0, 32)}`;
     const { record } = await db.transact(runTransactions.insert, {
       run: {
-        ...describedRow(input, id, user, content),
+        // Not the values of secrets: nothing of them is kept that could be tried out.
+        ...describedRow(input, id, user, { ...content, secrets: Object.keys(input.secrets ?? {}).sort() }),
         ...targetRow(usable),
         configuration: JSON.stringify(input.configuration),
         snapshot: input.snapshot,
