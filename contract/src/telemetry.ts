@@ -9,7 +9,7 @@ export const metricNumber = z.union([z.number(), z.enum(['NaN', 'Infinity', '-In
 export const metricValue = z.union([metricNumber, z.string().max(limits.metricTextLength), z.boolean(), z.null()]);
 const step = z.int().nullable();
 /** Seconds since 1970, with fraction, by the clock of the machine that logged. */
-const seconds = z.number();
+const seconds = z.number().min(-8.64e12).max(8.64e12);
 
 /**
  * One line of a journal is one JSON array; its first element says what it is. Compact, because a training loop writes millions.
@@ -20,7 +20,7 @@ const seconds = z.number();
  * - `["t", name, {column: [values]}, step, time]` a whole table
  * - `["o", name, kind, object, step, time]` a structured metric: `image` {path}, `confusion_matrix`, `predictions`, `residuals`, `accuracy_table`
  * - `["tag", key, value]`, `["prop", key, value]`, `["param", name, value]` (a value of JSON type), `["name", text]`
- * - `["state", "completed" | "failed" | "canceled", reason?]` an interactive run ends itself
+ * - `["state", "completed" | "failed" | "canceled", reason?, time?]` an interactive run ends itself; the reason may be null
  * - `["file", path, digest, sizeBytes]` bytes brought before by `blobs.append` are now this file of the run
  */
 export const journalEntry = z.union([
@@ -60,7 +60,8 @@ export const journalEntry = z.union([
   z.tuple([
     z.literal('state'),
     z.enum(['completed', 'failed', 'canceled']),
-    z.string().max(limits.errorMessageLength).optional(),
+    z.string().max(limits.errorMessageLength).nullable().optional(),
+    seconds.optional(),
   ]),
   z.tuple([z.literal('file'), z.string(), z.string(), z.int()]),
 ]);

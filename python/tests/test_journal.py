@@ -93,6 +93,7 @@ class TestEntries(JournalCase):
         entries = self.entries()
         self.assertEqual(entries[0][:4], ["r", "r", {"a": 1, "b": "NaN"}, 2])
         self.assertEqual(entries[1][:4], ["o", "c", "confusion_matrix", {"schema_type": "confusion_matrix", "data": {"matrix": [[1]]}}, None][:4])
+        self.assertAlmostEqual(entries[-1].pop(), time.time(), delta=60)
         self.assertEqual(
             entries[2:],
             [["tag", "k", "5"], ["tag", "gone", None], ["prop", "p", "v"], ["param", "alpha", 0.1], ["name", "n"], ["state", "failed", "why"]],

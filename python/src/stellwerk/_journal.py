@@ -160,8 +160,8 @@ class Journal:
 
     def end(self, state, reason=None):
         """Says that the run has ended: `completed`, `failed` or `canceled`."""
-        entry = ["state", state] if reason is None else ["state", state, _clip(str(reason), 3000)]
-        self._lines.append(self._entry(entry))
+        why = None if reason is None else _clip(str(reason), 3000)
+        self._lines.append(self._entry(["state", state, why, time()]))
 
     def stage(self, source, name):
         """Copies a file beside the journal, to become the file `name` of the run. The source may change afterwards."""
