@@ -7,7 +7,7 @@ import { Command } from 'commander';
 import { expect, it } from 'vitest';
 import { flagsOf, inputFrom, schemaOf } from './flags.ts';
 import { kebab, nounOf, positionalsOf, splitReference } from './names.ts';
-import { buildProgram } from './program.ts';
+import { buildProgram, calledBy } from './program.ts';
 
 /** What a verb's flags make of what is typed. */
 async function typed(input: Parameters<typeof schemaOf>[0], words: string[]): Promise<Record<string, unknown>> {
@@ -32,6 +32,17 @@ it('has a command for every verb, in the singular', async () => {
     expect.arrayContaining(['activity', 'compute', 'package-index', 'me', 'audit', 'server', 'sign-in', 'up']),
   );
   expect(new Set(nouns).size).toBe(nouns.length);
+});
+
+it('the command that is called is found behind options, and is built whole', async () => {
+  expect(calledBy(['--workspace', 'run', '--json', 'model', 'get', 'x'])).toEqual(['model', 'get']);
+  expect(calledBy(['help', 'run', 'submit'])).toEqual(['run', 'submit']);
+  const flags = async (...typed: string[]) => {
+    const group = (await buildProgram(calledBy(typed))).commands.find((command) => typed.includes(command.name()));
+    return group?.commands.find((command) => typed.includes(command.name()))?.options.map(({ long }) => long);
+  };
+  expect(await flags('run', 'query')).toContain('--order-by');
+  expect(await flags('run', 'submit')).toContain('--experiment');
 });
 
 it('every field of every verb can be given, as a flag or without one', () => {

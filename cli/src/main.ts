@@ -9,14 +9,13 @@ async function main(typed: string[]): Promise<number> {
     process.stdout.write(`${version}\n`);
     return 0;
   }
-  const [{ CommanderError }, { buildProgram }, { tellFailure }] = await Promise.all([
+  const [{ CommanderError }, { buildProgram, calledBy }, { tellFailure }] = await Promise.all([
     import('commander'),
     import('./program.ts'),
     import('./failures.ts'),
   ]);
-  const words = typed.filter((word) => !word.startsWith('-'));
   try {
-    await (await buildProgram(words[0])).parseAsync(typed, { from: 'user' });
+    await (await buildProgram(calledBy(typed))).parseAsync(typed, { from: 'user' });
     return Number(process.exitCode ?? 0);
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;

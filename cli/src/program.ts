@@ -3,6 +3,7 @@
 import type { Verb } from '@stellwerk/contract/verb.ts';
 import { Command, Option } from 'commander';
 import { comforts } from './comforts.ts';
+import type { DerivedVerb } from './derived.ts';
 import { kebab, nounOf } from './names.ts';
 import { type GlobalOptions, Session } from './session.ts';
 import { version } from './version.ts';
@@ -18,7 +19,11 @@ function sessionOf(command: Command): Session {
   return new Session(command.optsWithGlobals<GlobalOptions>());
 }
 
-export async function buildProgram(called: string | undefined): Promise<Command> {
+/** The noun and the verb that are called; what is not called is built as a name and a summary only. */
+export type Called = readonly [noun?: string, verb?: string];
+
+/** `undefined` builds everything. */
+export async function buildProgram(called: Called | undefined): Promise<Command> {
   const program = new Command('stellwerk')
     .description('Train, log, compare, register, build images, deploy.')
     .version(version, '-V, --version', 'Show the version.')
@@ -26,17 +31,18 @@ export async function buildProgram(called: string | undefined): Promise<Command>
     .showHelpAfterError('Add --help to see what the command takes.')
     .exitOverride();
   addGlobalOptions(program);
+  const alone = comforts.find(({ name }) => name === called?.[0]);
+  if (alone) return program.addCommand(await commandOf(alone.name, undefined, called));
   const table = await nouns();
-  const names = [...new Set([...comforts.map((comfort) => comfort.name.split(' ')[0]!), ...table.keys()])];
-  for (const name of names) {
-    const built = await commandOf(
-      name,
-      table.get(name),
-      called === undefined || called === name || called === 'completion',
-    );
-    program.addCommand(built);
-  }
+  const names = new Set([...comforts.map(({ name }) => name.split(' ')[0]!), ...table.keys()]);
+  for (const name of names) program.addCommand(await commandOf(name, table.get(name), called));
   return program;
+}
+
+/** Words that are no options, without the values of options that may stand in front. */
+export function calledBy(typed: readonly string[]): Called {
+  const words = typed.filter((word, at) => !word.startsWith('-') && !/^--(workspace|url)$/.test(typed[at - 1] ?? ''));
+  return (words[0] === 'help' ? words.slice(1, 3) : words.slice(0, 2)) as [string?, string?];
 }
 
 interface NounOfTable {
@@ -55,25 +61,33 @@ async function nouns(): Promise<Map<string, NounOfTable>> {
   );
 }
 
-async function commandOf(name: string, inTable: NounOfTable | undefined, whole: boolean): Promise<Command> {
+async function commandOf(name: string, inTable: NounOfTable | undefined, called: Called | undefined): Promise<Command> {
   const own = comforts.filter((comfort) => comfort.name.split(' ')[0] === name);
+  const isCalled = called === undefined || called[0] === name;
   const alone = own.find((comfort) => comfort.name === name);
-  if (alone) {
-    const command = whole ? await alone.build(sessionOf) : new Command(name);
-    return addGlobalOptions(command.description(alone.summary).exitOverride());
-  }
+  if (alone) return finished(isCalled ? await alone.build(sessionOf) : new Command(name), alone.summary);
   const group = new Command(name).description(describe(inTable, own)).exitOverride();
-  if (!whole) return group;
-  for (const comfort of own)
-    group.addCommand(addGlobalOptions((await comfort.build(sessionOf)).description(comfort.summary).exitOverride()));
-  const taken = new Set(own.map((comfort) => comfort.name.split(' ')[1]));
-  const { derivedCommand } = await import('./derived.ts');
+  if (!isCalled) return group;
+  const isWanted = (verb: string) => called === undefined || called[1] === verb;
+  for (const { name: full, summary, build } of own) {
+    const verb = full.split(' ')[1]!;
+    group.addCommand(finished(isWanted(verb) ? await build(sessionOf) : new Command(verb), summary));
+  }
   for (const [verb, declaration] of inTable?.verbs ?? []) {
-    if (taken.has(kebab(verb))) continue;
-    const command = derivedCommand({ noun: inTable!.noun, verb, declaration }, sessionOf);
-    group.addCommand(addGlobalOptions(command.exitOverride()));
+    if (own.some((comfort) => comfort.name === `${name} ${kebab(verb)}`)) continue;
+    const derived = { noun: inTable!.noun, verb, declaration };
+    const command = isWanted(kebab(verb)) ? await derivedFrom(derived) : new Command(kebab(verb));
+    group.addCommand(finished(command, declaration.summary));
   }
   return group;
+}
+
+async function derivedFrom(derived: DerivedVerb): Promise<Command> {
+  return (await import('./derived.ts')).derivedCommand(derived, sessionOf);
+}
+
+function finished(command: Command, summary: string): Command {
+  return addGlobalOptions(command.description(summary).exitOverride());
 }
 
 function describe(inTable: NounOfTable | undefined, own: readonly Comfort[]): string {
