@@ -74,14 +74,12 @@ function readNumber(entry: unknown[], content: JournalContent): boolean {
 
 function readRare(raw: unknown[], line: number, content: JournalContent): void {
   const checked = journalEntry.safeParse(raw);
-  if (!checked.success) throw invalid(line, flawOf(raw, checked.error.issues));
+  if (!checked.success) throw invalid(line, flawOf(raw, checked.error.issues as Issue[]));
   const entry = checked.data;
-  const [kind] = entry;
-  const isSeries = kind === 'm' || kind === 'l' || kind === 'r' || kind === 't' || kind === 'o';
-  if (isSeries && !isTime(entry.at(-1))) throw invalid(line, 'its time is not one');
   switch (entry[0]) {
     case 'm':
-      throw invalid(line, 'it is no m entry of the contract');
+      pointsOf(content, entry[1]).add(Number(entry[2]), entry[3], entry[4]);
+      break;
     case 'l':
       readList(entry, content);
       break;
@@ -132,20 +130,22 @@ function isTime(time: unknown): time is number {
   return typeof time === 'number' && Math.abs(time) <= latestSeconds;
 }
 
-function flawOf(
-  raw: unknown[],
-  issues: readonly { message: string; path: readonly PropertyKey[]; code: string }[],
-): string {
-  const kinds = ['m', 'l', 'r', 't', 'o', 'tag', 'prop', 'param', 'name', 'state', 'file'];
-  if (!kinds.includes(raw[0] as string))
-    return `it begins with ${JSON.stringify(raw[0] ?? null).slice(0, 50)}, not with one of ${kinds.join(', ')}`;
-  // Of the alternatives, the one that got furthest is the one that was meant: the others fail at the first element.
-  const first = issues[0] as unknown as { errors?: { message: string; path: PropertyKey[] }[][] };
-  const meant = first.errors?.find((branch) => branch.every(({ path }) => path[0] !== 0)) ?? [];
-  const flaw = meant[0];
-  return flaw
-    ? `element ${flaw.path.join('.')} of the ${raw[0]} entry: ${flaw.message}`
-    : `it is no ${raw[0]} entry of the contract`;
+interface Issue {
+  path: PropertyKey[];
+  message: string;
+  /** Of a union: what is wrong with each alternative. */
+  errors?: Issue[][];
+}
+
+/** In the order of the contract's alternatives. */
+const kinds = ['m', 'l', 'r', 't', 'o', 'tag', 'prop', 'param', 'name', 'state', 'file'];
+
+function flawOf([kind]: unknown[], [issue]: readonly Issue[]): string {
+  const meant = kinds.indexOf(kind as string);
+  if (meant < 0)
+    return `it begins with ${JSON.stringify(kind ?? null).slice(0, 50)}, not with one of ${kinds.join(', ')}`;
+  const { path, message } = issue?.errors?.[meant]?.[0] ?? issue!;
+  return `${path.length > 0 ? `element ${path.join('.')} of the` : 'the'} ${kind} entry: ${message}`;
 }
 
 export function invalid(line: number, why: string): ServiceError {

@@ -66,11 +66,11 @@ test.each<[string, string, string]>([
   ['no JSON', 'nonsense', 'not JSON'],
   ['no array', '{"m":1}', 'not a JSON array'],
   ['an unknown kind', '["z",1]', 'begins with "z"'],
-  ['a number that is text', '["m","x","1",null,1]', 'm entry'],
+  ['a number that is text', '["m","x","1",null,1]', 'element 2 of the m entry'],
   ['an empty name', '["m","",1,null,1]', 'm entry'],
   ['a name that is too long', `["m","${'n'.repeat(256)}",1,null,1]`, 'm entry'],
   ['a step that is a fraction', '["m","x",1,1.5,1]', 'm entry'],
-  ['a time beyond dates', '["m","x",1,null,1e15]', 'time'],
+  ['a time beyond dates', '["m","x",1,null,1e15]', 'element 4 of the m entry'],
   ['a missing element', '["m","x",1]', 'm entry'],
   [
     'a row with too many columns',
