@@ -4,7 +4,6 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempDisposableSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -13,6 +12,7 @@ import { createClient } from '@stellwerk/client/client.ts';
 import { uploadFile } from '@stellwerk/client/uploads.ts';
 import { expect, test } from 'vitest';
 import { Installation } from './installation.ts';
+import { freePort } from './ports.ts';
 import { isAlive, processesWith } from './processes.ts';
 import { until } from './waiting.ts';
 
@@ -211,14 +211,6 @@ test('an image build and a rollout that a kill -9 of the server interrupted go o
   await until('all processes have ended', () => processesWith(installation.folder).length === 0);
   expect(() => readdirSync(installation.folder)).toThrow('ENOENT');
 });
-
-async function freePort(): Promise<string> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  return String(port);
-}
 
 async function answer(options: { port: string; path: string; headers: Record<string, string> }) {
   const request = httpRequest({ host: '127.0.0.1', ...options }).end();
