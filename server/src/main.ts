@@ -37,14 +37,16 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     await ground.db.close();
     throw error;
   });
-  urls.set(ground, config.publicUrl ?? `${config.tls ? 'https' : 'http'}://${hostInUrl(config.listen)}:${http.port}`);
+  const users = config.publicUrl ?? `${config.tls ? 'https' : 'http'}://${hostInUrl(config.listen)}:${http.port}`;
+  // A certificate is made out to the public name; without one, this machine needs no way round through the network.
+  urls.set(ground, { users, here: config.tls ? users : `http://${hostFromHere(config.listen)}:${http.port}` });
   await rooms.worker.start();
   rooms.supervisor.start();
   const signIn = await firstSignIn(rooms.access);
   return { url: ground.url(), ...(signIn && { signIn }), stop: () => stop(ground, rooms, http) };
 }
 
-const urls = new WeakMap<Ground, string>();
+const urls = new WeakMap<Ground, { users: string; here: string }>();
 
 async function prepare(config: Config): Promise<Ground> {
   const wheel = await wheelPath();
@@ -71,7 +73,8 @@ async function prepare(config: Config): Promise<Ground> {
     vault: Vault.open(join(config.data, 'master.key')),
     now: Date.now,
     newId: randomUUID,
-    url: () => urls.get(ground) ?? '',
+    url: () => urls.get(ground)?.users ?? '',
+    urlHere: () => urls.get(ground)?.here ?? '',
   };
   return ground;
 }
@@ -115,6 +118,11 @@ async function stop(
   // The gateway outlives the server for the sake of its services; without any it has nothing to do.
   if (!(await services.any())) await gateway.stop();
   await db.close();
+}
+
+function hostFromHere(listenOn: string): string {
+  if (listenOn === '0.0.0.0') return '127.0.0.1';
+  return listenOn === '::' ? '[::1]' : hostInUrl(listenOn);
 }
 
 /** Listening everywhere is not an address: the machine's first own one is. */

@@ -46,6 +46,8 @@ export interface Ground {
   newId(): string;
   /** Where users and runners reach the server; known once it listens. */
   url(): string;
+  /** Where what runs on this machine reaches it. */
+  urlHere(): string;
   wheel: string;
 }
 
@@ -139,7 +141,7 @@ export function buildRooms(ground: Ground) {
     createToken: (of, goodForMs) => access.authenticator.createRunToken(of, goodForMs),
     settings: {
       leaseSeconds: config.leases.runSeconds,
-      serverUrl: { here: () => ground.url(), elsewhere: () => ground.url() },
+      serverUrl: { here: () => ground.urlHere(), elsewhere: () => ground.url() },
       ...(config.tls && { caBundle: readFileSync(config.tls.certificate, 'utf8') }),
       unseal: (sealed, place) => vault.unseal(sealed, place),
     },
