@@ -189,10 +189,10 @@ async function untilBuilt(client: Client, id: string): Promise<Run> {
   }
 }
 
-async function leaveNothing(shell: Shell, server: ServerProcess, folder: string): Promise<void> {
-  const client = shell.client();
-  await client.services.delete({ workspace, service: 'diabetes' }).catch(() => {}); // a demo that failed may have none
-  await server.stop();
+async function leaveNothing(shell: Shell, server: ServerProcess | undefined, folder: string): Promise<void> {
+  // A demo that failed early may have no sign-in and no service.
+  await Promise.try(() => shell.client().services.delete({ workspace, service: 'diabetes' })).catch(() => {});
+  await server?.stop();
   const until = performance.now() + 15_000;
   for (let left = processesOf(folder); left.length > 0; left = processesOf(folder)) {
     if (performance.now() > until)
@@ -211,9 +211,10 @@ async function main(): Promise<void> {
   mkdirSync(configFolder);
   const shell = new Shell(work, configFolder);
   process.stdout.write(`The demo, in ${work} (a copy of examples/diabetes), on a fresh data folder.\n`);
-  const server = await ServerProcess.start(join(folder, 'data'), shell.environment);
   const exits = process.argv.includes('--exit');
+  let server: ServerProcess | undefined;
   try {
+    server = await ServerProcess.start(join(folder, 'data'), shell.environment);
     await walk(shell, server);
     process.stdout.write(
       `\nAll steps gave the right result, in ${((performance.now() - begun) / 1_000).toFixed(1)} s.\n`,
@@ -236,7 +237,8 @@ async function stay(shell: Shell, server: ServerProcess): Promise<void> {
   );
   process.stdout.write('Ctrl+C stops it and removes everything the demo made.\n');
   await new Promise<void>((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
+    // For good: a terminal and npm may both say it, and what follows must not be cut short.
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve());
   });
 }
 

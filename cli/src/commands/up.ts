@@ -62,9 +62,17 @@ async function up({ data = join(standardFolder()), ...options }: UpOptions, sess
   await server.stop();
 }
 
-/** A second signal ends the process at once. */
+/** A terminal and npm may both pass one Ctrl+C on; another one later ends the process at once. */
+const oneSignalMs = 1_000;
+
 function stopped(): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
+  let first: number | undefined;
+  const onSignal = () => {
+    first ??= performance.now();
+    if (performance.now() - first > oneSignalMs) process.exit(130);
+    resolve();
+  };
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
   return promise;
 }
