@@ -23,11 +23,19 @@ export async function printAnswer(answer: unknown, name: string, session: Sessio
 }
 
 export function printJson(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value, null, surroundings.isTerminal ? 2 : 0)}\n`);
+  process.stdout.write(`${jsonOf(value, surroundings.isTerminal ? 2 : 0)}\n`);
+}
+
+/** JSON escapes most of what steers a terminal by itself; the rest is escaped too. */
+export function jsonOf(value: unknown, indent = 0): string {
+  return JSON.stringify(value, null, indent).replace(
+    /[\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }
 
 export function printEvent(event: unknown, session: Session): void {
-  if (session.json) return void process.stdout.write(`${JSON.stringify(event)}\n`);
+  if (session.json) return void process.stdout.write(`${jsonOf(event)}\n`);
   const { activity } = event as { activity: Activity };
   line(activityLine(activity));
 }
@@ -51,5 +59,5 @@ export function line(text: string): void {
 
 /** Beside the answer: goes to standard error, so that a program that reads the answer is not disturbed. */
 export function note(text: string): void {
-  process.stderr.write(`${pc.dim(text)}\n`);
+  process.stderr.write(`${pc.dim(plain(text, { lines: true }))}\n`);
 }

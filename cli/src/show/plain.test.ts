@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import { jsonOf } from '../print.ts';
 import { plain, plainLog } from './plain.ts';
 import { recordOf } from './record.ts';
 import { tableOf } from './table.ts';
@@ -16,6 +17,13 @@ it('lets colours of a log through and nothing that moves the cursor or asks the 
   expect(plainLog('\u001b[32mok\u001b[0m\u001b[2J\u001b[6n 50%\r100%\n\u001b]52;c;xyz\u0007end')).toBe(
     '\u001b[32mok\u001b[0m 50%\r100%\nend',
   );
+});
+
+it('JSON has nothing that steers a terminal, and reads as what it was', () => {
+  const value = { name: '\u009b2J\u202e\u001b[2J\u007f ä 𝄞' };
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
+  expect(jsonOf(value)).not.toMatch(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e]/);
+  expect(JSON.parse(jsonOf(value))).toEqual(value);
 });
 
 it('never leaves a control character in a table or a record, whatever the server says', () => {
