@@ -2,10 +2,12 @@
 // settings, a test of the suite and a page.
 import { hints } from '@stellwerk/contract/errors.ts';
 import { eachVerb } from '@stellwerk/contract/verbs.ts';
+import { comforts } from '../../cli/src/comforts.ts';
+import { kebab, nounOf } from '../../cli/src/names.ts';
 import { type Finding, isServer, isTest, type Source } from './sources.ts';
 
 export function checkCompleteness(sources: Source[]): Finding[] {
-  return [...reasons(sources), ...pythonClient(sources), ...kinds(sources)];
+  return [...reasons(sources), ...pythonClient(sources), ...kinds(sources), ...commands(sources)];
 }
 
 function* reasons(sources: Source[]): Generator<Finding> {
@@ -34,6 +36,24 @@ function* pythonClient(sources: Source[]): Generator<Finding> {
     const method = verb.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
     if (!body || !new RegExp(`\\bdef ${method}_?\\(`).test(body))
       yield finding('python-client', path, `has no ${name}`);
+  }
+}
+
+/** Where a command is named to a user (`stellwerk run list`, or a line of an example), it must be there. */
+function* commands(sources: Source[]): Generator<Finding> {
+  const known = new Set(comforts.flatMap(({ name }) => [name, name.split(' ')[0]!]));
+  for (const { noun, verb } of eachVerb()) known.add(nounOf(noun)).add(`${nounOf(noun)} ${kebab(verb)}`);
+  const alone = new Set(comforts.map(({ name }) => name).filter((name) => !name.includes(' ')));
+  const told = sources.filter(({ path }) =>
+    /\.md$|^(contract|server|client|cli)\/src\/.*\.ts$|^python\/src\/.*\.py$/.test(path),
+  );
+  for (const { path, text } of told) {
+    for (const [, noun, verb] of text.matchAll(
+      /(?:`|^\s*\$? ?)stellwerk ([a-z][a-z-]*)(?: ([a-z][a-z-]*)(?=[ `\n]))?/gm,
+    )) {
+      const name = alone.has(noun!) || verb === undefined ? noun! : `${noun} ${verb}`;
+      if (!known.has(name)) yield finding('commands', path, `names a command that is not there: stellwerk ${name}`);
+    }
   }
 }
 

@@ -1,5 +1,5 @@
 // All sources of the repository, read once: what the rules of `tools/tidy.ts` look at.
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 export interface Source {
@@ -22,8 +22,11 @@ const folders = ['contract', 'server', 'client', 'cli', 'tools', 'test', 'bench'
 const leftOut = /(^|\/)(node_modules|dist|__pycache__|_vendor|\.cache)(\/|$)/;
 const kept = /\.(ts|mjs|py|md|json|toml|ya?ml|runconfig)$/;
 
+const pages = ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'CHANGELOG.md'];
+
 export function readSources(): Source[] {
-  return folders.flatMap((folder) => [...filesBelow(folder)]).map(read);
+  const there = pages.filter((page) => existsSync(join(root, page)));
+  return [...there, ...folders.flatMap((folder) => [...filesBelow(folder)])].map(read);
 }
 
 function* filesBelow(folder: string): Generator<string> {

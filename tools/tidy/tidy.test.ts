@@ -58,6 +58,13 @@ it('finds what was left out elsewhere', () => {
   const without = (path: string) => checkCompleteness(readSources().filter((source: Source) => source.path !== path));
   expect(without('python/src/stellwerk/client/verbs.py').map(({ what }) => what)).toContain('has no runs.submit');
   expect(without('docs/errors.md').map(({ what }) => what)).toContain('does not explain `model.in-use`');
+  const page = sourceOf(
+    'docs/x.md',
+    'Type `stellwerk run fly`, or\n\n    $ stellwerk login http://x\n    stellwerk model get x\n',
+  );
+  expect(checkCompleteness([...readSources(), page]).filter(({ path }) => path === 'docs/x.md')).toEqual([
+    { rule: 'commands', path: 'docs/x.md', what: 'names a command that is not there: stellwerk run fly' },
+  ]);
   expect(without('docs/kinds/image-docker.md').map(({ what }) => what)).toContain(
     'has no page docs/kinds/image-docker.md',
   );
