@@ -21,7 +21,8 @@ from stellwerk._uploads import upload_blob
 
 LIMIT_BYTES = 300 * 1024 * 1024
 LIMIT_FILES = 100_000
-_ARCHIVE_BYTES = 16 * 1024 * 1024
+_MEGABYTE = 1024 * 1024
+_ARCHIVE_BYTES = 16 * _MEGABYTE
 _SETTLED_NS = 2_000_000_000
 
 
@@ -181,10 +182,10 @@ def _refused(path, why):
 
 def _too_large(directory, found, size, limit):
     largest = sorted(found, key=lambda item: -item[2].st_size)[:5]
-    named = ", ".join("%s (%.1f MB)" % (path, status.st_size / 1e6) for path, _, status in largest)
+    named = ", ".join("%s (%.1f MB)" % (path, status.st_size / _MEGABYTE) for path, _, status in largest)
     return (
         "The directory %s has %.1f MB; a snapshot may have %.1f MB. The largest files: %s. Leave them out with .amlignore or .gitignore,"
-        " or bring them as data of a datastore." % (directory, size / 1e6, limit / 1e6, named)
+        " or bring them as data of a datastore." % (directory, size / _MEGABYTE, limit / _MEGABYTE, named)
     )
 
 
