@@ -72,10 +72,10 @@ test('files are put, downloaded, listed and deleted', async () => {
   expect(listed.items.map(({ path }) => path)).toEqual(['data/a.csv']);
   expect(await datastores.deleteFiles({ workspace, datastore, path: 'data' })).toEqual({ deleted: 1 });
   for (const action of [
-    datastores.deleteFiles({ workspace, datastore, path: 'data' }),
-    datastores.getFile({ workspace, datastore, path: 'data/a.csv' }, user),
+    () => datastores.deleteFiles({ workspace, datastore, path: 'data' }),
+    () => datastores.getFile({ workspace, datastore, path: 'data/a.csv' }, user),
   ])
-    await expect(action).rejects.toMatchObject({ code: 'not-found', reason: 'datastore.file-not-found' });
+    await expect(action()).rejects.toMatchObject({ code: 'not-found', reason: 'datastore.file-not-found' });
 });
 
 test('an empty file is downloaded', async () => {
