@@ -8,9 +8,20 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['{contract,server,client,cli,tools}/**/*.test.ts'],
+          exclude: ['**/node_modules/**', '**/*.engine.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
           maxWorkers: 2,
+        },
+      },
+      {
+        // Of one room, but with engines that take their time: package indexes, uv, Debian's packages, runners, replicas.
+        test: {
+          name: 'engines',
+          include: ['{server,cli}/**/*.engine.test.ts'],
+          fileParallelism: false,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
         },
       },
       {

@@ -1,4 +1,4 @@
-// Runs every test: the checks, the unit tests, Python's, and the stories. `npm test -- unit` (check, python, stories) runs one
+// Runs every test: the checks, the unit tests, Python's, and the stories. `npm test -- unit` (check, python, engines, stories) runs one
 // part, `npm test -- stories kill` only stories whose file name has that word. Ends with `N passed, N failed`.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -85,6 +85,7 @@ const parts: Record<string, (words: string[]) => Promise<Count>> = {
   check,
   unit: (words) => vitest('unit', words),
   python,
+  engines: (words) => vitest('engines', words),
   stories: (words) => vitest('stories', words),
 };
 
