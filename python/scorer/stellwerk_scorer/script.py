@@ -27,8 +27,8 @@ class Script:
     def load(self):
         """Imports the script and calls init()."""
         sys.path[:0] = list(dict.fromkeys([os.path.dirname(self.path), self.app_dir]))
-        os.chdir(self.app_dir)
         with guarded("Loading %s" % self.entry):
+            os.chdir(self.app_dir)
             module = self._module()
         run = getattr(module, "run", None)
         if not callable(run):

@@ -105,7 +105,13 @@ test('models and code lie where they belong, and a container starts as it should
   expect(await readFile(join(path, 'var/stellwerk/models/Straße nach Süden/12/b/zwei.txt'), 'utf8')).toBe('2');
   expect(await readFile(join(path, 'var/stellwerk/app/score.py'), 'utf8')).toBe('def init(): pass');
   expect(config).toEqual({
-    env: { PATH: '/usr/bin', LANG: 'C', AZUREML_MODEL_DIR: '/var/stellwerk/models', STELLWERK_ENTRY: 'score.py' },
+    env: {
+      PATH: '/usr/bin',
+      LANG: 'C',
+      AZUREML_MODEL_DIR: '/var/stellwerk/models',
+      STELLWERK_APP_DIR: '/var/stellwerk/app',
+      STELLWERK_ENTRY: 'score.py',
+    },
     entrypoint: ['/opt/env/bin/python'],
     command: [],
     workingDir: '/var/stellwerk/app',

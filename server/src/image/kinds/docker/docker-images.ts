@@ -72,7 +72,12 @@ function configFor({ base, config }: DockerImageInput): ImageConfig {
     ...base.config,
     command: [], // the base's belongs to the base's entry point
     ...config,
-    env: { ...base.config.env, AZUREML_MODEL_DIR: `/${imagePaths.models}`, ...config.env },
+    env: {
+      ...base.config.env,
+      AZUREML_MODEL_DIR: `/${imagePaths.models}`,
+      STELLWERK_APP_DIR: `/${imagePaths.app}`,
+      ...config.env,
+    },
     labels: { ...base.config.labels, ...config.labels },
     workingDir: config.workingDir ?? `/${imagePaths.app}`,
   };
