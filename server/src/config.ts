@@ -53,7 +53,8 @@ export function configOf(options: StartOptions, environment: NodeJS.ProcessEnv =
   const isLoopback = loopback.has(listen);
   const publicUrl = options.publicUrl && publicUrlOf(options.publicUrl);
   const set = Object.entries(environment).filter((entry): entry is [string, string] => entry[1] !== undefined);
-  inheritEnvironment(Object.fromEntries(set.filter(([name]) => forAnyProgram.has(name))));
+  const inherited = Object.fromEntries(set.filter(([name]) => forAnyProgram.has(name)));
+  inheritEnvironment({ ...inherited, PATH: withSystemFolders(environment.PATH) });
   return {
     data: resolve(options.data),
     cache: join(environment.XDG_CACHE_HOME || join(homedir(), '.cache'), 'stellwerk'),
@@ -73,6 +74,12 @@ export function configOf(options: StartOptions, environment: NodeJS.ProcessEnv =
       runSeconds: milliseconds(environment.STELLWERK_RUN_LEASE_MS, 30_000) / 1_000,
     },
   };
+}
+
+/** What makes boxes lies in folders that are not on the path of everybody: of cron, or of `su`. */
+function withSystemFolders(path = '/usr/local/bin:/usr/bin:/bin'): string {
+  const folders = path.split(':');
+  return [...folders, ...['/usr/sbin', '/sbin'].filter((folder) => !folders.includes(folder))].join(':');
 }
 
 function proxiesOf(environment: NodeJS.ProcessEnv): Config['proxies'] {
