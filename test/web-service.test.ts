@@ -1,8 +1,9 @@
 // Item 13: a web service on the host. Whatever happens to it, to its replicas and to the server: no request is lost.
-import { readFileSync } from 'node:fs';
+import { chmodSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Image } from '@stellwerk/contract/image.ts';
+import type { WebService } from '@stellwerk/contract/web-service.ts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { askWhile, type Tally } from '../tools/demo/steady-requests.ts';
 import { Installation } from './installation.ts';
@@ -91,6 +92,7 @@ async function answering(): Promise<Set<number>> {
 test('several replicas answer behind one address, a score.py of SDK v1 among them, and a failing request is told from a lost one', async () => {
   const deployed = await service();
   expect(deployed).toMatchObject({ state: 'healthy', image: 'bild:1', models: ['gewichte:1'], replicas: 2 });
+  expect(deployed.isolation).toBe('namespace');
   expect(await readyReplicas()).toHaveLength(2);
   const { primary } = await keys();
   const answer = await score(primary);
@@ -204,4 +206,18 @@ test('deleted, it answers no more, and no process of it is left', async () => {
   }).catch(() => undefined);
   expect(answer === undefined || answer.status === 404).toBe(true);
   await until('no replica runs', () => processesWith(installation.folder).every((pid) => !isReplica(pid)));
+});
+
+test('where the machine refuses namespaces the image serves all the same, with its own Python, and no isolation is claimed', async () => {
+  const refusing = workFolder(installation.folder, { unshare: '#!/bin/sh\nexit 1\n' });
+  chmodSync(join(refusing, 'unshare'), 0o755);
+  await using place = await Installation.start([], { PATH: `${refusing}:${process.env.PATH}` });
+  const folder = workFolder(place.folder, { 'g.txt': '0.5', 'score.py': scoreOf('frei') });
+  await typed(place, 'model', 'register', join(folder, 'g.txt'), '--name', 'gewichte');
+  await typed(place, 'image', 'create', folder, '--name', 'bild', '--model', 'gewichte');
+  const deployed = await asked<WebService>(place, 'service', 'deploy', name, '--image', 'bild');
+  expect(deployed).toMatchObject({ state: 'healthy', isolation: 'none' });
+  expect(says('frei')(JSON.parse(await typed(place, 'service', 'run', name, '--data', data)))).toBe(true);
+  const log = await typed(place, 'service', 'get-log', name);
+  expect(log).toContain('frei has loaded 0.5');
 });
