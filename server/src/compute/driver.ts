@@ -21,9 +21,15 @@ export type JobHandle = Readonly<Record<string, string | number>>;
 /** `ended`: its runner is gone, however it went. What came of the run is what the runner reported. */
 export type JobState = 'running' | 'ended';
 
+/** What has to be made ready before a job is started is told, and left when the signal says so. */
+export interface StartWatch {
+  log?: (line: string) => void;
+  signal?: AbortSignal;
+}
+
 export interface RunsJobs<K extends ComputeKind> {
   /** Places the job and starts its runner. Idempotent by `order.id`. */
-  start(target: Target<K>, order: JobOrder): Promise<JobHandle>;
+  start(target: Target<K>, order: JobOrder, watch?: StartWatch): Promise<JobHandle>;
   look(target: Target<K>, handle: JobHandle): Promise<JobState>;
   /** `ask`: the runner is to stop its script, deliver and end. `kill`: at once, and all that the job ever started. Safe at any time. */
   cancel(target: Target<K>, handle: JobHandle, how: 'ask' | 'kill'): Promise<void>;

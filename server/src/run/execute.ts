@@ -89,9 +89,10 @@ class Execution {
   async #start({ row, jobs, target }: Scene, work: Work): Promise<Outcome> {
     const { db, orders, leases } = this.#needs;
     await work.progress('Making the environment.');
-    const job = await orders.make(row, 'here', { log: work.log, signal: work.signal });
+    const watch = { log: work.log, signal: work.signal };
+    const job = await orders.make(row, 'here', watch);
     await work.progress('Starting the runner.');
-    const handle = await jobs.start(target, { id: orderId(row), job });
+    const handle = await jobs.start(target, { id: orderId(row), job }, watch);
     await db.transact(runTransactions.keep, {
       key: row.key,
       row: { leased: 1 },

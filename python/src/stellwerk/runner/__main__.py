@@ -18,6 +18,7 @@ def main(arguments=None):
     parser.add_argument("--start-shipper", metavar="FOLDER", help="start what ships an interactive run, detached")
     parser.add_argument("--look", metavar="FOLDER", help="print how far the attempt in a folder is")
     parser.add_argument("--stop", metavar="FOLDER", help="tell the runner of a folder to ask the server at once whether to stop")
+    parser.add_argument("--prepare", metavar="FOLDER", help="make the environment of the job in this folder, for runs of other users too")
     parser.add_argument("--machine", action="store_true", help="print what this machine has: platform, Python minors, conda")
     given = parser.parse_args(arguments)
     if given.machine:
@@ -41,6 +42,11 @@ def main(arguments=None):
         from stellwerk.runner.ship import ship
 
         return ship(given.ship)
+    if given.prepare:
+        from stellwerk.runner.prepare import prepare
+
+        os.chdir("/")
+        return prepare(given.prepare)
     if given.look or given.stop:
         return _look(given.look or given.stop, given.stop is not None)
     if not given.folder:

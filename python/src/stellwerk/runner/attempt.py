@@ -14,7 +14,6 @@ import threading
 import time
 import traceback
 import uuid
-from urllib.parse import unquote
 
 from stellwerk._downloads import download_snapshot
 from stellwerk._files import cache_folder, safe_join, write_json
@@ -22,9 +21,9 @@ from stellwerk._run_folder import RunFolder, now
 from stellwerk._transport import StellwerkError, Transport, path_of
 from stellwerk.runner.data import Data
 from stellwerk.runner.delivery import LIMIT_SECONDS, NotDelivered, Patience, end_children, ship_everything
-from stellwerk.runner.environments import clean_environment, make_environment
+from stellwerk.runner.environments import clean_environment, credentials_of, make_environment
 from stellwerk.runner.lease import Lease
-from stellwerk.runner.output import Log, Masker, last_lines
+from stellwerk.runner.output import Log, last_lines, masked
 from stellwerk.runner.outputs import FOLDERS, Outputs
 from stellwerk.runner.place import Place, say
 from stellwerk.runner.processes import MARK, adopt_orphans, start_time, sweep
@@ -47,7 +46,7 @@ class Attempt:
         self.cancelled = threading.Event()
         self.why = None  # cancel | superseded | stopped | time limit: why the script is to end
         self.secrets = list(self.job["secrets"].values())
-        self.credentials = _credentials(self.job["indexes"])
+        self.credentials = credentials_of(self.job["indexes"])
         self.verdict = None
         self.folder = self._run_folder()
         names = (self.job["workspace"], self.job["run"], self.job["attempt"])
@@ -227,8 +226,7 @@ class Attempt:
         return self._ended("failed", _reason(code), code, lines)
 
     def _masked(self, text):
-        masker = Masker(self.secrets + self.credentials)
-        return (masker.feed(text.encode("utf-8", "replace")) + masker.flush()).decode("utf-8", "replace")
+        return masked(text, self.secrets + self.credentials)
 
     def _ended(self, state, reason, code=None, lines=None):
         reason = self._masked(reason)[:3000] if reason else None
@@ -350,13 +348,3 @@ def _reason(code):
         name = "number %d" % -code
     text = "The script was killed by the signal %s." % name
     return text + " The machine may have run out of memory." if name == "SIGKILL" else text
-
-
-def _credentials(indexes):
-    """What must not be seen in what uv and pip print."""
-    values = [word for line in (indexes.get("netrc") or "").splitlines() for word in line.split()[-1:]]
-    for value in (indexes.get("environment") or {}).values():
-        for address in value.split():
-            if "://" in address and "@" in address:
-                values.append(address.split("://", 1)[1].rsplit("@", 1)[0].split(":", 1)[-1])
-    return [value for given in values for value in (given, unquote(given)) if len(value) > 3]

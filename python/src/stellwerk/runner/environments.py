@@ -11,7 +11,8 @@ import os
 import shutil
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from urllib.parse import unquote
 
 from stellwerk._files import read_json, write_json, write_whole
 from stellwerk.runner import pythons
@@ -31,8 +32,8 @@ class Environment:
         self.notices = list(notices)
 
 
-def make_environment(plan, indexes, cache, work, private, programs):
-    """`private` is a folder for files that hold credentials."""
+def make_environment(plan, indexes, cache, work, private, programs, for_others=False):
+    """`private` is a folder for files that hold credentials. `for_others`: for users who may not change it, and whose code is not executed."""
     if plan["kind"] == "user-managed":
         return _user_managed(plan, work)
     there = plan["key"] if read_json(os.path.join(cache, "environments", plan["key"], _MARKER)) else None
@@ -49,14 +50,14 @@ def make_environment(plan, indexes, cache, work, private, programs):
                 if os.path.isdir(folder):
                     shutil.rmtree(folder)
                 env = _index_environment(indexes, cache, private)
-                _build(plan, base, folder, env, cache, private, programs)
-                ready = {"version": pythons.ask(os.path.join(folder, "bin", "python"))[2]}
+                ready = {"version": _build(plan, base, folder, env, cache, private, programs, for_others)}
                 write_json(marker, ready)
                 os.chmod(marker, 0o644)
                 programs.tell("The environment was built in %.1f s." % (time.monotonic() - started))
     else:
         programs.tell("The environment %s is there already." % key[:12])
-    os.utime(marker)
+    with suppress(PermissionError):  # it may be another user's
+        os.utime(marker)
     return Environment(os.path.join(folder, "bin", "python"), ready["version"], folder, notices)
 
 
@@ -85,19 +86,33 @@ def _base_python(plan):
     return (other, found[other]), notices
 
 
-def _build(plan, base, folder, env, cache, private, programs):
+def _build(plan, base, folder, env, cache, private, programs, for_others):
+    """Returns the version of its Python."""
     uv = _uv(cache, env, programs)
     os.makedirs(os.path.dirname(folder), exist_ok=True)
+    python = os.path.join(folder, "bin", "python")
     if plan.get("conda"):
         _conda(plan["conda"], folder, env, programs)
     else:
         programs.run([uv, "venv", "--quiet", "--python", base[1], folder], env, "make a virtual environment")
+    version = pythons.ask(python)[2]  # now, while no package can have a say in what that does
     if plan["lockText"].strip():
         lock = os.path.join(private, "requirements.lock")
         write_whole(lock, plan["lockText"])
-        python = os.path.join(folder, "bin", "python")
-        command = [uv, "pip", "install", "--python", python, *plan["installFlags"], "-r", lock]
+        flags = [*plan["installFlags"], *(["--no-build"] if for_others else [])]
+        command = [uv, "pip", "install", "--python", python, *flags, "-r", lock]
         programs.run(command, env, "install the packages of the environment")
+    if for_others:
+        _open_to_others(folder, base[1], env, programs)
+    return version
+
+
+def _open_to_others(folder, python, env, programs):
+    """To be read and executed. Compiled here, since they cannot; by a Python that does not look into the folder for what to execute."""
+    compiling = [python, "-I", "-S", "-m", "compileall", "-q", "-q", "-j", "0", os.path.join(folder, "lib")]
+    with suppress(PreparationFailed):  # some packages have files that are no Python, as examples
+        programs.run(compiling, env, "compile the packages of the environment")
+    programs.run(["chmod", "-R", "a+rX,go-w,ug-s", folder], env, "make the environment readable")
 
 
 def _conda(conda, folder, env, programs):
@@ -122,6 +137,16 @@ def _index_environment(indexes, cache, private):
     env.setdefault("UV_PYTHON_DOWNLOADS", "never")
     env["UV_NO_PROGRESS"] = "1"
     return env
+
+
+def credentials_of(indexes):
+    """What must not be seen in what uv and pip print."""
+    values = [word for line in (indexes.get("netrc") or "").splitlines() for word in line.split()[-1:]]
+    for value in (indexes.get("environment") or {}).values():
+        for address in value.split():
+            if "://" in address and "@" in address:
+                values.append(address.split("://", 1)[1].rsplit("@", 1)[0].split(":", 1)[-1])
+    return [value for given in values for value in (given, unquote(given)) if len(value) > 3]
 
 
 def clean_environment():

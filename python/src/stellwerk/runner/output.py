@@ -57,6 +57,11 @@ class Masker:
         return self._pattern.sub(MASK, held) if held else held
 
 
+def masked(text, secrets):
+    masker = Masker(secrets)
+    return (masker.feed(text.encode("utf-8", "replace")) + masker.flush()).decode("utf-8", "replace")
+
+
 class Lines:
     """Turns a stream of text into that of a log: what a carriage return overwrote is left out."""
 

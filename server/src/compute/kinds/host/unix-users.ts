@@ -8,7 +8,10 @@ export interface UnixIds {
   name: string;
   /** The subordinate ids, which serve as user and as group ids. */
   first: number;
+  /** For runs, each of which gets one of its own. */
   count: number;
+  /** The one after them: makes the environments that those runs share. */
+  builder: number;
 }
 
 type Found = { ids: UnixIds } | { ids?: undefined; reason: string; hint: string };
@@ -42,7 +45,8 @@ export async function findUser(name: string, files = systemFiles): Promise<Found
       reason: `${name} has no subordinate ids that are user and group ids alike, so that its runs could not be kept from reading each other.`,
       hint: `usermod --add-subuids 500000-565535 --add-subgids 500000-565535 ${name}`,
     };
-  return { ids: { name, ...shared } };
+  const { first, count } = shared;
+  return { ids: { name, first, count: count - 1, builder: first + count - 1 } };
 }
 
 interface Range {

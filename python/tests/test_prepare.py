@@ -1,0 +1,125 @@
+"""Environments made for runs of other Unix ids: complete, readable, and made without executing what packages bring."""
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import unittest
+import zipfile
+
+from test_runner import SOURCE
+
+MINOR = "%d.%d" % sys.version_info[:2]
+
+
+def wheel(folder, name, files):
+    """A wheel of these files. Returns its line in a lock."""
+    about = "%s-1.0.dist-info/" % name
+    files = dict(files)
+    files[about + "METADATA"] = "Metadata-Version: 2.1\nName: %s\nVersion: 1.0\n" % name
+    files[about + "WHEEL"] = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    path = os.path.join(folder, name + "-1.0-py3-none-any.whl")
+    with zipfile.ZipFile(path, "w") as archive:
+        for place, text in files.items():
+            entry = zipfile.ZipInfo(place)
+            entry.external_attr = (stat.S_IFREG | 0o6777) << 16
+            archive.writestr(entry, text)
+        digest = lambda text: base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()  # noqa: E731
+        record = ["%s,sha256=%s,%d" % (place, digest(text), len(text)) for place, text in files.items()]
+        archive.writestr(about + "RECORD", "\n".join([*record, about + "RECORD,,", ""]))
+    return "%s==1.0 --hash=sha256:%s\n" % (name, _digest(path))
+
+
+def source(folder, name, setup):
+    """A source distribution. Returns its line in a lock."""
+    path = os.path.join(folder, name + "-1.0.zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("%s-1.0/setup.py" % name, setup)
+        archive.writestr("%s-1.0/PKG-INFO" % name, "Metadata-Version: 2.1\nName: %s\nVersion: 1.0\n" % name)
+    return "%s==1.0 --hash=sha256:%s\n" % (name, _digest(path))
+
+
+def _digest(path):
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+class TestPrepare(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cache = tempfile.mkdtemp(prefix="stellwerk cache ")
+        cls.addClassCleanup(shutil.rmtree, cls.cache)
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="stellwerk-test-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.place = os.path.join(self.folder, "preparation")
+        self.trace = os.path.join(self.folder, "was executed")
+
+    def prepare(self, key, lock, indexes=None):
+        plan = {
+            "kind": "built", "key": key, "lockHash": "0", "lockText": lock, "pythonMinor": MINOR, "pythonFallback": False,
+            "platform": "linux-x64", "needsStellwerk": False, "installFlags": ["--require-hashes", "--no-deps"], "notices": [],
+        }  # fmt: skip
+        environment = {"UV_FIND_LINKS": self.folder, "UV_NO_INDEX": "1"} if lock else {}
+        job = {"environment": plan, "indexes": indexes or {"environment": environment}, "cacheFolder": self.cache}
+        os.makedirs(self.place)
+        with open(os.path.join(self.place, "job.json"), "w") as file:
+            json.dump(job, file)
+        ended = subprocess.run(
+            [sys.executable, "-m", "stellwerk.runner", "--prepare", self.place], env=dict(os.environ, PYTHONPATH=SOURCE),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300,
+        )  # fmt: skip
+        self.told, self.reason = ended.stdout.decode(), ended.stderr.decode().strip()
+        self.assertFalse(os.path.exists(os.path.join(self.place, "private")))
+        return ended.returncode
+
+    def test_nothing_that_a_package_brings_is_executed(self):
+        self.assertEqual(self.prepare("empty", ""), 0, self.reason)  # puts uv there
+        shutil.rmtree(self.place)
+        trap = "import os; open(%r, 'a').write('x')\n" % self.trace
+        broken = {"trap/__init__.py": "", "trap/broken.py": "def it(:\n", "trap.pth": trap, "sitecustomize.py": trap}
+        lock = wheel(self.folder, "trap", broken)
+        self.assertEqual(self.prepare("trap", lock), 0, self.reason)
+        self.assertFalse(os.path.exists(self.trace))
+        python = os.path.join(self.cache, "environments", "trap", "bin", "python")
+        subprocess.run([python, "-c", "import trap"], check=True)
+        self.assertTrue(os.path.exists(self.trace), "a trap that does not work proves nothing")
+
+    def test_what_is_made_is_read_by_all_and_changed_by_its_owner_alone_and_the_rest_is_closed(self):
+        self.assertEqual(self.prepare("modes", wheel(self.folder, "modes", {"modes.py": "x = 1\n"})), 0, self.reason)
+        modes = {}
+        for folder, _, files in os.walk(os.path.join(self.cache, "environments", "modes")):
+            for name in [".", *files]:
+                path = os.path.join(folder, name)
+                if not os.path.islink(path):
+                    modes[path] = stat.S_IMODE(os.stat(path).st_mode)
+        self.assertIn("modes.py", {os.path.basename(path) for path in modes})
+        self.assertTrue(any(path.endswith(".pyc") and "modes" in path for path in modes))
+        for path, mode in modes.items():
+            self.assertEqual((mode & 0o044, mode & 0o022, mode & 0o6000), (0o044, 0, 0), "%s %o" % (path, mode))
+        for name in os.listdir(self.cache):
+            mode = stat.S_IMODE(os.stat(os.path.join(self.cache, name)).st_mode)
+            self.assertEqual(mode & 0o077, 0o011 if name == "environments" else 0, name)
+
+    def test_a_package_that_would_have_to_be_built_is_left_to_the_run(self):
+        lock = source(self.folder, "sourceonly", "open(%r, 'w')" % self.trace)
+        self.assertEqual(self.prepare("source", lock), 3, self.reason)
+        self.assertFalse(os.path.exists(self.trace))
+
+    def test_what_fails_says_why_without_credentials(self):
+        address = "http://me:hunter22@127.0.0.1:9/simple"
+        lock = "missing==1.0 --hash=sha256:%s\n" % ("0" * 64)
+        self.assertEqual(self.prepare("missing", lock, {"environment": {"UV_DEFAULT_INDEX": address}, "netrc": "machine x login me password sesame1\n"}), 1)
+        self.assertIn("It was not possible to", self.reason)
+        for secret in ("hunter22", "sesame1"):
+            self.assertNotIn(secret, self.told + self.reason)
+
+
+if __name__ == "__main__":
+    unittest.main()
