@@ -184,6 +184,7 @@ async function ownPrediction(shell: Shell, { name, version, files }: Model): Pro
 async function untilBuilt(client: Client, id: string): Promise<Run> {
   for (;;) {
     const run = await client.runs.get({ workspace, run: id });
+    expect(run.state !== 'lost', `The run is lost: ${run.reason ?? 'no reason'}`);
     if (run.state !== 'queued' && run.state !== 'preparing') return run;
     await pause(200);
   }

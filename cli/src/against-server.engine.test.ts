@@ -1,5 +1,6 @@
 // The command line as it is typed, against a real server, in folders with spaces, Unicode and CRLF.
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +16,8 @@ const environment: Record<string, string> = {
     string
   >),
   XDG_CONFIG_HOME: join(folder, 'config'),
+  XDG_DATA_HOME: join(folder, 'share'),
+  STELLWERK_RUN_LEASE_MS: '3000',
   NO_COLOR: '1',
 };
 const server = { url: '', signIn: '', stop: async () => {} };
@@ -336,6 +339,33 @@ describe('runs', () => {
       'mse',
     );
     expect(items[0]?.metrics).toMatchObject([{ name: 'mse', last: 0.25 }]);
+  });
+
+  it('who follows a run is told that its runner is not heard of any more', async () => {
+    const place = join(work, 'skripte die warten');
+    mkdirSync(place);
+    writeFileSync(join(place, 'wait.py'), "print('waiting', flush=True)\nimport time; time.sleep(60)\n");
+    const args = ['run', 'submit', place, '--script', 'wait.py', '--environment.user-managed', '--follow'];
+    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', command, ...args], {
+      cwd: work,
+      env: environment,
+    });
+    const ended = once(child, 'exit');
+    let told = '';
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        told += text;
+      });
+    await expect.poll(() => told, { timeout: 20_000 }).toContain('waiting');
+    const [, id] = /^Run (\S+) of/m.exec(told)!;
+    const runs = join(folder, 'share', 'stellwerk-runs');
+    const own = readdirSync(runs).find((name) => name.startsWith(id!.slice(0, 8)))!;
+    process.kill(JSON.parse(readFileSync(join(runs, own, 'runner.json'), 'utf8')).pid, 'SIGKILL');
+    await expect.poll(() => told, { timeout: 30_000 }).toMatch(/The run \S+ is lost/);
+    child.kill('SIGINT');
+    expect((await ended)[0]).toBe(130);
+    expect(told).toContain(`stellwerk run logs ${id} --follow`);
+    expect(await type(['run', 'cancel', id!])).toMatchObject({ code: 0 });
   });
 
   it('a script that fails makes the command fail, with its reason', async () => {

@@ -4,6 +4,9 @@ import { pause } from '@stellwerk/client/connection.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { endStates, type Run } from '@stellwerk/contract/run.ts';
 
+const livedMs = 60_000;
+const lookMs = 5_000;
+
 /** `open` gives the log from an offset. Ends when the server ends the log. */
 async function followLog(
   open: (offset: number, options: CallOptions) => Promise<Response>,
@@ -14,6 +17,7 @@ async function followLog(
   let offset = 0;
   for (let failures = 0; ; ) {
     const before = offset;
+    const begun = performance.now();
     try {
       const response = await open(offset, { signal });
       for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
@@ -24,7 +28,8 @@ async function followLog(
     } catch (error) {
       if (signal?.aborted) return;
       if (error instanceof ServiceError && error.code !== 'unavailable') throw error;
-      failures = offset > before ? 0 : failures + 1;
+      // A connection that lived for long and was silent is no failure: scripts may say nothing for hours.
+      failures = offset > before || performance.now() - begun > livedMs ? 0 : failures + 1;
       if (failures > 20) throw error;
       await pause(Math.min(250 * 2 ** failures, 5_000), signal).catch(() => {});
     }
@@ -33,30 +38,61 @@ async function followLog(
 
 const runHasEnded = (run: Run) => endStates.includes(run.state);
 
+interface Following {
+  write(text: string): void;
+  /** Told once when nothing is heard of the runner any more; the run may come back. */
+  onLost(run: Run): void;
+  /** Another log than the output. */
+  name?: string | undefined;
+}
+
 /** Streams the run's output until the run has ended, and gives the run. */
 export async function followRun(
   client: Client,
   which: { workspace: string; run: string },
-  write: (text: string) => void,
-  name?: string,
+  { write, onLost, name }: Following,
 ): Promise<Run> {
+  const done = new AbortController();
+  void tellLoss(client, which, onLost, done.signal);
+  try {
+    await outputOf(client, { ...which, ...(name ? { name } : {}) }, write);
+    for (;;) {
+      const run = await client.runs.get(which);
+      if (runHasEnded(run)) return run;
+      await pause(300);
+    }
+  } finally {
+    done.abort();
+  }
+}
+
+async function outputOf(
+  client: Client,
+  which: { workspace: string; run: string; name?: string },
+  write: (text: string) => void,
+): Promise<void> {
   for (;;) {
     try {
-      await followLog(
-        (offset, options) => client.logs.get({ ...which, ...(name ? { name } : {}), offset, follow: true }, options),
-        write,
-      );
-      break;
+      return await followLog((offset, options) => client.logs.get({ ...which, offset, follow: true }, options), write);
     } catch (error) {
       // A run that has printed nothing yet has no log yet.
       if (!(error instanceof ServiceError && error.reason === 'run.file-not-found')) throw error;
-      if (runHasEnded(await client.runs.get(which))) break;
+      const { workspace, run } = which;
+      if (runHasEnded(await client.runs.get({ workspace, run }))) return;
       await pause(500);
     }
   }
-  for (;;) {
-    const run = await client.runs.get(which);
-    if (runHasEnded(run)) return run;
-    await pause(300);
+}
+
+async function tellLoss(
+  client: Client,
+  which: { workspace: string; run: string },
+  onLost: (run: Run) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    const run = await client.runs.get(which, { signal }).catch(() => undefined); // whoever follows hears of failures
+    if (run?.state === 'lost') return onLost(run);
+    await pause(lookMs, signal).catch(() => {});
   }
 }

@@ -1,5 +1,6 @@
 // Answers on standard output: as JSON with `--json`, else for eyes.
 import type { Activity } from '@stellwerk/contract/activity.ts';
+import type { Run } from '@stellwerk/contract/run.ts';
 import pc from 'picocolors';
 import type { Session } from './session.ts';
 import { plain, plainLog } from './show/plain.ts';
@@ -60,4 +61,10 @@ export function line(text: string): void {
 /** Beside the answer: goes to standard error, so that a program that reads the answer is not disturbed. */
 export function note(text: string): void {
   process.stderr.write(`${pc.dim(plain(text, { lines: true }))}\n`);
+}
+
+export function noteLoss({ id, reason }: Run): void {
+  note(
+    `The run ${id} is lost${reason ? `: ${reason}` : '.'} It goes on here if its runner is heard of again; Ctrl+C leaves it.`,
+  );
 }

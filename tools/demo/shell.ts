@@ -14,6 +14,9 @@ export const commandLine = (args: readonly string[]): [file: string, args: strin
   ['--disable-warning=ExperimentalWarning', command, ...args],
 ];
 
+/** A command that takes longer hangs: the slowest builds an environment from nothing, over a slow network. */
+const longestMs = 15 * 60_000;
+
 export class StepFailed extends Error {}
 
 export class Shell {
@@ -55,9 +58,11 @@ export class Shell {
       errors += text;
       show(text);
     });
+    const late = setTimeout(() => child.kill('SIGKILL'), longestMs);
     return new Promise((resolve, reject) => {
       child.on('error', reject);
       child.on('close', (code) => {
+        clearTimeout(late);
         if (code === 0) resolve(output);
         else reject(new StepFailed(`stellwerk ${args.join(' ')} ended with ${code}: ${errors.trim().slice(-1_000)}`));
       });

@@ -1,7 +1,7 @@
 // `stellwerk run logs <run>`: what the script printed; with --follow live until the run has ended.
 import { Command } from 'commander';
 import { followRun } from '../follow.ts';
-import { printLog } from '../print.ts';
+import { noteLoss, printLog } from '../print.ts';
 import type { Session } from '../session.ts';
 
 export function logsCommand(sessionOf: (command: Command) => Session): Command {
@@ -14,7 +14,7 @@ export function logsCommand(sessionOf: (command: Command) => Session): Command {
     const { follow, name } = command.opts<{ follow?: boolean; name?: string }>();
     const client = await session.client();
     const which = { workspace: session.workspace, run };
-    if (follow) return void (await followRun(client, which, printLog, name));
+    if (follow) return void (await followRun(client, which, { write: printLog, onLost: noteLoss, name }));
     const response = await client.logs.get({ ...which, ...(name ? { name } : {}) });
     const decoder = new TextDecoder();
     for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>)

@@ -13,7 +13,7 @@ import { z } from 'zod';
 import { CommandFailed, UsageError } from '../failures.ts';
 import { type Flag, flagsOf, inputFrom, schemaOf } from '../flags.ts';
 import { followRun } from '../follow.ts';
-import { note, printAnswer, printLog } from '../print.ts';
+import { note, noteLoss, printAnswer, printLog } from '../print.ts';
 import type { Session } from '../session.ts';
 import { withBar } from '../show/progress.ts';
 import { surroundings } from '../surroundings.ts';
@@ -146,7 +146,7 @@ async function follow(run: Run, session: Session): Promise<void> {
   };
   process.once('SIGINT', onInterrupt);
   const write = session.json ? (text: string) => void process.stderr.write(text) : printLog;
-  const ended = await followRun(client, which, write);
+  const ended = await followRun(client, which, { write, onLost: noteLoss });
   process.off('SIGINT', onInterrupt);
   if (session.json) await printAnswer(ended, 'runs.get', session);
   else note(`Run ${ended.id} ${ended.state}${ended.reason ? `: ${ended.reason}` : ''}`);
