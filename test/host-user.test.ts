@@ -53,6 +53,57 @@ tell("over " + name)
 wait("both are over")
 `;
 
+/** Tries to change what later runs use, and says what came of it, with where it looked. */
+const poisoning = `
+import glob, fcntl, importlib, json, os, sys
+import six
+
+def attempt(what):
+    try:
+        what()
+        return "done"
+    except OSError as error:
+        return type(error).__name__
+
+environment = sys.prefix
+environments = os.path.dirname(environment)
+cache = os.path.dirname(environments)
+packages = os.path.dirname(six.__file__)
+place = os.path.dirname(os.getcwd())
+tried = {
+    "change a package": lambda: open(six.__file__, "a"),
+    "change its compiled form": lambda: open(six.__cached__, "ab"),
+    "add a module": lambda: open(os.path.join(packages, "sitecustomize.py"), "w"),
+    "replace the Python": lambda: os.unlink(os.path.join(environment, "bin", "python")),
+    "add a program": lambda: open(os.path.join(environment, "bin", "uv"), "w"),
+    "change rights": lambda: os.chmod(packages, 0o777),
+    "call it incomplete": lambda: os.unlink(os.path.join(environment, ".stellwerk.json")),
+    "move it away": lambda: os.rename(environment, environment + ".old"),
+    "add an environment": lambda: os.mkdir(os.path.join(environments, "another")),
+    "list environments": lambda: os.listdir(environments),
+    "hold the lock": lambda: fcntl.flock(open(environment + ".lock"), fcntl.LOCK_EX),
+    "see downloads": lambda: os.listdir(os.path.join(cache, "uv-cache")),
+    "add to downloads": lambda: open(os.path.join(cache, "uv-cache", "x"), "w"),
+    "replace uv": lambda: open(os.path.join(cache, "uv", "bin", "uv"), "w"),
+    "add a cache": lambda: os.mkdir(os.path.join(cache, "x")),
+    "take the place": lambda: os.mkdir(os.path.join(os.path.dirname(cache), "x")),
+}
+found = {name: attempt(act) for name, act in tried.items()}
+indexes = json.load(open(os.path.join(place, "job.json")))["indexes"]
+print(json.dumps({"uid": os.getuid(), "owner": os.stat(environment).st_uid, "environment": environment, "found": found, "indexes": indexes,
+    "compiled": os.path.exists(six.__cached__), "own": sorted(set(os.listdir(place)) & {"cache", ".cache", "private"})}), flush=True)
+`;
+
+interface Poisoning {
+  uid: number;
+  owner: number;
+  environment: string;
+  found: Record<string, string>;
+  indexes: unknown;
+  compiled: boolean;
+  own: string[];
+}
+
 describe.skipIf(!isRoot)('the host of a server that others can reach (needs root to make a Unix user)', () => {
   let installation: Installation;
   beforeAll(async () => {
@@ -148,6 +199,47 @@ describe.skipIf(!isRoot)('the host of a server that others can reach (needs root
     const isolated = join(installation.folder, 'data-runs');
     await until('nothing of the runs is left', () => readdirSync(isolated).length === 0);
     expect(processesWith(isolated)).toEqual([]);
+  });
+
+  test('builds an environment once, for runs at the same time and for later ones, none of which can change it', async () => {
+    const submission = { code: poisoning, environment: { requirements: ['six==1.16.0'] } };
+    const { client } = installation;
+    const ended = async ({ id }: Run) => {
+      const run = await untilEnded({ client, workspace, run: id });
+      expect(run, run.reason).toMatchObject({ state: 'completed' });
+      return JSON.parse(await (await client.logs.get({ workspace, run: id })).text()) as Poisoning;
+    };
+    const builds = async ({ id }: Run) => {
+      const { items } = await client.activities.list({ workspace, subject: id });
+      const log = await client.activities.getLog({ workspace, activity: items[0]!.id });
+      return (await log.text()).match(/The environment was built/g)?.length ?? 0;
+    };
+    const atOnce = [await submit(installation, submission), await submit(installation, submission)];
+    const found = [await ended(atOnce[0]!), await ended(atOnce[1]!)];
+    const later = await submit(installation, submission);
+    found.push(await ended(later));
+    const numbers = await Promise.all([...atOnce, later].map(builds));
+    expect([...numbers.slice(0, 2).sort(), numbers[2]]).toEqual([0, 1, 0]);
+    expect(new Set(found.map(({ environment }) => environment)).size).toBe(1);
+    for (const one of found) {
+      expect(one).toMatchObject({ indexes: { environment: {} }, compiled: true, own: [] });
+      expect(one.owner).toBe(found[0]!.owner);
+      expect([0, one.uid]).not.toContain(one.owner);
+      for (const [name, came] of Object.entries(one.found)) expect(came, name).toBe('PermissionError');
+    }
+    const isolated = join(installation.folder, 'data-runs');
+    await until('only environments are left', () => readdirSync(isolated).join() === 'environments');
+  });
+
+  test('fails a run whose environment cannot be made, with the reason, and leaves nothing of it', async () => {
+    const lock = `six==1.16.0 --hash=sha256:${'0'.repeat(64)}\n`;
+    const { id } = await submit(installation, { environment: { lockFile: 'lock.txt' }, files: { 'lock.txt': lock } });
+    const run = await untilEnded({ client: installation.client, workspace, run: id });
+    expect(run.state).toBe('failed');
+    expect(run.reason).toMatch(/^The run could not be prepared: It was not possible to install the packages/);
+    expect(run.reason).toContain('six');
+    const isolated = join(installation.folder, 'data-runs');
+    await until('only environments are left', () => readdirSync(isolated).join() === 'environments');
   });
 });
 
