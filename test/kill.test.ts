@@ -1,6 +1,7 @@
 // What a kill does: of the server, which the script never notices; of the runner, which loses its run but leaves no process; and
 // of the script itself, when it is cancelled or over its time.
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Run } from '@stellwerk/contract/run.ts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Installation } from './installation.ts';
@@ -87,6 +88,57 @@ test('kill -9 of the server in the middle of training: the script does not notic
     for (const name of names) expect(await textOf(run, `outputs/${name}.txt`)).toBe(name.repeat(1_000));
   }
   await until('the runners have left', () => runners().length === 0);
+});
+
+test('runs that wait, or whose environment is being made, go on after a kill of the server, in their order', async () => {
+  const cache = { XDG_CACHE_HOME: join(installation.folder, 'fresh cache') };
+  await using other = await Installation.start([], cache);
+  const { workspace, client } = other;
+  await client.compute.attach({ workspace, name: 'single', settings: { kind: 'host', maxConcurrentRuns: 1 } });
+  const made = { environment: { requirements: ['six==1.16.0', 'idna==3.7'] } };
+  const code = 'import six\nprint("with", six.__version__)\n';
+  const first = await submit(other, { target: 'single', code, ...made });
+  const second = await submit(other, { target: 'single', code: 'print("next")', ...userManaged });
+  const ofFirst = { client, workspace, run: first.id };
+  await untilState(ofFirst, 'preparing');
+  expect((await client.runs.get({ workspace, run: second.id })).queuePosition).toBe(1);
+  await other.restart('SIGKILL');
+  const ended = [await untilEnded(ofFirst), await untilEnded({ client, workspace, run: second.id })];
+  expect(ended.map(({ state, reason }) => ({ state, reason }))).toEqual(Array(2).fill({ state: 'completed' }));
+  expect(ended[0]!.endedAt! <= ended[1]!.startedAt!).toBe(true);
+  expect(await (await client.logs.get({ workspace, run: first.id })).text()).toBe('with 1.16.0\n');
+});
+
+test('a notebook logs on while the server is killed and started again, and loses nothing', async () => {
+  const signal = new Signals(installation.folder);
+  const notebook = installation.python(['-'], {
+    env: signal.environmentVariables,
+    input: `${pythonSignals}
+from stellwerk.core import Experiment, Workspace
+with Experiment(Workspace.get("story"), "notebook").start_logging(run_id="of a notebook") as run:
+    run.log("loss", 0)
+    tell("began")
+    wait("the server is gone")
+    for step in range(1, 1000):
+        run.log("loss", step)
+    with run.child_run(name="begun without a server") as child:
+        child.log("loss", 7)
+    tell("logged")
+    wait("the server is back")
+`,
+  });
+  await signal.heard('began');
+  await installation.stop('SIGKILL');
+  signal.tell('the server is gone');
+  await signal.heard('logged');
+  await installation.up();
+  signal.tell('the server is back');
+  expect(await notebook).toMatchObject({ code: 0 });
+  const { workspace, client } = installation;
+  const run = await untilEnded({ client, workspace, run: 'of a notebook' });
+  expect(run).toMatchObject({ state: 'completed', childCount: 1 });
+  const { points } = await client.metrics.getSeries({ workspace, run: run.id, name: 'loss' });
+  expect(points!.map(({ value }) => value)).toEqual(Array.from({ length: 1_000 }, (_, step) => step));
 });
 
 /** A daemon as careful as one can be: two forks, a session of its own, an empty environment, no output. */
