@@ -36,7 +36,7 @@ wait("go on")
 `;
 
 beforeAll(async () => {
-  installation = await Installation.start();
+  installation = await Installation.start([], { STELLWERK_RUN_LEASE_MS: '3000' });
   await installation.client.workspaces.create({ name: other });
   clients.nobody = installation.clientWith(undefined);
   const people = { owner: 'olga', contributor: 'carl', reader: 'rita', outsider: 'otto' } as const;
@@ -118,6 +118,26 @@ test('an Owner gives roles, a Contributor works, a Reader looks, and nobody else
   await expect(
     outsider.datastores.putFile({ workspace: other, datastore: 'workspacestore', path: 'stolen', digest }),
   ).rejects.toMatchObject({ reason: 'blob.not-found' });
+});
+
+test('the local computer belongs to its user: nobody else takes up what was submitted there', async () => {
+  const { contributor, owner, reader } = clients;
+  const content = 'print("mine")\n';
+  const { digest } = await uploadFile(contributor, workspace, Buffer.from(content));
+  const files = [{ path: 'main.py', digest, sizeBytes: content.length }];
+  const snapshot = await contributor.snapshots.create({ workspace, files });
+  const local = { script: 'main.py', target: 'local', environment: { userManaged: true } };
+  const mine = { workspace, experiment: 'mine', configuration: local, snapshot: snapshot.digest };
+  const submitted = await contributor.runs.submit(mine);
+  const taken = { workspace, run: submitted.id };
+  await expect(owner.runs.getJob(taken)).rejects.toMatchObject({ reason: 'compute.not-yours' });
+  await expect(reader.runs.getJob(taken)).rejects.toMatchObject({ reason: 'access.denied' });
+  const job = await contributor.runs.getJob(taken);
+  expect(job).toMatchObject({ run: submitted.id, attempt: 1 });
+  expect((await reader.runs.get(taken)).state).toBe('preparing');
+  expect(JSON.stringify(await reader.runs.get(taken))).not.toContain(job.token);
+  await owner.runs.cancel(taken);
+  await installation.clientWith(job.token).runs.report({ ...taken, attempt: 1, state: 'canceled' });
 });
 
 test('streams are for those who may read, and end when the role is taken away', async () => {

@@ -141,6 +141,36 @@ with Experiment(Workspace.get("story"), "notebook").start_logging(run_id="of a n
   expect(points!.map(({ value }) => value)).toEqual(Array.from({ length: 1_000 }, (_, step) => step));
 });
 
+test('what a runner could not deliver before it left is brought later by the one who submitted', async () => {
+  const signal = new Signals(installation.folder);
+  const code = `${pythonSignals}
+from stellwerk.core import Run
+tell("began")
+wait("the server is gone")
+Run.get_context().log("loss", 5)
+os.makedirs("outputs", exist_ok=True)
+with open("outputs/model.txt", "w") as file:
+    file.write("weights")
+print("trained without a server", flush=True)
+`;
+  const { environmentVariables } = signal;
+  await using other = await Installation.start([], { STELLWERK_DELIVERY_SECONDS: '1', STELLWERK_RUN_LEASE_MS: '2000' });
+  const run = await submit(other, { target: 'local', code, ...userManaged, environmentVariables });
+  await signal.heard('began');
+  await other.stop('SIGKILL');
+  signal.tell('the server is gone');
+  await until('the runner has left', () => processesWith(`stellwerk.runner\0${other.folder}`).length === 0);
+  await other.up();
+  const { client, workspace } = other;
+  expect((await untilState({ client, workspace, run: run.id }, 'lost')).reason).toContain('Nothing was heard');
+  expect(await other.cli(['run', 'sync'])).toMatchObject({ code: 0 });
+  expect(await client.runs.get({ workspace, run: run.id })).toMatchObject({ state: 'completed', exitCode: 0 });
+  expect(await (await client.logs.get({ workspace, run: run.id })).text()).toBe('trained without a server\n');
+  expect((await client.metrics.list({ workspace, run: run.id })).items).toMatchObject([{ name: 'loss', last: 5 }]);
+  const output = await client.runs.getFile({ workspace, run: run.id, path: 'outputs/model.txt' });
+  expect(await output.text()).toBe('weights');
+});
+
 /** A daemon as careful as one can be: two forks, a session of its own, an empty environment, no output. */
 const daemons = `${pythonSignals}
 import subprocess, sys

@@ -92,6 +92,13 @@ for part in ("one", "two", "three"):
   const { environmentVariables } = signals;
   const run = await submit(installation, { code, ...userManaged, environmentVariables });
   const followed = installation.cli(['run', 'logs', run.id, '--follow']);
+  const waited = installation.python(['-'], {
+    input: `
+from stellwerk.core import Run, Workspace
+details = Run.get(Workspace.get("story"), "${run.id}").wait_for_completion(show_output=True)
+print(details["status"])
+`,
+  });
   await signals.heard('printed one');
   const from = async (offset: number) => (await installation.client.logs.get({ ...named(run), offset })).text();
   await until('the first line is there while the script runs', async () => (await from(0)) === 'one ä\n');
@@ -106,6 +113,10 @@ for part in ("one", "two", "three"):
   expect(await from(0)).toBe('one ä\ntwo ä\nthree ä\n');
   expect(await from(14)).toBe('three ä\n');
   expect(await followed).toMatchObject({ code: 0, stdout: 'one ä\ntwo ä\nthree ä\n' });
+  const { code: exitCode, stdout, stderr } = await waited;
+  expect(exitCode, stderr).toBe(0);
+  expect(stdout).toContain('\n\none ä\ntwo ä\nthree ä\n\nExecution Summary');
+  expect(stdout).toMatch(/Completed\n$/);
 });
 
 test('a progress bar leaves its last state, and the values of secrets are masked wherever they are printed', async () => {
