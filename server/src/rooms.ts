@@ -182,7 +182,7 @@ export function buildRooms(ground: Ground) {
 
   const oci = new OciImages({
     bytes,
-    cacheDir: inData('images'),
+    cacheDir: join(config.cache, 'images'),
     platform: { os: 'linux', architecture: process.arch === 'arm64' ? 'arm64' : 'amd64' },
     outbound: { allowedHosts: config.allowedHosts, proxies: config.proxies },
   });
