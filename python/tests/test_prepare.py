@@ -92,15 +92,16 @@ class TestPrepare(unittest.TestCase):
         self.assertTrue(os.path.exists(self.trace), "a trap that does not work proves nothing")
 
     def test_what_is_made_is_read_by_all_and_changed_by_its_owner_alone_and_the_rest_is_closed(self):
-        self.assertEqual(self.prepare("modes", wheel(self.folder, "modes", {"modes.py": "x = 1\n"})), 0, self.reason)
+        files = {"modes/__init__.py": "x = 1\n", "modes/tests/test_it.py": "x = 1\n"}
+        self.assertEqual(self.prepare("modes", wheel(self.folder, "modes", files)), 0, self.reason)
         modes = {}
         for folder, _, files in os.walk(os.path.join(self.cache, "environments", "modes")):
             for name in [".", *files]:
                 path = os.path.join(folder, name)
                 if not os.path.islink(path):
                     modes[path] = stat.S_IMODE(os.stat(path).st_mode)
-        self.assertIn("modes.py", {os.path.basename(path) for path in modes})
-        self.assertTrue(any(path.endswith(".pyc") and "modes" in path for path in modes))
+        self.assertEqual(len([path for path in modes if os.sep + "modes" + os.sep in path.split("site-packages")[-1] and path.endswith(".pyc")]), 1)
+        self.assertIn("test_it.py", {os.path.basename(path) for path in modes})
         for path, mode in modes.items():
             self.assertEqual((mode & 0o044, mode & 0o022, mode & 0o6000), (0o044, 0, 0), "%s %o" % (path, mode))
         for name in os.listdir(self.cache):

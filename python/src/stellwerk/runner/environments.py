@@ -109,7 +109,8 @@ def _build(plan, base, folder, env, cache, private, programs, for_others):
 
 def _open_to_others(folder, python, env, programs):
     """To be read and executed. Compiled here, since they cannot; by a Python that does not look into the folder for what to execute."""
-    compiling = [python, "-I", "-S", "-m", "compileall", "-q", "-q", "-j", "0", os.path.join(folder, "lib")]
+    no_tests = ["-x", "/site-packages/.*/tests?/"]  # half of all, and hardly ever imported
+    compiling = [python, "-I", "-S", "-m", "compileall", "-q", "-q", "-j", "0", *no_tests, os.path.join(folder, "lib")]
     with suppress(PreparationFailed):  # some packages have files that are no Python, as examples
         programs.run(compiling, env, "compile the packages of the environment")
     programs.run(["chmod", "-R", "a+rX,go-w,ug-s", folder], env, "make the environment readable")

@@ -5,6 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { wheelPath } from '../../../assets.ts';
 import { configOf } from '../../../config.ts';
+import { run } from '../../../exec/programs.ts';
 import { driverSuite } from '../../driver.suite.ts';
 import type { Target } from '../../driver.ts';
 import { RealServer } from '../../real-server.fixture.ts';
@@ -90,6 +91,37 @@ if (isRoot)
     }
     expect(await subject.leftovers()).toEqual([]);
   });
+
+if (isRoot)
+  test('under other Unix ids, making an environment ends at once when it is not wanted any more, and is made anew', async () => {
+    await using server = await RealServer.start();
+    chmodSync(server.folder, 0o711);
+    const subject = await tried(server, { kind: 'host', user: 'nobody' }, 'nobody:700000:1000');
+    const { jobs } = subject.driver();
+    const order = await server.order('import six; print(six.__version__)', {
+      environment: { requirements: ['six==1.16.0'] },
+    });
+    const unwanted = new AbortController();
+    const told: string[] = [];
+    const log = (line: string) => {
+      told.push(line);
+      unwanted.abort();
+    };
+    await expect(jobs!.start(subject.target, order, { log, signal: unwanted.signal })).rejects.toThrow('was canceled');
+    expect(told.join(), 'it was ended in the middle').not.toContain('was built');
+    await jobs!.cleanUp(subject.target, { id: order.id });
+    expect(await subject.leftovers()).toEqual(['environments']);
+    expect(await processesOf(700_999)).toBe('');
+    const handle = await jobs!.start(subject.target, order, { log: (line) => told.push(line) });
+    expect(told.join()).toContain('was built');
+    while ((await jobs!.look(subject.target, handle)) === 'running') await pause(50);
+    expect(await server.log(order)).toBe('1.16.0\n');
+    await jobs!.cleanUp(subject.target, handle);
+    expect(await subject.leftovers()).toEqual(['environments']);
+  });
+
+const processesOf = async (uid: number) =>
+  (await run({ command: 'ps', args: ['-u', String(uid), '-o', 'pid='] })).stdout;
 
 describe('the host, probed', () => {
   let folder: string;
