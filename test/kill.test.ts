@@ -141,6 +141,31 @@ with Experiment(Workspace.get("story"), "notebook").start_logging(run_id="of a n
   expect(points!.map(({ value }) => value)).toEqual(Array.from({ length: 1_000 }, (_, step) => step));
 });
 
+test('a notebook that is killed: its run ends as failed, with all it had logged, and so do its children', async () => {
+  const signal = new Signals(installation.folder);
+  const notebook = installation.python(['-'], {
+    env: signal.environmentVariables,
+    input: `${pythonSignals}
+from stellwerk.core import Experiment, Workspace
+run = Experiment(Workspace.get("story"), "notebook").start_logging(run_id="of a killed notebook")
+child = run.child_run(name="inner")
+for step in range(100):
+    run.log("loss", step)
+tell("logged", str(os.getpid()))
+time.sleep(600)
+`,
+  });
+  process.kill(Number(readFileSync(await signal.heard('logged'), 'utf8')), 'SIGKILL');
+  await notebook;
+  const { workspace, client } = installation;
+  const run = await untilEnded({ client, workspace, run: 'of a killed notebook' });
+  expect(run.state).toBe('failed');
+  expect(run.reason).toBeTruthy();
+  expect((await client.metrics.list({ workspace, run: run.id })).items).toMatchObject([{ name: 'loss', count: 100 }]);
+  const [child] = (await client.runs.query({ workspace, parent: run.id })).items;
+  expect(child).toMatchObject({ displayName: 'inner', state: 'failed' });
+});
+
 test('what a runner could not deliver before it left is brought later by the one who submitted', async () => {
   const signal = new Signals(installation.folder);
   const code = `${pythonSignals}

@@ -2,9 +2,9 @@
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempDisposableSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempDisposableSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
-import { tmpdir } from 'node:os';
+import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { waitForActivity } from '@stellwerk/client/activities.ts';
@@ -38,6 +38,22 @@ test('the first sign-in is a link that is good once, made anew at each start unt
   await installation.stop();
   expect((await installation.up()).signIn).toBeUndefined();
   expect((await installation.client.me.get()).user.name).toBe('admin');
+});
+
+test('it listens on the loopback alone, and what it keeps is for its user alone', async () => {
+  await using installation = await Installation.start();
+  expect(new URL(installation.url).hostname).toBe('127.0.0.1');
+  const others = Object.values(networkInterfaces()).flatMap((all) => all ?? []);
+  const { port } = new URL(installation.url);
+  for (const { address } of others.filter(({ internal, family }) => !internal && family === 'IPv4'))
+    await expect(fetch(`http://${address}:${port}/healthz`)).rejects.toThrow();
+  const data = join(installation.folder, 'data');
+  expect(statSync(data).mode & 0o777).toBe(0o700);
+  expect(statSync(join(data, 'master.key')).mode & 0o777).toBe(0o600);
+  await installation.stop();
+  chmodSync(data, 0o755); // as a folder that was made beforehand
+  await installation.up();
+  expect(statSync(data).mode & 0o777).toBe(0o700);
 });
 
 test('a second server on the same folder, or on a port that is taken, is refused with what to do; the first goes on', async () => {
