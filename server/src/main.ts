@@ -1,6 +1,6 @@
 // Starts the server on its data folder, and stops it. `rooms.ts` puts together what it is made of.
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import type { OutputOf } from '@stellwerk/contract/verbs.ts';
@@ -53,6 +53,7 @@ async function prepare(config: Config): Promise<Ground> {
   if (wheel === undefined)
     throw new StartRefused('The Python package is missing beside the server: install Stellwerk again.');
   mkdirSync(config.data, { recursive: true, mode: 0o700 });
+  closeToOthers(config.data);
   // Whoever keeps it among their sources must not submit it, keys and all, nor commit it.
   writeFileSync(join(config.data, '.gitignore'), '*\n');
   const incidents = new Incidents(join(config.data, 'server.log'), randomUUID);
@@ -77,6 +78,18 @@ async function prepare(config: Config): Promise<Ground> {
     urlHere: () => urls.get(ground)?.here ?? '',
   };
   return ground;
+}
+
+/** A folder that was made beforehand may be open to every user of the machine. */
+function closeToOthers(folder: string): void {
+  if ((statSync(folder).mode & 0o007) === 0) return;
+  try {
+    chmodSync(folder, 0o700);
+  } catch (error) {
+    throw new StartRefused(
+      `Every user of this machine can enter the data folder ${folder}, and it cannot be closed to them: ${(error as Error).message}.`,
+    );
+  }
 }
 
 function listen(
