@@ -45,10 +45,15 @@ export class Installation implements AsyncDisposable {
 
   static async start(options: readonly string[] = [], env: Record<string, string> = {}): Promise<Installation> {
     const installation = Installation.prepare(options, env);
-    const { signIn } = await installation.up();
-    await installation.signIn(signIn!);
-    await installation.client.workspaces.create({ name: installation.workspace });
-    return installation;
+    try {
+      const { signIn } = await installation.up();
+      await installation.signIn(signIn!);
+      await installation.client.workspaces.create({ name: installation.workspace });
+      return installation;
+    } catch (error) {
+      await installation[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   /** Nothing of it is running yet. */
