@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type BuiltPlan, environmentPlan, type IndexSettings } from '@stellwerk/contract/environment.ts';
@@ -373,4 +373,23 @@ test('a sweep removes what a killed server left: not what a living one works in,
     'tools/uv/netrc',
     `${living}/netrc`,
   ]);
+});
+
+test('gives uv as a program that may be copied, also where the one on the path is a script that leads to it', async () => {
+  const program = await environments.uv();
+  const [shims, elsewhere] = [join(folder, 'shims'), join(folder, 'elsewhere')];
+  await mkdir(shims);
+  await writeFile(join(shims, 'uv'), `#!/bin/sh\nexec ${program} "$@"\n`, { mode: 0o755 });
+  inheritEnvironment({ PATH: `${shims}:${inherited.PATH}`, HOME: inherited.HOME! });
+  try {
+    expect((await output({ command: 'uv', args: ['--version'] })).trim()).toMatch(/^uv \d/);
+    await copyFile(await environments.uv(), elsewhere);
+    await copyFile(await open('behind a script').uv(), `${elsewhere} too`);
+  } finally {
+    inheritEnvironment({ PATH: inherited.PATH!, HOME: inherited.HOME! });
+  }
+  for (const copy of [elsewhere, `${elsewhere} too`]) {
+    expect(readFileSync(copy).subarray(1, 4).toString()).toBe('ELF');
+    expect(await output({ command: copy, args: ['--version'] })).toMatch(/^uv \d/);
+  }
 });

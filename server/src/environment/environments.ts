@@ -120,6 +120,11 @@ export class Environments {
     };
   }
 
+  /** The program that makes environments, as a file to copy for those who cannot reach it. Comes from where the server's own settings say. */
+  uv(asked: Watch = {}): Promise<string> {
+    return this.#uv.program(asked);
+  }
+
   /** Removes what a server that was killed left half made, private files among it. Before anything else is asked. */
   async sweep(): Promise<void> {
     await this.#uv.sweep();

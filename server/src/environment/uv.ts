@@ -2,7 +2,7 @@
 // It is started with nothing but what is given here: our cache, the index settings as variables and private files. No credential
 // is ever an argument, and none is in what it prints by the time anybody sees that.
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readdir, readFile, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { IndexSettings } from '@stellwerk/contract/environment.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
@@ -98,6 +98,15 @@ export class Uv {
     return this.#found;
   }
 
+  /** Its program as a file that may be copied: the one on the path may be a script that only leads to it. */
+  async program(watch: Watch = {}): Promise<string> {
+    const path = await this.path(watch);
+    if (path !== 'uv') return path;
+    const found = await realpath((await output({ command: 'sh', args: ['-c', 'command -v uv'] })).trim());
+    if (await isProgram(found)) return found;
+    return this.#path.get('program', watch, (shared) => this.#own(shared));
+  }
+
   /** A folder of our own in the cache folder, readable by nobody else. */
   async folder(name: string): Promise<string> {
     const folder = join(this.#needs.cacheDir, name);
@@ -150,7 +159,10 @@ export class Uv {
   }
 
   async #find(watch: Required<Watch>): Promise<string> {
-    if (await answers('uv')) return 'uv';
+    return (await answers('uv')) ? 'uv' : this.#own(watch);
+  }
+
+  async #own(watch: Required<Watch>): Promise<string> {
     const own = join(this.#needs.cacheDir, 'tools', 'uv', 'bin', 'uv');
     if (await answers(own)) return own;
     watch.log('Installing uv, which resolves and installs packages.');
@@ -213,6 +225,12 @@ function systemCertificates(): Record<string, string> {
     (file) => existsSync(file),
   );
   return there ? { UV_SYSTEM_CERTS: '1', UV_NATIVE_TLS: '1' } : {};
+}
+
+async function isProgram(path: string): Promise<boolean> {
+  await using file = await open(path);
+  const { buffer } = await file.read(Buffer.alloc(4), 0, 4, 0);
+  return buffer.toString('latin1') === '\x7fELF';
 }
 
 async function answers(command: string): Promise<boolean> {
