@@ -84,7 +84,7 @@ tried = {
     "hold the lock": lambda: fcntl.flock(open(environment + ".lock"), fcntl.LOCK_EX),
     "see downloads": lambda: os.listdir(os.path.join(cache, "uv-cache")),
     "add to downloads": lambda: open(os.path.join(cache, "uv-cache", "x"), "w"),
-    "replace uv": lambda: open(os.path.join(cache, "uv", "bin", "uv"), "w"),
+    "replace uv": lambda: open(os.path.join(os.path.dirname(cache), "uv"), "ab"),
     "add a cache": lambda: os.mkdir(os.path.join(cache, "x")),
     "take the place": lambda: os.mkdir(os.path.join(os.path.dirname(cache), "x")),
 }

@@ -105,6 +105,7 @@ export function buildRooms(ground: Ground) {
         pythonPackage: ground.wheel,
         cacheFolder: config.cache,
         inherited: config.packageEnvironment,
+        uv: (watch) => environments.uv(watch),
       },
     }),
     loopbackOnly: config.isLoopback,

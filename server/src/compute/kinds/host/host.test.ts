@@ -5,6 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { wheelPath } from '../../../assets.ts';
 import { configOf } from '../../../config.ts';
+import { Environments } from '../../../environment/environments.ts';
 import { run } from '../../../exec/programs.ts';
 import { driverSuite } from '../../driver.suite.ts';
 import type { Target } from '../../driver.ts';
@@ -21,6 +22,12 @@ function idFiles(folder: string, line: string): NonNullable<HostNeeds['subordina
 
 async function needsIn(folder: string): Promise<HostNeeds> {
   const config = configOf({ data: join(folder, 'data') });
+  const environments = new Environments({
+    cacheDir: join(config.cache, 'server'),
+    inherited: config.packageEnvironment,
+    indexes: () => ({}),
+    usersOwnMachine: false,
+  });
   return {
     folder: join(folder, 'runs'),
     isolatedFolder: join(folder, 'isolated'),
@@ -28,6 +35,7 @@ async function needsIn(folder: string): Promise<HostNeeds> {
     pythonPackage: (await wheelPath())!,
     cacheFolder: join(folder, 'cache'),
     inherited: config.packageEnvironment,
+    uv: (watch) => environments.uv(watch),
   };
 }
 

@@ -3,7 +3,7 @@
 import { dirname } from 'node:path';
 import type { Probe } from '@stellwerk/contract/compute.ts';
 import { run } from '../../../exec/programs.ts';
-import type { ComputeDriver, Target } from '../../driver.ts';
+import type { ComputeDriver, StartWatch, Target } from '../../driver.ts';
 import { HostJobs } from './jobs.ts';
 import { findUser, type IdFiles, type UnixIds } from './unix-users.ts';
 
@@ -19,6 +19,8 @@ export interface HostNeeds {
   cacheFolder: string;
   /** What runners may inherit of the server's environment: proxies, certificates, package indexes. */
   inherited: Readonly<Record<string, string>>;
+  /** The program that makes environments. Those that runs share are made by a copy of it, never by one from where a specification says. */
+  uv: (watch: StartWatch) => Promise<string>;
   /** The system's own unless given. */
   subordinateIds?: IdFiles;
 }
