@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import uuid
 from datetime import datetime, timezone
 
@@ -69,6 +70,7 @@ class RunFolder:
         place = os.path.join(self.root, CHILDREN, folder_name(id))
         for name in ("workspace", "experiment", "host"):
             record.setdefault(name, self.record.get(name))
+        record["madeNs"] = time.time_ns()  # several are made in a millisecond, and keep their order; stays on this disk
         return RunFolder.create(place, id=id, parent=self.id, **record)
 
     def children(self):

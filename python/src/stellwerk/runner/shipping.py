@@ -75,6 +75,10 @@ class ShippedRun:
         self.files = Part(folder.files_file)
 
 
+def _begun(record):
+    return str(record.get("startedAt")), record.get("madeNs", 0)
+
+
 class Shipper:
     """Ships the folder of a run. `tell` is called with a sentence where something cannot be delivered for good."""
 
@@ -160,7 +164,7 @@ class Shipper:
                 found.append((name, RunFolder(os.path.join(place, name))))
             except FileNotFoundError:
                 complete = False  # just being made
-        for name, child in sorted(found, key=lambda pair: str(pair[1].record.get("startedAt"))):
+        for name, child in sorted(found, key=lambda pair: _begun(pair[1].record)):
             self._known.add(name)
             self.runs[child.id] = ShippedRun(child, created=False)
         if complete and time.time_ns() - changed > 50_000_000:
