@@ -3,6 +3,8 @@ import { defineConfig } from 'vitest/config';
 // Unit tests stand beside the code and are quick; stories walk whole workflows on real parts, one after another.
 export default defineConfig({
   test: {
+    // Colours are a terminal's business; some libraries take CI for one.
+    env: { NO_COLOR: '1' },
     projects: [
       {
         test: {
