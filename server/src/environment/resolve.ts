@@ -106,6 +106,12 @@ async function failure(flaw: string, question: Question, uv: Uv, watch: Watch): 
   const absent = await absentOfConda(flaw, question, uv, watch);
   if (absent.length > 0) return onlyConda(absent, 'the conda file');
   const told = paragraph(flaw);
+  if (/invalid peer certificate|certificate verify failed/i.test(flaw))
+    return new ServiceError(
+      'failed-precondition',
+      'environment.unresolvable',
+      `The certificate of a package index is not trusted: set the one to trust with \`stellwerk package-index set --ca-bundle @<file>\`. ${told}`,
+    );
   if (/Failed to fetch|error sending request|dns error|timed out/i.test(flaw) && !/\b40[134]\b/.test(flaw))
     return new TargetError('later', `The package index cannot be reached. ${told}`);
   const build = /building from source is disabled/.test(flaw)

@@ -148,9 +148,15 @@ export class Uv {
     }
     if (caBundle) {
       files.SSL_CERT_FILE = join(folder, 'certificates.pem');
-      await writeFile(files.SSL_CERT_FILE, caBundle, { mode: 0o600 });
+      await writeFile(files.SSL_CERT_FILE, `${await this.#trustedAlready()}\n${caBundle}`, { mode: 0o600 });
     }
     return { ...environment, ...files };
+  }
+
+  /** A bundle adds to what the machine trusts: the public index must stay within reach. */
+  async #trustedAlready(): Promise<string> {
+    const file = this.#needs.inherited.SSL_CERT_FILE ?? systemBundle();
+    return file === undefined ? '' : await readFile(file, 'utf8').catch(() => '');
   }
 
   #usersNetrc(): Promise<string> {
@@ -221,10 +227,13 @@ export class Uv {
 
 /** As pip does, the certificates that this machine trusts count, not only those that uv brings. */
 function systemCertificates(): Record<string, string> {
-  const there = ['/etc/ssl/certs/ca-certificates.crt', '/etc/pki/tls/certs/ca-bundle.crt', '/etc/ssl/cert.pem'].some(
-    (file) => existsSync(file),
+  return systemBundle() === undefined ? {} : { UV_SYSTEM_CERTS: '1', UV_NATIVE_TLS: '1' };
+}
+
+function systemBundle(): string | undefined {
+  return ['/etc/ssl/certs/ca-certificates.crt', '/etc/pki/tls/certs/ca-bundle.crt', '/etc/ssl/cert.pem'].find((file) =>
+    existsSync(file),
   );
-  return there ? { UV_SYSTEM_CERTS: '1', UV_NATIVE_TLS: '1' } : {};
 }
 
 async function isProgram(path: string): Promise<boolean> {

@@ -133,7 +133,7 @@ def _index_environment(indexes, cache, private):
         write_whole(env["NETRC"], indexes["netrc"])
     if indexes.get("caBundle"):
         env["SSL_CERT_FILE"] = os.path.join(private, "certificates.pem")
-        write_whole(env["SSL_CERT_FILE"], indexes["caBundle"])
+        write_whole(env["SSL_CERT_FILE"], _trusted_already() + "\n" + indexes["caBundle"])
     env.setdefault("UV_CACHE_DIR", os.path.join(cache, "uv-cache"))
     env.setdefault("UV_PYTHON_DOWNLOADS", "never")
     env["UV_NO_PROGRESS"] = "1"
@@ -148,6 +148,18 @@ def credentials_of(indexes):
             if "://" in address and "@" in address:
                 values.append(address.split("://", 1)[1].rsplit("@", 1)[0].split(":", 1)[-1])
     return [value for given in values for value in (given, unquote(given)) if len(value) > 3]
+
+
+def _trusted_already():
+    """A bundle adds to what the machine trusts: the public index must stay within reach."""
+    usual = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+    for path in (os.environ.get("SSL_CERT_FILE"), *usual):
+        try:
+            with open(path or "", encoding="ascii", errors="replace") as file:
+                return file.read()
+        except OSError:
+            pass
+    return ""
 
 
 def clean_environment():
