@@ -58,5 +58,7 @@ const child = spawn(node, ['--disable-warning=ExperimentalWarning', join(root, s
     PATH: `${dirname(node)}:${process.env.PATH}`,
   },
 });
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+// A terminal's Ctrl+C reaches the child by itself, and a second one would end it at once.
+process.on('SIGINT', () => process.stdin.isTTY || child.kill('SIGINT'));
+for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
 child.on('exit', (code, signal) => process.exit(signal ? 1 : (code ?? 1)));
