@@ -134,7 +134,7 @@ export function imageExportCommand(sessionOf: SessionOf): Command {
     const image = await client.images.get(which);
     const { format } = command.opts<{ format: 'docker' | 'oci' }>();
     const exact = { ...which, version: String(image.version), format };
-    const file = `${folderName(image.name)}-${image.version}.${format}.tar`;
+    const file = `${folderName(image.name)}-${image.version}.${format}.tar.gz`;
     await bringOne((options) => client.images.export(exact, options), file, command, session);
   });
 }
