@@ -222,8 +222,8 @@ export function buildRooms(ground: Ground) {
     db,
     images,
     gateway,
-    hostOf: async (workspace, target) => {
-      const { driver } = await computes.require(workspace, target);
+    hostOf: async (workspace, target, fresh) => {
+      const { driver } = await (fresh ? computes.require(workspace, target) : computes.find(workspace, target));
       if (!driver.hostsServices) return { reason: `its kind ${driver.kind} only trains.` };
       // Where others can reach the server, what they deploy must not run with the server's own rights.
       if (!config.isLoopback && (await isolationHere()) === 'none')

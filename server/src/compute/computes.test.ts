@@ -107,6 +107,22 @@ test('a target with open runs is not detached, and what is there by itself never
     expect((await refusal(computes.detach({ workspace, target }, admin))).reason).toBe('settings.invalid');
 });
 
+test('what was attached while only this machine reached the server takes nothing new once others do, and what runs there is looked after', async () => {
+  const before = computesWith({ loopbackOnly: true });
+  await before.attach({ workspace, name: 'box', settings: host() }, admin);
+  expect(await before.require(workspace, 'box')).toMatchObject({ queue: 'host' });
+  const now = computesWith({});
+  expect((await refusal(now.require(workspace, 'box'))).reason).toBe('compute.host-isolation');
+  expect((await refusal(now.require(workspace, 'host'))).reason).toBe('compute.not-found');
+  expect(await now.get({ workspace, target: 'box' })).toMatchObject({
+    state: 'failed',
+    reason: expect.stringContaining('another Unix user'),
+  });
+  for (const target of ['box', 'host']) expect(await now.find(workspace, target)).toMatchObject({ queue: 'host' });
+  await now.update({ workspace, target: 'box', settings: host('good') }, admin);
+  expect(await now.require(workspace, 'box')).toMatchObject({ target: { settings: { user: 'good' } } });
+});
+
 test('targets are listed in the order of their names, page by page', async () => {
   const computes = computesWith({ loopbackOnly: true });
   for (const name of ['b-box', 'a-box', 'z-box']) await computes.attach({ workspace, name, settings: host() }, admin);

@@ -125,9 +125,20 @@ export class Computes {
     return {};
   }
 
-  /** For those who run something on it. */
+  /** For those who start something on it. */
   async require(workspace: string, name: string): Promise<UsableTarget> {
     const target = targetOf(await this.#row(workspace, name));
+    const flaw = this.#lacksUser(target);
+    if (flaw) throw new ServiceError('failed-precondition', 'compute.host-isolation', flaw);
+    return this.#usable(target);
+  }
+
+  /** For those who look after what was started on it, although nothing new may be: the server may be reached by others now. */
+  async find(workspace: string, name: string): Promise<UsableTarget> {
+    return this.#usable(targetOf(await this.#row(workspace, name, true)));
+  }
+
+  #usable(target: Target): UsableTarget {
     const driver = driverOf(this.#needs.kinds, target);
     const wanted = target.settings.kind === 'host' ? target.settings.maxConcurrentRuns : undefined;
     return { target, driver, queue: driver.queue(target), maxConcurrentRuns: wanted ?? this.#needs.cpus };
@@ -141,12 +152,8 @@ export class Computes {
         'The local computer is not attached: it is there, under the name local.',
       );
     onlyAdministrators(caller, 'attach');
-    if (!this.#needs.loopbackOnly && target.settings.user === undefined)
-      throw new ServiceError(
-        'failed-precondition',
-        'compute.host-isolation',
-        'This server can be reached from other machines: its host runs scripts only as another Unix user, and none is named.',
-      );
+    const lacking = this.#lacksUser(target);
+    if (lacking) throw new ServiceError('failed-precondition', 'compute.host-isolation', lacking);
     const probed = await driverOf(this.#needs.kinds, target).probe(target);
     const flaw = probed.findings.find(({ ok }) => !ok);
     if (flaw)
@@ -158,7 +165,13 @@ export class Computes {
       );
   }
 
-  #builtIn(workspace: string): ComputeRow[] {
+  /** Also of a target that was attached while only this machine reached the server. */
+  #lacksUser({ settings }: Target): string | undefined {
+    if (this.#needs.loopbackOnly || settings.kind !== 'host' || settings.user !== undefined) return undefined;
+    return 'This server can be reached from other machines: its host runs scripts only as another Unix user, and none is named.';
+  }
+
+  #builtIn(workspace: string, withHost = this.#needs.loopbackOnly): ComputeRow[] {
     const there = (kind: ComputeTarget['kind']): ComputeRow => ({
       workspace,
       name: kind,
@@ -171,17 +184,17 @@ export class Computes {
       created_at: always,
       created_by: 'stellwerk',
     });
-    return this.#needs.loopbackOnly ? [there('host'), there('local')] : [there('local')];
+    return withHost ? [there('host'), there('local')] : [there('local')];
   }
 
-  async #rows(workspace: string): Promise<ComputeRow[]> {
+  async #rows(workspace: string, withHost?: boolean): Promise<ComputeRow[]> {
     const attached = await this.#needs.db.all(sql.selectFrom('compute').selectAll().where('workspace', '=', workspace));
     const names = new Set(attached.map(({ name }) => name.toLowerCase()));
-    return [...this.#builtIn(workspace).filter(({ name }) => !names.has(name)), ...attached];
+    return [...this.#builtIn(workspace, withHost).filter(({ name }) => !names.has(name)), ...attached];
   }
 
-  async #row(workspace: string, name: string): Promise<ComputeRow> {
-    const row = (await this.#rows(workspace)).find((one) => one.name.toLowerCase() === name.toLowerCase());
+  async #row(workspace: string, name: string, withHost?: boolean): Promise<ComputeRow> {
+    const row = (await this.#rows(workspace, withHost)).find((one) => one.name.toLowerCase() === name.toLowerCase());
     if (!row)
       throw new ServiceError(
         'not-found',
@@ -203,13 +216,15 @@ export class Computes {
   }
 
   #record(row: ComputeRow, load: Map<string, Load>): ComputeTarget {
-    const driver = driverOf(this.#needs.kinds, targetOf(row));
+    const target = targetOf(row);
+    const driver = driverOf(this.#needs.kinds, target);
+    const flaw = this.#lacksUser(target);
     return {
       name: row.name,
       kind: row.kind,
-      settings: JSON.parse(row.settings),
-      state: row.state,
-      ...(row.reason !== null && { reason: row.reason }),
+      settings: target.settings,
+      state: flaw ? 'failed' : row.state,
+      ...((flaw ?? row.reason) !== null && { reason: flaw ?? row.reason! }),
       trains: true,
       hostsServices: driver.hostsServices,
       ...(row.description !== null && { description: row.description }),

@@ -18,7 +18,7 @@ import type { PrivateRow, RunRow } from './store.ts';
 export interface ExecuteNeeds {
   db: Database;
   moment(): Moment;
-  computes: Pick<Computes, 'require'>;
+  computes: Pick<Computes, 'require' | 'find'>;
   orders: JobOrders;
   leases: Leases;
 }
@@ -62,8 +62,11 @@ class Execution {
     if (!row || row.queue === null) return over;
     if (isEnd(row.state) && row.placed === 0) return over;
     try {
-      const { driver, target, maxConcurrentRuns: places } = await this.#needs.computes.require(workspace, row.target!);
       const kept = (await db.first(sql.selectFrom('run_private').selectAll().where('run_key', '=', row.key)))!;
+      const { computes } = this.#needs;
+      const isStarted = kept.handle !== null || isEnd(row.state);
+      const usable = await (isStarted ? computes.find : computes.require).call(computes, workspace, row.target!);
+      const { driver, target, maxConcurrentRuns: places } = usable;
       return await this.#act({ row, kept, jobs: driver.jobs!, target, places }, work);
     } catch (error) {
       return this.#failed(row, error, work);

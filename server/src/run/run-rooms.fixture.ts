@@ -124,13 +124,12 @@ export async function runRooms(options: { leaseSeconds?: number; places?: number
       jobs,
     },
   };
-  const computes = {
-    require: async (_: string, name: string) => {
-      const driver = drivers[name]!;
-      const target = { workspace, name, settings: { kind: driver.kind } as never };
-      return { target, driver: driver as never, queue: driver.queue(target), maxConcurrentRuns: options.places ?? 1 };
-    },
+  const usable = async (_: string, name: string) => {
+    const driver = drivers[name]!;
+    const target = { workspace, name, settings: { kind: driver.kind } as never };
+    return { target, driver: driver as never, queue: driver.queue(target), maxConcurrentRuns: options.places ?? 1 };
   };
+  const computes = { require: usable, find: usable };
   const readFile = async (_: string, __: string, path: string) => snapshotFiles[path];
   const leaseSeconds = options.leaseSeconds ?? 30;
   let locking: ((signal?: AbortSignal) => Promise<void>) | undefined;

@@ -22,8 +22,8 @@ export interface ReplicasNeeds {
   db: Database;
   images: Images;
   gateway: Gateway;
-  /** The hosting primitives of a compute target, or why it has none. */
-  hostOf(workspace: string, target: string): Promise<ServiceHost | { reason: string }>;
+  /** The hosting primitives of a compute target, or why it has none. `fresh`: for a service that is not there yet. */
+  hostOf(workspace: string, target: string, fresh: boolean): Promise<ServiceHost | { reason: string }>;
   keyHashes(row: WebServiceRow): string[];
   /** The address of the gateway for users; `port` is what it really listens on, once that is known. */
   servicesUrl(port?: number): string;
@@ -43,8 +43,8 @@ export class Replicas {
     this.#needs = needs;
   }
 
-  async hostOf(workspace: string, target: string): Promise<ServiceHost> {
-    const host = await this.#needs.hostOf(workspace, target);
+  async hostOf(workspace: string, target: string, fresh = false): Promise<ServiceHost> {
+    const host = await this.#needs.hostOf(workspace, target, fresh);
     if ('reason' in host)
       throw new ServiceError(
         'failed-precondition',

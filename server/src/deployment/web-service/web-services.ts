@@ -47,7 +47,7 @@ export class WebServices {
   }
 
   async deploy(input: CheckedOf<'services', 'deploy'>, caller: Caller): Promise<WebService> {
-    await this.#needs.replicas.hostOf(input.workspace, input.target);
+    await this.#needs.replicas.hostOf(input.workspace, input.target, true);
     const image = await this.#needs.images.resolve(input.workspace, input.image);
     const activity = this.#beginning('web-service.deploy', input.workspace, input.name, caller);
     const row: WebServiceRow = {
