@@ -17,6 +17,7 @@ const needs: Need[] = [
     isThere: () => works('python3', '-c', 'import venv, ensurepip'),
     packages: ['python3', 'python3-venv', 'python3-pip'],
   },
+  { what: 'openssl', isThere: () => works('openssl', 'version'), packages: ['openssl'] },
   { what: 'git', isThere: () => works('git', '--version'), packages: ['git'] },
   { what: 'unshare (util-linux)', isThere: () => works('unshare', '--version'), packages: ['util-linux'] },
   {
