@@ -80,7 +80,7 @@ const rules: { rule: string; applies: (source: Source) => boolean; flaw: (source
   {
     rule: 'this-machine',
     applies: ({ path }) => !path.startsWith('tools/tidy/'),
-    flaw: ({ text }) => found(text, /\/work\/(main|shared)\b|\/tmp\/briefs/, 'names a path of a machine:'),
+    flaw: ({ text }) => found(text, /\/(?:home|Users)\/[a-z][\w-]*\//, 'names a path of a machine:'),
   },
   {
     rule: 'length',
