@@ -1,6 +1,6 @@
 """The whole workflow, from a workspace to a web service that is rolled over to a better model.
 
-Sign in first (`stellwerk login`), then: python walkthrough.py
+Sign in first (`python -m stellwerk login`), then: python walkthrough.py
 """
 
 import json

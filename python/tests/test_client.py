@@ -233,7 +233,7 @@ class SignInTest(unittest.TestCase):
         self.assertEqual(("https://b", "tb", "/x/ca.pem"), find_credentials())
         self.assertEqual("ta", find_credentials("http://a:1").token)
         self.assertTrue(forget_credentials("https://b"))
-        with self.assertRaisesRegex(SignInNeeded, "stellwerk login"):
+        with self.assertRaisesRegex(SignInNeeded, "python -m stellwerk login"):
             find_credentials()
 
     def test_the_environment_wins_for_its_own_server_only(self):

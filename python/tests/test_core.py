@@ -102,6 +102,7 @@ class NotebookTest(unittest.TestCase):
             self.assertNotIn("<script", text, type(one))
             self.assertIn("alert(", text, type(one))
             self.assertNotIn("secret", text + repr(one))
+            self.assertNotIn("href", text, "there are no pages to lead to")
 
 
 class NamesTest(unittest.TestCase):

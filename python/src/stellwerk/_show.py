@@ -26,13 +26,10 @@ def html_of_rows(records: Sequence[Mapping[str, Any]], columns: Optional[Sequenc
     return "<table><thead><tr>%s</tr></thead><tbody>%s</tbody></table>%s" % (head, body, more)
 
 
-def html_of_fields(title: str, fields: Mapping[str, Any], link: Optional[str] = None) -> str:
-    """One object: its kind, its fields, and where the portal shows it."""
+def html_of_fields(title: str, fields: Mapping[str, Any]) -> str:
+    """One object: its kind and its fields."""
     shown = {name: value for name, value in fields.items() if value is not None}
-    anchor = ""
-    if link and link.startswith(("http://", "https://")):
-        anchor = "<p><a href='%s' target='_blank' rel='noopener'>Open in the portal</a></p>" % escape(link, quote=True)
-    return "<b>%s</b>%s%s" % (escape(title), html_of_record(shown), anchor)
+    return "<b>%s</b>%s" % (escape(title), html_of_record(shown))
 
 
 def text(value: Any) -> str:

@@ -36,7 +36,7 @@ def _kept() -> Dict[str, Any]:
     except FileNotFoundError:
         kept = {}
     except ValueError as error:
-        raise SignInNeeded("%s is not readable (%s); sign in again with `stellwerk login`." % (credentials_path(), error))
+        raise SignInNeeded("%s is not readable (%s); sign in again with `python -m stellwerk login`." % (credentials_path(), error))
     return kept if isinstance(kept.get("servers"), dict) else dict(kept, servers={})
 
 
@@ -59,7 +59,7 @@ def find_credentials(url: Optional[str] = None, token: Optional[str] = None) -> 
     chosen = url or os.environ.get("STELLWERK_URL") or kept.get("current")
     if not chosen:
         raise SignInNeeded(
-            "No server is known here. Sign in with `stellwerk login <url>`, or set STELLWERK_URL and STELLWERK_TOKEN."
+            "No server is known here. Sign in with `python -m stellwerk login <url>`, or set STELLWERK_URL and STELLWERK_TOKEN."
         )
     chosen = plain_url(chosen)
     of_environment = plain_url(os.environ.get("STELLWERK_URL") or chosen) == chosen
@@ -68,7 +68,7 @@ def find_credentials(url: Optional[str] = None, token: Optional[str] = None) -> 
     bundle = (os.environ.get("STELLWERK_CA_BUNDLE") if of_environment else None) or entry.get("caBundle")
     if not found:
         raise SignInNeeded(
-            "You are not signed in to %s. Sign in with `stellwerk login %s`, or set STELLWERK_TOKEN." % (chosen, chosen)
+            "You are not signed in to %s. Sign in with `python -m stellwerk login %s`, or set STELLWERK_TOKEN." % (chosen, chosen)
         )
     return Credentials(chosen, found, bundle)
 

@@ -15,11 +15,11 @@ ENDED = ("completed", "failed", "canceled")
 PAUSE = 0.5
 
 
-def wait(client: Any, workspace: str, run: str, link: str, show_output: bool, lost_seconds: float) -> Record:
+def wait(client: Any, workspace: str, run: str, show_output: bool, lost_seconds: float) -> Record:
     """The run's record when it has ended."""
     printer, over = None, threading.Event()
     if show_output:
-        sys.stdout.write("RunId: %s\nWeb View: %s\n\n" % (run, link))
+        sys.stdout.write("RunId: %s\n\n" % run)
         printer = threading.Thread(target=_print_log, args=(client, workspace, run, over), daemon=True)
         printer.start()
     record = _ended(client, workspace, run, lost_seconds)

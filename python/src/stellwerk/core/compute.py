@@ -78,4 +78,4 @@ class ComputeTarget:
     def _repr_html_(self) -> str:
         record = self._record
         fields = {name: record[name] for name in ("name", "kind", "state", "queued", "running")}
-        return html_of_fields("Compute target", fields, self.workspace.get_portal_url())
+        return html_of_fields("Compute target", fields)

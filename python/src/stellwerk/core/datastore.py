@@ -206,4 +206,4 @@ class Datastore:
         return "Datastore(name=%r)" % self.name
 
     def _repr_html_(self) -> str:
-        return html_of_fields("Datastore", dict(self._record), self.workspace.get_portal_url())
+        return html_of_fields("Datastore", dict(self._record))

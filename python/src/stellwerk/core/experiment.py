@@ -192,9 +192,8 @@ class Experiment:
         return found
 
     def get_portal_url(self) -> str:
-        from urllib.parse import quote
-
-        return "%s/experiments/%s" % (self.workspace.get_portal_url(), quote(self.name, safe=""))
+        """The server's own page: there is no page of an experiment."""
+        return self.workspace.get_portal_url()
 
     def __enter__(self) -> Run:
         """`with experiment as run:` starts a run and completes or fails it."""
@@ -208,7 +207,7 @@ class Experiment:
         return "Experiment(Name: %s, Workspace: %s)" % (self.name, self.workspace.name)
 
     def _repr_html_(self) -> str:
-        return html_of_fields("Experiment", {"Name": self.name, "Workspace": self.workspace.name}, self.get_portal_url())
+        return html_of_fields("Experiment", {"Name": self.name, "Workspace": self.workspace.name})
 
 
 def secret_values(names: Iterable[str]) -> Dict[str, str]:

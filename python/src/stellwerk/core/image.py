@@ -297,7 +297,7 @@ class Image:
 
     def _repr_html_(self) -> str:
         shown = ("id", "state", "description", "models", "tags", "digest", "sizeBytes", "location", "createdAt", "createdBy")
-        return html_of_fields("Image", {name: self._record.get(name) for name in shown}, self.workspace.get_portal_url())
+        return html_of_fields("Image", {name: self._record.get(name) for name in shown})
 
 
 class ContainerImage(Image):

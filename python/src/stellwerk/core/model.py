@@ -292,7 +292,7 @@ class Model:
 
     def _repr_html_(self) -> str:
         shown = ("id", "description", "framework", "tags", "aliases", "run", "sizeBytes", "createdAt", "createdBy")
-        return html_of_fields("Model", {name: self._record.get(name) for name in shown}, self.workspace.get_portal_url())
+        return html_of_fields("Model", {name: self._record.get(name) for name in shown})
 
 
 def _listed(value: Any) -> List[str]:

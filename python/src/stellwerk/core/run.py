@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import tempfile
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional
-from urllib.parse import quote
 
 from .._files import run_path, safe_join
 from .._interactive import ActiveRun, context
@@ -221,7 +220,8 @@ class Run(LogsToRun, HasFiles, HasChildren):
         ]
 
     def get_portal_url(self) -> str:
-        return "%s/workspaces/%s/runs/%s" % (self.client.url, self._workspace, quote(self.id, safe=""))
+        """The server's own page: there is no page of a run."""
+        return self.client.url
 
     # -- its course
 
@@ -246,7 +246,7 @@ class Run(LogsToRun, HasFiles, HasChildren):
         from ._waiting import wait
 
         self.flush()
-        self._known = wait(self.client, self._workspace, self.id, self.get_portal_url(), show_output, lost_seconds)
+        self._known = wait(self.client, self._workspace, self.id, show_output, lost_seconds)
         details = self.get_details()
         if raise_on_error and self._known["state"] == "failed":
             lines = "\n".join(self._known.get("lastLines") or [])
@@ -355,7 +355,7 @@ class Run(LogsToRun, HasFiles, HasChildren):
             "Tags": record["tags"] or None,
             "Started": record.get("startedAt"),
         }
-        return html_of_fields("Run", fields, self.get_portal_url())
+        return html_of_fields("Run", fields)
 
 
 ScriptRun = Run

@@ -317,7 +317,7 @@ class Webservice:
             "createdAt",
             "createdBy",
         )
-        return html_of_fields("Web service", {name: self._record.get(name) for name in shown}, self.workspace.get_portal_url())
+        return html_of_fields("Web service", {name: self._record.get(name) for name in shown})
 
 
 class HostWebservice(Webservice):

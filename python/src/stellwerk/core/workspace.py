@@ -263,7 +263,8 @@ class Workspace:
         return Datastore.get_default(self)
 
     def get_portal_url(self) -> str:
-        return "%s/workspaces/%s" % (self.client.url, self.name)
+        """The server's own page: there is no page of a workspace."""
+        return self.client.url
 
     def __repr__(self) -> str:
         return "Workspace(name=%r, url=%r)" % (self.name, self.client.url)
@@ -276,7 +277,7 @@ class Workspace:
             "Server": self.client.url,
             "Tags": record["tags"] or None,
         }
-        return html_of_fields("Workspace", fields, self.get_portal_url())
+        return html_of_fields("Workspace", fields)
 
 
 def find_config(start: str, file_name: Optional[str] = None) -> str:
