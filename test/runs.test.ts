@@ -242,6 +242,11 @@ with experiment.start_logging(display_name="by hand") as run:
     run.log_row("epochs", epoch=2, accuracy=0.75)
     run.log_table("table", {"x": [1, 2], "y": [3, 4]})
     run.log_confusion_matrix("matrix", {"schema_type": "confusion_matrix", "schema_version": "v1", "data": {"class_labels": ["a", "b"], "matrix": [[2, 0], [1, 3]]}})
+    run.log_predictions("predictions", {"schema_type": "predictions", "schema_version": "v1", "data": {"bin_averages": [0.25, 0.75], "bin_errors": [0.01, 0.02], "bin_counts": [2, 3], "bin_edges": [0, 0.5, 1]}})
+    run.log_residuals("residuals", {"schema_type": "residuals", "schema_version": "v1", "data": {"bin_edges": [-1, 0, 1], "bin_counts": [2, 3]}})
+    with open("curve.png", "wb") as file:
+        file.write(b"\\x89PNG of a curve")
+    run.log_image("curve", path="curve.png")
     run.log_param("alpha", 0.1)
     run.tag("from", "notebook")
     with run.child_run("inner") as child:
@@ -274,8 +279,18 @@ print(json.dumps(run.get_metrics()))
     epochs: { epoch: [1, 2], accuracy: [0.5, 0.75] },
     table: { x: [1, 2], y: [3, 4] },
   });
-  const { summary } = await installation.client.metrics.getSeries({ ...named(run), name: 'matrix' });
-  expect(summary.kind).toBe('confusion_matrix');
+  const ofKind = { matrix: 'confusion_matrix', predictions: 'predictions', residuals: 'residuals', curve: 'image' };
+  for (const [name, kind] of Object.entries(ofKind)) {
+    const { summary } = await installation.client.metrics.getSeries({ ...named(run), name });
+    expect(summary.kind, name).toBe(kind);
+  }
+  expect(JSON.parse(metrics!)).toMatchObject({
+    predictions: { data: { bin_averages: [0.25, 0.75], bin_counts: [2, 3] } },
+    residuals: { data: { bin_edges: [-1, 0, 1], bin_counts: [2, 3] } },
+  });
+  const curve = (await installation.client.runs.listFiles(named(run))).items.find(({ path }) => path.includes('curve'));
+  const picture = await installation.client.runs.getFile({ ...named(run), path: curve!.path });
+  expect(Buffer.from(await picture.arrayBuffer()).toString('latin1')).toBe('\u0089PNG of a curve');
   expect(await (await installation.client.runs.getFile({ ...named(run), path: 'notes/note.txt' })).text()).toBe(
     'a note',
   );
