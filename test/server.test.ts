@@ -3,7 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { chmodSync, mkdirSync, mkdtempDisposableSync, readdirSync, statSync, writeFileSync } from 'node:fs';
-import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { createServer, request as httpRequest, type IncomingMessage } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -142,6 +143,34 @@ test('with a public address its links lead there and it answers to that name, bu
   const wrong = await installation.cli(['up', '--data', join(installation.folder, 'x'), '--public-url', 'ftp://x']);
   expect(wrong.code).not.toBe(0);
   expect(wrong.stderr).toContain('--public-url');
+});
+
+test('base images come from the private network only from hosts that were allowed when the server was started', async () => {
+  const asked: string[] = [];
+  await using registry = createServer((request, response) => {
+    asked.push(request.url!);
+    response.writeHead(404).end();
+  }).listen(0, '127.0.0.1');
+  await once(registry, 'listening');
+  const host = `127.0.0.1:${(registry.address() as AddressInfo).port}`;
+  const failureOf = async (options: string[]) => {
+    await using installation = await Installation.start(options);
+    const { client, workspace } = installation;
+    const { digest } = await uploadFile(
+      client,
+      workspace,
+      Buffer.from('def init(): pass\ndef run(data): return data\n'),
+    );
+    const files = [{ path: 'score.py', digest }];
+    const baseImage = `${host}/team/base:1`;
+    const image = { workspace, name: 'based', scoringScript: 'score.py', files, baseImage };
+    const { activity } = await client.images.create(image);
+    return (await waitForActivity(client, { workspace, activity })).error?.message;
+  };
+  expect(await failureOf([])).toContain('does not connect');
+  expect(asked).toEqual([]);
+  expect(await failureOf(['--allow-host', 'other.example.org', '--allow-host', `http://${host}`])).toContain(host);
+  expect(asked).toContain('/v2/team/base/manifests/1');
 });
 
 test('SIGTERM finishes the request in flight, ends open streams, and the server ends with 0', async () => {

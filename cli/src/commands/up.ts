@@ -15,6 +15,7 @@ interface UpOptions {
   publicUrl?: string;
   tlsCertificate?: string;
   tlsKey?: string;
+  allowHost?: string[];
 }
 
 export function upCommand(sessionOf: (command: Command) => Session): Command {
@@ -29,7 +30,13 @@ export function upCommand(sessionOf: (command: Command) => Session): Command {
     )
     .addOption(new Option('--public-url <url>', 'The address that users reach it at, if that is another.'))
     .addOption(new Option('--tls-certificate <file>', 'A certificate (PEM), with its chain.'))
-    .addOption(new Option('--tls-key <file>', 'The key of the certificate (PEM).'));
+    .addOption(new Option('--tls-key <file>', 'The key of the certificate (PEM).'))
+    .addOption(
+      new Option(
+        '--allow-host <host>',
+        'A host of a private network, host:port, that base images may come from; http://host:port without TLS. Repeatable.',
+      ).argParser((host: string, before: string[] = []) => [...before, host]),
+    );
   return command.action(() => up(command.opts(), sessionOf(command)));
 }
 
