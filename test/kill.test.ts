@@ -1,13 +1,14 @@
 // What a kill does: of the server, which the script never notices; of the runner, which loses its run but leaves no process; and
 // of the script itself, when it is cancelled or over its time.
-import { readFileSync } from 'node:fs';
+import { cpSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Run } from '@stellwerk/contract/run.ts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Installation } from './installation.ts';
+import { Installation, repository } from './installation.ts';
 import { isAlive, processesWith } from './processes.ts';
 import { pythonSignals, Signals } from './signals.ts';
 import { submit } from './submission.ts';
+import { asked } from './typing.ts';
 import { until, untilEnded, untilState } from './waiting.ts';
 
 let installation: Installation;
@@ -88,6 +89,22 @@ test('kill -9 of the server in the middle of training: the script does not notic
     for (const name of names) expect(await textOf(run, `outputs/${name}.txt`)).toBe(name.repeat(1_000));
   }
   await until('the runners have left', () => runners().length === 0);
+});
+
+test("kill -9 of the server in the middle of the demo's training: it goes on and ends right", async () => {
+  const folder = join(installation.folder, 'the demo');
+  cpSync(join(repository, 'examples', 'diabetes'), folder, { recursive: true });
+  const submitted = ['run', 'submit', folder, '--configuration', join(folder, 'train.runconfig')];
+  const run = await asked<Run>(installation, ...submitted, '--experiment', 'ridge', '--target', 'host');
+  expect((await untilState(place(run), 'running')).state).toBe('running');
+  await installation.restart('SIGKILL');
+  const ended = await untilEnded(place(run));
+  expect(ended, ended.reason).toMatchObject({ state: 'completed', exitCode: 0, attempt: 1, childCount: 5 });
+  const { workspace, client } = installation;
+  const { items } = await client.runs.query({ workspace, parent: run.id, metrics: ['mse'] });
+  const errors = items.map(({ displayName, metrics }) => `${displayName}: mse ${Number(metrics![0]!.last).toFixed(3)}`);
+  expect(errors.sort()).toEqual((await printed(run)).trim().split('\n').sort());
+  for (const child of items) expect((await textOf(child, 'outputs/model.pkl')).length).toBeGreaterThan(100);
 });
 
 test('runs that wait, or whose environment is being made, go on after a kill of the server, in their order', async () => {
