@@ -1,10 +1,13 @@
 // The demo from a clean clone, as whoever runs the tests and, where that is root, as an ordinary user made for it, too.
 // How long the second time takes is printed, not asserted: a busy machine is no fault.
-import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createClient } from '@stellwerk/client/client.ts';
 import { expect, test } from 'vitest';
-import { execute, type Printed, repository } from './installation.ts';
+import { execute, node, type Printed, repository } from './installation.ts';
 import { processesWith } from './processes.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -52,6 +55,52 @@ async function cleanClone(): Promise<string> {
   await must('git', 'clone', '--quiet', repository, join(place, 'clone'));
   return place;
 }
+
+/** The demo of this checkout, told to end when it has printed what matches. Gives what was printed, and what came of it. */
+async function endedAt(pattern: RegExp, act: (printed: RegExpExecArray) => Promise<void> = async () => {}) {
+  const home = mkdtempSync(join(tmpdir(), 'stellwerk demo '));
+  const env = { ...process.env, XDG_DATA_HOME: home, TMPDIR: home };
+  const demo = spawn(node[0], ['tools/launch.mjs', 'tools/demo.ts'], { cwd: repository, env });
+  const ended = once(demo, 'close');
+  let stdout = '';
+  let isTold = false;
+  for await (const chunk of demo.stdout) {
+    stdout += chunk;
+    const found = isTold ? null : pattern.exec(stdout);
+    if (!found) continue;
+    isTold = true;
+    await act(found);
+    demo.kill('SIGINT');
+  }
+  const [code] = await ended;
+  const entries = readdirSync(home, { recursive: true, withFileTypes: true });
+  const left = { processes: processesWith(home), files: entries.filter((one) => one.isFile()) };
+  rmSync(home, { recursive: true, force: true, maxRetries: 5 });
+  return { code, stdout, left };
+}
+
+test('it ends by saying where the server is and how to sign in, and Ctrl+C removes everything', {
+  timeout: slowMs,
+}, async () => {
+  const { code, stdout, left } = await endedAt(
+    /The server is at (\S+)\..*\n +(\S+#(\S+))\n/,
+    async ([, url, , link]) => {
+      const client = createClient({ url: url! });
+      expect((await client.signIns.redeem({ code: link! })).user).toMatchObject({ administrator: true });
+    },
+  );
+  expect(code, stdout).toBe(0);
+  expect(left).toEqual({ processes: [], files: [] });
+});
+
+test('Ctrl+C in the middle of the training leaves no process and no file either, and is no success', {
+  timeout: slowMs,
+}, async () => {
+  const { code, stdout, left } = await endedAt(/alpha \S+: mse/);
+  expect(code, stdout).toBe(1);
+  expect(stdout).toContain('interrupted');
+  expect(left).toEqual({ processes: [], files: [] });
+});
 
 test('the demo walks all its steps from a clean clone with an empty home, twice, and leaves no process', {
   timeout: slowMs,

@@ -9,7 +9,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Client } from '@stellwerk/client/client.ts';
 import { downloadTo } from '@stellwerk/client/downloads.ts';
 import type { Model } from '@stellwerk/contract/model.ts';
-import type { Run } from '@stellwerk/contract/run.ts';
+import { endStates, type Run } from '@stellwerk/contract/run.ts';
 import { isSame, predictionOf } from './demo/prediction.ts';
 import { processesOf, ServerProcess } from './demo/server-process.ts';
 import { Shell, StepFailed } from './demo/shell.ts';
@@ -190,8 +190,20 @@ async function untilBuilt(client: Client, id: string): Promise<Run> {
   }
 }
 
+/** A demo that was interrupted has runs under way, and those outlive the server. */
+async function endRuns(shell: Shell): Promise<void> {
+  const client = shell.client();
+  const open = async () =>
+    (await client.runs.query({ workspace, pageSize: 1_000 })).items.filter(({ state }) => !endStates.includes(state));
+  for (const { id } of await open()) await client.runs.cancel({ workspace, run: id });
+  const until = performance.now() + 20_000;
+  while ((await open()).length > 0 && performance.now() < until) await pause(100);
+}
+
 async function leaveNothing(shell: Shell, server: ServerProcess | undefined, folder: string): Promise<void> {
-  // A demo that failed early may have no sign-in and no service.
+  shell.stop();
+  // A demo that failed early may have no sign-in, no run and no service.
+  await Promise.try(() => endRuns(shell)).catch(() => {});
   await Promise.try(() => shell.client().services.delete({ workspace, service: 'diabetes' })).catch(() => {});
   await server?.stop();
   const until = performance.now() + 15_000;
@@ -213,14 +225,19 @@ async function main(): Promise<void> {
   const shell = new Shell(work, configFolder);
   process.stdout.write(`The demo, in ${work} (a copy of examples/diabetes), on a fresh data folder.\n`);
   const exits = process.argv.includes('--exit');
+  const toldToEnd = Promise.withResolvers<void>();
+  // For good: a terminal and npm may both say it, and the tidying must not be cut short.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => toldToEnd.resolve());
+  const interrupted = toldToEnd.promise.then(() => Promise.reject(new StepFailed('it was interrupted.')));
+  interrupted.catch(() => {});
   let server: ServerProcess | undefined;
   try {
     server = await ServerProcess.start(join(folder, 'data'), shell.environment);
-    await walk(shell, server);
+    await Promise.race([walk(shell, server), interrupted]);
     process.stdout.write(
       `\nAll steps gave the right result, in ${((performance.now() - begun) / 1_000).toFixed(1)} s.\n`,
     );
-    if (!exits) await stay(shell, server);
+    if (!exits) await stay(shell, server, toldToEnd.promise);
   } catch (error) {
     process.exitCode = 1;
     process.stdout.write(
@@ -231,16 +248,13 @@ async function main(): Promise<void> {
   if (exits) process.stdout.write('Everything is stopped; no process is left.\n');
 }
 
-async function stay(shell: Shell, server: ServerProcess): Promise<void> {
+async function stay(shell: Shell, server: ServerProcess, toldToEnd: Promise<void>): Promise<void> {
   const { url } = await shell.client().users.createSignIn({ user: 'admin' });
   process.stdout.write(
     `\nThe server is at ${server.started.url}. Sign in with this link, which is good once:\n  ${url}\n`,
   );
   process.stdout.write('Ctrl+C stops it and removes everything the demo made.\n');
-  await new Promise<void>((resolve) => {
-    // For good: a terminal and npm may both say it, and what follows must not be cut short.
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve());
-  });
+  await toldToEnd;
 }
 
 await main();

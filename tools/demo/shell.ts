@@ -1,5 +1,5 @@
 // The demo's user: types commands in a folder and reads what comes, with sign-in and server of the demo's own.
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Client, createClient } from '@stellwerk/client/client.ts';
@@ -22,6 +22,8 @@ export class StepFailed extends Error {}
 export class Shell {
   readonly folder: string;
   readonly environment: Record<string, string>;
+  #running: ChildProcess | undefined;
+  #isStopped = false;
 
   constructor(folder: string, configFolder: string) {
     this.folder = folder;
@@ -35,6 +37,12 @@ export class Shell {
     return await this.run(args, (text) => process.stdout.write(text.replace(/^(?=.)/gm, '    ')));
   }
 
+  /** Ends the command that is under way; nothing more is typed. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#running?.kill('SIGTERM');
+  }
+
   /** To look at results with, signed in as the commands are. */
   client(): Client {
     const file = join(this.environment.XDG_CONFIG_HOME!, 'stellwerk', 'credentials.json');
@@ -42,12 +50,14 @@ export class Shell {
     return createClient({ url: current, token: servers[current].token });
   }
 
-  private run(args: string[], show: (text: string) => void): Promise<string> {
+  private async run(args: string[], show: (text: string) => void): Promise<string> {
+    if (this.#isStopped) throw new StepFailed('The demo is over.');
     const child = spawn(...commandLine(args), {
       cwd: this.folder,
       env: this.environment,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    this.#running = child;
     let output = '';
     let errors = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
