@@ -1,5 +1,6 @@
 // Item 7: a private package index with a password is set once for all, and the password stays where it was put.
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createServer as createHttpServer, request as httpRequest } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -147,6 +148,48 @@ test('an index whose certificate only our own authority has signed is trusted on
   const ran = await runOf(installation, submission);
   expect(ran.state, ran.reason).toBe('completed');
   expect(ran.printed).toContain('verschlüsselt');
+});
+
+test('a proxy is set once, and holds for resolving, for runs on host and local and for images', async () => {
+  const cache = mkdtempSync(join(tmpdir(), 'stellwerk-cache-'));
+  using removed = new DisposableStack();
+  removed.defer(() => rmSync(cache, { recursive: true, force: true }));
+  await using installation = await Installation.start([], { XDG_CACHE_HOME: cache });
+  const wheelOf = (version: string) =>
+    makeWheel('haus_umweg', version, { 'haus_umweg.py': "greeting = 'auf dem Umweg'\n" });
+  await using index = await servePackages([await wheelOf('1.0'), await wheelOf('2.0')], user);
+  // Only the proxy knows where that is: no name of the kind is ever resolved.
+  const url = 'http://haus.invalid/simple';
+  const fetched: string[] = [];
+  await using proxy = createHttpServer((request, response) => {
+    const { host, pathname } = new URL(request.url!);
+    if (host !== 'haus.invalid') return void response.writeHead(502).end();
+    fetched.push(pathname);
+    const { method, headers } = request;
+    const onward = { host: '127.0.0.1', port: index.port, method, headers, path: pathname };
+    request.pipe(httpRequest(onward, (answer) => answer.pipe(response.writeHead(answer.statusCode!, answer.headers))));
+  }).listen(0, '127.0.0.1');
+  await new Promise<void>((listening) => proxy.once('listening', listening));
+  const by = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
+  const credentials = JSON.stringify([{ url, username: user.name, password }]);
+  const settings = ['--extra-index-urls', url, '--http-proxy', by, '--credentials', credentials];
+  await typed(installation, 'package-index', 'set', ...settings);
+  for (const target of ['host', 'local']) {
+    // Another environment each, so that each installs by itself.
+    const ran = await runOf(installation, {
+      target,
+      environment: { requirements: ['haus-umweg==1.0', ...(target === 'local' ? ['six==1.16.0'] : [])] },
+      code: 'import haus_umweg; print(haus_umweg.greeting)',
+    });
+    expect(ran.state, ran.reason).toBe('completed');
+    expect(ran.printed).toContain('auf dem Umweg');
+  }
+  expect(fetched).toContain('/files/haus_umweg-1.0-py3-none-any.whl');
+  const score = 'import haus_umweg\ndef init(): pass\ndef run(data): return haus_umweg.greeting\n';
+  const folder = workFolder(installation.folder, { 'score.py': score });
+  const environment = ['--environment.requirements', 'haus-umweg==2.0'];
+  await typed(installation, 'image', 'create', folder, '--name', 'umweg', ...environment);
+  expect(fetched).toContain('/files/haus_umweg-2.0-py3-none-any.whl');
 });
 
 /** TLS before a port of this machine, with a certificate that nobody trusts yet. */
