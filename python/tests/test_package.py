@@ -44,11 +44,6 @@ class PackageTest(unittest.TestCase):
             code, output = self.run_python("-I", "-c", "import sys; sys.path.insert(0, %r)\n%s" % (paths[0], program), path="")
             self.assertEqual((0, "{'a': [1, 'no']} stellwerk._vendor.yaml\n"), (code, output))
 
-    def test_importing_it_is_quick(self):
-        program = "import time; t = time.perf_counter(); import stellwerk.core; print(time.perf_counter() - t)"
-        times = [float(self.run_python("-c", program, path=SOURCES)[1]) for _ in range(5)]
-        self.assertLess(min(times), 0.1)
-
 
 if __name__ == "__main__":
     unittest.main()
