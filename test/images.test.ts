@@ -10,6 +10,7 @@ import type { Image } from '@stellwerk/contract/image.ts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { ociArchiveOf, plainOf, unpacked } from './image-archive.ts';
 import { execute, Installation, node, repository } from './installation.ts';
+import { otherDay } from './other-day.ts';
 import { processesWith } from './processes.ts';
 import { asked, typed } from './typing.ts';
 import { until } from './waiting.ts';
@@ -30,19 +31,36 @@ async function imageIn(place: Installation, folder: string, ...more: string[]): 
   return asked<Image>(place, 'image', 'create', folder, '--name', 'bild', ...args);
 }
 
-test('the same image, bit for bit, from two data folders with empty caches at different paths', async () => {
-  const digests: string[] = [];
-  for (const name of ['eins', 'an einer ganz anderen Stelle']) {
+test('the same image, bit for bit, from two data folders with empty caches at different paths, on different days', async () => {
+  using later = otherDay();
+  const images: Image[] = [];
+  for (const [name, within] of [['eins', []] as const, ['an einer ganz anderen Stelle', later.within] as const]) {
     const caches = mkdtempSync(join(tmpdir(), `stellwerk-cache-${name.length}-`));
     using removed = new DisposableStack();
     removed.defer(() => rmSync(caches, { recursive: true, force: true }));
-    await using place = await Installation.start([], { XDG_CACHE_HOME: join(caches, name) });
+    await using place = await Installation.start([], { XDG_CACHE_HOME: join(caches, name) }, within);
     await typed(place, 'model', 'register', workFolder(place.folder, model), '--name', 'modell');
-    const image = await imageIn(place, workFolder(place.folder, scoring));
-    expect(image).toMatchObject({ state: 'succeeded', digest: expect.stringMatching(/^sha256:[0-9a-f]{64}$/) });
-    digests.push(image.digest!);
+    images.push(await imageIn(place, workFolder(place.folder, scoring)));
   }
-  expect(digests[0]).toBe(digests[1]);
+  const [today, other] = images;
+  expect(today).toMatchObject({ state: 'succeeded', digest: expect.stringMatching(/^sha256:[0-9a-f]{64}$/) });
+  expect(daysBetween(today!, other!)).toBeGreaterThan(otherDay.days - 1);
+  expect(other!.digest).toBe(today!.digest);
+});
+
+const daysBetween = (a: Image, b: Image) => (Date.parse(b.createdAt) - Date.parse(a.createdAt)) / 86_400_000;
+
+test('on that other day it is another day for every program that a build starts', async () => {
+  using later = otherDay();
+  for (const program of [
+    [process.execPath, '--print', 'Date.now() / 1000'],
+    ['python3', '-c', 'import time; print(time.time())'],
+    ['date', '+%s'],
+  ]) {
+    const [command, ...args] = [...later.within, 'env', '-i', `PATH=${process.env.PATH}`, ...program];
+    const { stdout, stderr } = await execute(command!, args, { cwd: later.folder, env: installation.environment });
+    expect(Number(stdout) - Date.now() / 1_000, stderr).toBeGreaterThan((otherDay.days - 1) * 86_400);
+  }
 });
 
 test('a changed score.py makes the layer of the code anew, and no other', async () => {

@@ -23,15 +23,17 @@ export class Installation implements AsyncDisposable {
   readonly folder: string;
   readonly #env: Record<string, string>;
   readonly #options: readonly string[];
+  readonly #within: readonly string[];
   #server: ChildProcess | undefined;
   #ports: [string, string] = ['0', '0'];
   #token = '';
   url = '';
   readonly workspace = 'story';
 
-  private constructor(options: readonly string[], env: Record<string, string>) {
+  private constructor(options: readonly string[], env: Record<string, string>, within: readonly string[]) {
     this.folder = mkdtempSync(join(tmpdir(), 'stellwerk-story-'));
     this.#options = options;
+    this.#within = within;
     // Everything a user has at home, but caches, which are the machine's: a story must not download the world again.
     this.#env = {
       ...(process.env as Record<string, string>),
@@ -43,8 +45,12 @@ export class Installation implements AsyncDisposable {
     for (const name of ['STELLWERK_URL', 'STELLWERK_TOKEN', 'STELLWERK_WORKSPACE']) delete this.#env[name];
   }
 
-  static async start(options: readonly string[] = [], env: Record<string, string> = {}): Promise<Installation> {
-    const installation = Installation.prepare(options, env);
+  static async start(
+    options: readonly string[] = [],
+    env: Record<string, string> = {},
+    within: readonly string[] = [],
+  ): Promise<Installation> {
+    const installation = Installation.prepare(options, env, within);
     try {
       const { signIn } = await installation.up();
       await installation.signIn(signIn!);
@@ -56,9 +62,13 @@ export class Installation implements AsyncDisposable {
     }
   }
 
-  /** Nothing of it is running yet. */
-  static prepare(options: readonly string[] = [], env: Record<string, string> = {}): Installation {
-    return new Installation(options, env);
+  /** Nothing of it is running yet. Its server is started by the command `within`, which becomes what it is told to start. */
+  static prepare(
+    options: readonly string[] = [],
+    env: Record<string, string> = {},
+    within: readonly string[] = [],
+  ): Installation {
+    return new Installation(options, env, within);
   }
 
   async signIn(link: string): Promise<void> {
@@ -84,7 +94,8 @@ export class Installation implements AsyncDisposable {
       servicesPort,
       ...this.#options,
     ];
-    const server = spawn(node[0], [node[1], ...args], {
+    const [command, ...rest] = [...this.#within, ...node, ...args];
+    const server = spawn(command!, rest, {
       stdio: ['ignore', 'pipe', 'inherit'],
       env: this.#env,
       cwd: this.folder,

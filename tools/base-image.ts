@@ -6,6 +6,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { parseArgs } from 'node:util';
+import { networkAccess } from '../server/src/environment/environments.ts';
 import { debianBase, debianOci } from '../server/src/image/kinds/docker/debian-base.ts';
 
 const { values } = parseArgs({
@@ -21,7 +22,9 @@ if (values.output === undefined) {
   process.exitCode = 2;
 } else {
   try {
-    const base = await debianBase({ cacheDir: values.cache, log: (line) => console.error(line) });
+    const set = Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined);
+    const network = networkAccess({}, Object.fromEntries(set));
+    const base = await debianBase({ cacheDir: values.cache, network, log: (line) => console.error(line) });
     const name = values.name ?? `python-base:${base.pythonMinor}`;
     const archive = await debianOci(values.cache).export(base.digest, { format: 'oci', name });
     await pipeline(archive, createWriteStream(values.output));

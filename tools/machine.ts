@@ -20,6 +20,7 @@ const needs: Need[] = [
   { what: 'openssl', isThere: () => works('openssl', 'version'), packages: ['openssl'] },
   { what: 'git', isThere: () => works('git', '--version'), packages: ['git'] },
   { what: 'unshare (util-linux)', isThere: () => works('unshare', '--version'), packages: ['util-linux'] },
+  { what: 'faketime', isThere: () => works('faketime', '--version'), packages: ['faketime'] },
   {
     what: 'certificates',
     isThere: () => existsSync('/etc/ssl/certs/ca-certificates.crt'),

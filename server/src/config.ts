@@ -2,6 +2,7 @@
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { inheritEnvironment } from './exec/programs.ts';
+import { isRegistry } from './oci/oci-images.ts';
 
 /** As `stellwerk up` is called. */
 export interface StartOptions {
@@ -16,6 +17,8 @@ export interface StartOptions {
   tlsKey?: string;
   /** Hosts of private networks (`host` or `host:port`; `http://…` for plain HTTP) that base images may be fetched from. */
   allowHost?: readonly string[];
+  /** Where an image whose name has no host comes from: `host` or `host/path`. */
+  imageRegistry?: string;
 }
 
 export interface Config {
@@ -31,7 +34,9 @@ export interface Config {
   /** What uv, pip and conda are to see: their own variables, proxies and certificates. */
   packageEnvironment: Record<string, string>;
   allowedHosts: readonly string[];
-  proxies: { httpProxy?: string; httpsProxy?: string; noProxy?: string };
+  imageRegistry?: string;
+  /** Where the machine's container programs are told such a registry, a user's own file first. */
+  registriesFiles: readonly string[];
   /** Where runs under other Unix users lie: they cannot enter the data folder. */
   isolatedRuns: string;
   leases: { activityMs: number; runSeconds: number };
@@ -52,6 +57,11 @@ export function configOf(options: StartOptions, environment: NodeJS.ProcessEnv =
     throw new StartRefused('TLS needs both files: give --tls-certificate and --tls-key.');
   const isLoopback = loopback.has(listen);
   const publicUrl = options.publicUrl && publicUrlOf(options.publicUrl);
+  const imageRegistry = options.imageRegistry ?? environment.STELLWERK_IMAGE_REGISTRY;
+  if (imageRegistry && !isRegistry(imageRegistry))
+    throw new StartRefused(
+      `--image-registry must be a host, such as registry.example.org:5000 or registry.example.org/mirror, not ${imageRegistry}.`,
+    );
   const set = Object.entries(environment).filter((entry): entry is [string, string] => entry[1] !== undefined);
   const inherited = Object.fromEntries(set.filter(([name]) => forAnyProgram.has(name)));
   inheritEnvironment({ ...inherited, PATH: withSystemFolders(environment.PATH) });
@@ -67,7 +77,10 @@ export function configOf(options: StartOptions, environment: NodeJS.ProcessEnv =
     isLoopback: isLoopback && !publicUrl,
     packageEnvironment: Object.fromEntries(set.filter(([name]) => forPackages.test(name))),
     allowedHosts: options.allowHost ?? [],
-    proxies: proxiesOf(environment),
+    ...(imageRegistry && { imageRegistry }),
+    registriesFiles: [environment.XDG_CONFIG_HOME || join(homedir(), '.config'), '/etc'].map((folder) =>
+      join(folder, 'containers', 'registries.conf'),
+    ),
     isolatedRuns: `${resolve(options.data)}-runs`,
     leases: {
       activityMs: milliseconds(environment.STELLWERK_ACTIVITY_LEASE_MS, 30_000),
@@ -80,13 +93,6 @@ export function configOf(options: StartOptions, environment: NodeJS.ProcessEnv =
 function withSystemFolders(path = '/usr/local/bin:/usr/bin:/bin'): string {
   const folders = path.split(':');
   return [...folders, ...['/usr/sbin', '/sbin'].filter((folder) => !folders.includes(folder))].join(':');
-}
-
-function proxiesOf(environment: NodeJS.ProcessEnv): Config['proxies'] {
-  const [http, https, none] = ['http_proxy', 'https_proxy', 'no_proxy'].map(
-    (name) => environment[name] ?? environment[name.toUpperCase()],
-  );
-  return { ...(http && { httpProxy: http }), ...(https && { httpsProxy: https }), ...(none && { noProxy: none }) };
 }
 
 function publicUrlOf(text: string): string {

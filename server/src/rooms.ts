@@ -26,7 +26,7 @@ import { ImageBuilding, Images, imageLayerCache, Recipes } from './image/images.
 import { imageKinds } from './image/kinds.ts';
 import type { Incidents } from './incidents.ts';
 import { Models } from './model/models.ts';
-import { OciImages } from './oci/oci-images.ts';
+import { OciImages, searchRegistries } from './oci/oci-images.ts';
 import { JobOrders, Leases, Runs, runExecutor } from './run/runs.ts';
 import { Snapshots } from './snapshot/snapshots.ts';
 import { Journals } from './telemetry/journals.ts';
@@ -185,7 +185,8 @@ export function buildRooms(ground: Ground) {
     bytes,
     cacheDir: join(config.cache, 'images'),
     platform: { os: 'linux', architecture: process.arch === 'arm64' ? 'arm64' : 'amd64' },
-    outbound: { allowedHosts: config.allowedHosts, proxies: config.proxies },
+    outbound: async () => ({ allowedHosts: config.allowedHosts, ...(await environments.network()) }),
+    registries: () => (config.imageRegistry ? [config.imageRegistry] : searchRegistries(config.registriesFiles)),
   });
   const kinds = imageKinds({
     oci,

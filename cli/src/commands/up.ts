@@ -16,6 +16,7 @@ interface UpOptions {
   tlsCertificate?: string;
   tlsKey?: string;
   allowHost?: string[];
+  imageRegistry?: string;
 }
 
 export function upCommand(sessionOf: (command: Command) => Session): Command {
@@ -36,6 +37,12 @@ export function upCommand(sessionOf: (command: Command) => Session): Command {
         '--allow-host <host>',
         'A host of a private network, host:port, that base images may come from; http://host:port without TLS. Repeatable.',
       ).argParser((host: string, before: string[] = []) => [...before, host]),
+    )
+    .addOption(
+      new Option(
+        '--image-registry <host>',
+        "Where base images without a host come from, host or host/path; STELLWERK_IMAGE_REGISTRY, or the machine's containers/registries.conf, unless given.",
+      ),
     );
   return command.action(() => up(command.opts(), sessionOf(command)));
 }

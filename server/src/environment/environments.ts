@@ -19,6 +19,7 @@ import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { accessOf, mergeSettings, withoutCredentials } from './index-settings.ts';
 import { type EnvironmentLayer, type LayerPlace, layerKey, makeLayer } from './layer.ts';
 import { canonicalLock, sha256 } from './lock-file.ts';
+import { type NetworkAccess, networkAccess } from './network-access.ts';
 import { Once, type Watch } from './once.ts';
 import { checkOrigins } from './origins.ts';
 import { pipConfiguration } from './pip-configuration.ts';
@@ -28,6 +29,7 @@ import { choosePython, readSpecification, type Wanted } from './specification.ts
 import { Uv } from './uv.ts';
 
 export type { EnvironmentLayer, LayerPlace } from './layer.ts';
+export { type NetworkAccess, networkAccess, type Proxies } from './network-access.ts';
 export { PackageIndexes } from './package-indexes.ts';
 export { type ReadFile, specificationOf } from './source.ts';
 
@@ -139,6 +141,11 @@ export class Environments {
   /** The index settings for whoever installs the plan. Secret. */
   async access(plan?: BuiltPlan, indexes?: IndexSettings): Promise<IndexAccess> {
     return accessOf(await this.#settings(plan?.indexes, indexes));
+  }
+
+  /** How what images are based on is reached, by the same settings. Secret: proxies may have passwords. */
+  async network(): Promise<NetworkAccess> {
+    return networkAccess(await this.#settings(), this.#needs.inherited);
   }
 
   /** The key that `layer` has for it: where a layer is kept elsewhere, it need not be made again. */

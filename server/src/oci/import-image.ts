@@ -20,7 +20,6 @@ import {
   plainConfig,
   platformOf,
 } from './manifest.ts';
-import type { RegistryClient } from './registry-client.ts';
 
 /** Something that can be asked for the parts of one image by their digests, or by whatever names it has for them. */
 export interface ImageSource {
@@ -64,11 +63,15 @@ export async function importManifest(
 }
 
 /** What a registry gives for a name; a name that is a digest must be that of the document. */
-export async function importPinned(client: RegistryClient, name: string, importing: Importing): Promise<OciImage> {
-  const document = await client.manifest();
+export async function importPinned(
+  source: ImageSource,
+  document: Uint8Array,
+  name: string,
+  importing: Importing,
+): Promise<OciImage> {
   const found = digestOf(document);
   if (isDigest(name) && name !== found) throw digestMismatch(name, found);
-  return await importManifest(client.source(), document, importing);
+  return await importManifest(source, document, importing);
 }
 
 async function checkedDocument(

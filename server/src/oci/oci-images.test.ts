@@ -25,7 +25,11 @@ afterEach(async () => {
 function storeIn(name: string) {
   const bytes = new LayoutBytes(join(dir, name));
   const cacheDir = join(dir, `${name}-cache`);
-  return { bytes, cacheDir, oci: new OciImages({ bytes, cacheDir, platform, outbound: { allowedHosts: [] } }) };
+  return {
+    bytes,
+    cacheDir,
+    oci: new OciImages({ bytes, cacheDir, platform, outbound: () => ({ allowedHosts: [] }), registries: () => [] }),
+  };
 }
 
 const text = (path: string, content: string) => ({ path, mode: 0o644, source: { bytes: Buffer.from(content) } });
@@ -348,7 +352,7 @@ test('a root filesystem tar becomes an image of one layer', async () => {
 test('many who ask for a root at once get one, and it is complete', async () => {
   const store = storeIn('a');
   const { digest } = await smallImage(store);
-  const other = new OciImages({ ...store, platform, outbound: { allowedHosts: [] } });
+  const other = new OciImages({ ...store, platform, outbound: () => ({ allowedHosts: [] }), registries: () => [] });
   const roots = await Promise.all([store.oci, other, store.oci, other].map((oci) => oci.rootFor(digest)));
   expect(new Set(roots.map((root) => root.path)).size).toBe(1);
   expect(roots[0]!.config).toEqual(config);

@@ -8,12 +8,13 @@ import type { Bytes, Digest } from '../blob/bytes.ts';
 import { type ExportOptions, exportImage } from './export-image.ts';
 import type { FileTree } from './file-tree.ts';
 import { type ImageRoot, ImageRoots } from './image-roots.ts';
-import { type Importing, importArchive, importPinned, importStored } from './import-image.ts';
+import { type Importing, importArchive, importStored } from './import-image.ts';
 import type { LayerEntry } from './layer-entry.ts';
 import { type ImageParts, type OciImage, type Platform, readImage, readParts, writeImage } from './manifest.ts';
 import type { Outbound } from './outbound.ts';
-import { type Credentials, RegistryClient } from './registry-client.ts';
-import { parseReference } from './registry-reference.ts';
+import { pullImage } from './pull-image.ts';
+import type { Credentials } from './registry-client.ts';
+import { hasHost, placesOf } from './registry-reference.ts';
 import { writeTar } from './tar-write.ts';
 import { treeOf } from './unpack.ts';
 
@@ -22,8 +23,10 @@ export type { ImageRoot } from './image-roots.ts';
 export type { EntrySource, LayerEntry } from './layer-entry.ts';
 export { LayoutBytes } from './layout-bytes.ts';
 export type { ImageConfig, ImageLayer, OciImage, Platform } from './manifest.ts';
-export type { Outbound } from './outbound.ts';
+export { type Outbound, trustedCertificates } from './outbound.ts';
 export type { Credentials } from './registry-client.ts';
+export { isRegistry } from './registry-reference.ts';
+export { searchRegistries } from './search-registries.ts';
 
 export interface LayerDescriptor {
   digest: Digest;
@@ -36,7 +39,10 @@ export interface OciNeeds {
   cacheDir: string;
   /** What images are chosen for where there is a choice. */
   platform: Platform;
-  outbound: Outbound;
+  /** How registries are reached, as it is set now. */
+  outbound: () => Outbound | Promise<Outbound>;
+  /** Where a reference without a host is looked for: `host` or `host/path` each. */
+  registries: () => readonly string[] | Promise<readonly string[]>;
 }
 
 /** Where an image from elsewhere is taken from. A path must be one that the caller may read. */
@@ -92,7 +98,7 @@ export class OciImages {
   async import(source: ForeignImage, { log, signal }: Progress): Promise<OciImage> {
     const { bytes, platform } = this.#needs;
     const importing = { bytes, platform, log, signal, workDir: join(this.#needs.cacheDir, 'passing') };
-    const image = await importForeign(source, importing, this.#needs.outbound);
+    const image = await this.#importForeign(source, importing);
     await this.filesOf(image, signal); // what cannot be unpacked is refused now, not when a service starts
     return image;
   }
@@ -122,22 +128,30 @@ export class OciImages {
   async keepOnlyRoots(digests: readonly Digest[]): Promise<void> {
     await this.#roots.keepOnly(digests);
   }
-}
 
-async function importForeign(source: ForeignImage, importing: Importing, outbound: Outbound): Promise<OciImage> {
-  switch (source.from) {
-    case 'archive':
-      return await importArchive(source.path, source.name, importing);
-    case 'bytes':
-      return await importStored(
-        source.bytes,
-        await readImage(source.bytes, source.digest, importing.platform),
-        importing,
-      );
-    case 'registry': {
-      const reference = parseReference(source.reference);
-      await using client = new RegistryClient(reference, outbound, source.credentials, importing.signal);
-      return await importPinned(client, reference.manifest, importing);
+  /** All that a reference may mean here, in full; nothing where it has no host and no registry is set. */
+  async meaningsOf(reference: string): Promise<string[]> {
+    const places = placesOf(reference, await this.#registriesFor(reference));
+    return places.map(({ registry, repository, manifest }) => `${registry}/${repository} ${manifest}`);
+  }
+
+  /** A reference with a host needs nothing that could be set wrongly. */
+  async #registriesFor(reference: string): Promise<readonly string[]> {
+    return hasHost(reference) ? [] : await this.#needs.registries();
+  }
+
+  async #importForeign(source: ForeignImage, importing: Importing): Promise<OciImage> {
+    switch (source.from) {
+      case 'archive':
+        return await importArchive(source.path, source.name, importing);
+      case 'bytes': {
+        const image = await readImage(source.bytes, source.digest, importing.platform);
+        return await importStored(source.bytes, image, importing);
+      }
+      case 'registry': {
+        const registries = await this.#registriesFor(source.reference);
+        return await pullImage(source, registries, await this.#needs.outbound(), importing);
+      }
     }
   }
 }

@@ -1,15 +1,21 @@
 // Requests to addresses that a user named. The server's own network is not theirs to reach: unless the administrator
 // allowed the host, an address that is not public is refused at the moment of connecting, whatever name led there.
+// A proxy is the administrator's, and trusted: it resolves the name and connects, so which addresses it reaches is its own
+// rule. What we know beforehand is refused all the same, for each hop of a redirect and each sign-in: addresses that are
+// written out, and names that mean no public address here (`localhost` would be the proxy's own machine).
 import { lookup as resolveName } from 'node:dns';
+import { lookup } from 'node:dns/promises';
 import { BlockList, isIP, type LookupFunction } from 'node:net';
+import { createSecureContext, getCACertificates } from 'node:tls';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici';
 
 export interface Outbound {
   /** `host` or `host:port` each may lie in a private network; `http://host:port` may also speak plain HTTP. */
   allowedHosts: readonly string[];
-  /** Where one is in the way, it decides about addresses. */
   proxies?: { httpProxy?: string; httpsProxy?: string; noProxy?: string } | undefined;
+  /** Certificates (PEM) to trust, beside the machine's. */
+  caBundle?: string | undefined;
 }
 
 const closed = new BlockList();
@@ -67,12 +73,31 @@ export function speaksPlainHttp(host: string, { allowedHosts }: Outbound): boole
 }
 
 /** Connections for one URL's host; to be closed after use. */
-export function dispatcherFor(url: URL, outbound: Outbound): Dispatcher {
+export async function dispatcherFor(url: URL, outbound: Outbound): Promise<Dispatcher> {
+  const allowed = isAllowed(url, outbound);
   const limits = { headersTimeout: 60_000, bodyTimeout: 60_000, maxHeaderSize: 64 * 1024 };
-  const connect = { timeout: 8_000, ...(isAllowed(url, outbound) ? {} : { lookup: publicOnly }) };
-  return outbound.proxies
-    ? new EnvHttpProxyAgent({ ...outbound.proxies, ...limits, connect })
-    : new Agent({ ...limits, connect });
+  const tls = { secureContext: createSecureContext({ ca: trustedCertificates(outbound.caBundle) }) };
+  const timeout = 8_000;
+  const connect = { ...tls, timeout, ...(allowed ? {} : { lookup: publicOnly }) };
+  const { httpProxy, httpsProxy, noProxy = '' } = outbound.proxies ?? {};
+  const proxy = url.protocol === 'https:' ? httpsProxy : httpProxy;
+  if (!proxy) return new Agent({ ...limits, connect });
+  if (!allowed) await checkName(url.hostname);
+  const through = { httpProxy: proxy, httpsProxy: proxy, noProxy, connectTimeout: timeout };
+  return new EnvHttpProxyAgent({ ...through, ...limits, connect, proxyTls: tls, requestTls: tls });
+}
+
+/** Those that the machine trusts, and these. */
+export function trustedCertificates(caBundle: string | undefined): string[] {
+  const machines = [...getCACertificates('default'), ...getCACertificates('system')];
+  return [...new Set(machines), ...(caBundle ? [caBundle] : [])];
+}
+
+/** A name that is not known here is left to the proxy, but for those that mean the machine they are looked up on. */
+async function checkName(host: string): Promise<void> {
+  if (/(^|\.)localhost\.?$/.test(host)) throw closedAddress(host);
+  const found = await lookup(host, { all: true }).catch(() => []);
+  if (found.length > 0 && !found.some(({ address }) => isPublicAddress(address))) throw closedAddress(host);
 }
 
 const publicOnly: LookupFunction = (hostname, options, callback) => {

@@ -98,7 +98,7 @@ export class RegistryClient implements AsyncDisposable {
     checkUrl(url, this.#outbound);
     let dispatcher = this.#dispatchers.get(url.origin);
     if (!dispatcher) {
-      dispatcher = dispatcherFor(url, this.#outbound);
+      dispatcher = await dispatcherFor(url, this.#outbound);
       this.#dispatchers.set(url.origin, dispatcher);
     }
     const headers = { accept, 'user-agent': 'stellwerk', ...(authorization ? { authorization } : {}) };
@@ -152,17 +152,20 @@ export class RegistryClient implements AsyncDisposable {
   #unreachable(error: unknown): Error {
     if (error instanceof ServiceError) return error;
     const { registry, repository } = this.#reference;
-    const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
-    return new ServiceError(
-      'unavailable',
-      'image.base-unavailable',
-      `The registry ${registry} could not be reached for ${repository}: ${why}.`,
-    );
+    const message = `The registry ${registry} could not be reached for ${repository}: ${reasonOf(error as Error)}.`;
+    return new ServiceError('unavailable', 'image.base-unavailable', message);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([...this.#dispatchers.values()].map((dispatcher) => dispatcher.destroy()));
   }
+}
+
+/** The codes of the machine say enough; those of the library that asks do not. */
+function reasonOf({ code, message }: NodeJS.ErrnoException): string {
+  if (code === undefined || code.startsWith('UND_')) return message;
+  if (!/CERT|SIGNATURE/.test(code)) return code;
+  return `its certificate is not trusted (${code}); one of an authority of your own becomes so with "stellwerk package-index set --ca-bundle"`;
 }
 
 async function discard(response: Dispatcher.ResponseData): Promise<void> {

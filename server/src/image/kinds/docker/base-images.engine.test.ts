@@ -2,19 +2,23 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { networkAccess } from '../../../environment/environments.ts';
 import { inheritEnvironment, output, plainEnvironment } from '../../../exec/programs.ts';
 import { LayoutBytes, OciImages, type Outbound } from '../../../oci/oci-images.ts';
+import { serveProxy } from '../../../oci/registry.fixture.ts';
 import { type BaseWish, findBase } from './base-images.ts';
 import { debianBase, debianOci } from './debian-base.ts';
+import { fetchPackages } from './debian-packages.ts';
 
 const architecture = process.arch === 'arm64' ? 'arm64' : 'amd64';
 const platform = { os: 'linux', architecture };
 const slow = 120_000;
+const network = networkAccess({}, {});
 let dir: string;
 let log: string[];
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'base-'));
-  await debianBase({ cacheDir: cacheOf('cache'), log: () => {} });
+  await debianBase({ network, cacheDir: cacheOf('cache'), log: () => {} });
 }, slow);
 afterAll(async () => {
   await rm(dir, { recursive: true, force: true });
@@ -22,18 +26,25 @@ afterAll(async () => {
 
 const cacheOf = (name: string) => join(dir, name);
 
-function find(wish: BaseWish, data: string, outbound: Outbound = { allowedHosts: [] }) {
+/** Without a registry that is set, unless given. */
+function find(wish: BaseWish, data: string, outbound: Outbound = { allowedHosts: [] }, registries: string[] = []) {
   log = [];
   const bytes = new LayoutBytes(join(dir, data));
-  const oci = new OciImages({ bytes, cacheDir: join(dir, `${data}-roots`), platform, outbound });
-  return { oci, found: findBase(wish, { oci, cacheDir: cacheOf('cache'), log: (line) => log.push(line) }) };
+  const oci = new OciImages({
+    bytes,
+    cacheDir: join(dir, `${data}-roots`),
+    platform,
+    outbound: () => outbound,
+    registries: () => registries,
+  });
+  return { oci, found: findBase(wish, { oci, network, cacheDir: cacheOf('cache'), log: (line) => log.push(line) }) };
 }
 
 test(
   'a base of Debian packages is the same from two empty caches at different paths',
   async () => {
-    const one = await debianBase({ cacheDir: cacheOf('cache'), log: () => {} });
-    const two = await debianBase({ cacheDir: cacheOf('Anderer Ordner'), log: () => {} });
+    const one = await debianBase({ network, cacheDir: cacheOf('cache'), log: () => {} });
+    const two = await debianBase({ network, cacheDir: cacheOf('Anderer Ordner'), log: () => {} });
     expect(two).toEqual(one);
     expect(one.packages.length).toBeLessThan(60);
   },
@@ -70,7 +81,7 @@ test('the base is small, and has no manuals, caches of other places, or set-user
 });
 
 test('a base written as an OCI layout is taken in again as the same base', async () => {
-  const { digest } = await debianBase({ cacheDir: cacheOf('cache'), log: () => {} });
+  const { digest } = await debianBase({ network, cacheDir: cacheOf('cache'), log: () => {} });
   const path = join(dir, 'base.tar');
   await writeFile(path, await debianOci(cacheOf('cache')).export(digest, { format: 'oci', name: 'python-base:3.11' }));
   const fromArchive = await find({ source: { from: 'archive', path } }, 'archive').found;
@@ -115,7 +126,7 @@ test('a base without Python is refused', async () => {
 test('a base in the cache costs no work, and half-made ones are not left behind', async () => {
   const lines: string[] = [];
   const before = await stat(join(cacheOf('cache'), 'debian/layout/blobs/sha256'));
-  await debianBase({ cacheDir: cacheOf('cache'), log: (line) => lines.push(line) });
+  await debianBase({ network, cacheDir: cacheOf('cache'), log: (line) => lines.push(line) });
   expect(lines).toEqual([]);
   expect((await stat(join(cacheOf('cache'), 'debian/layout/blobs/sha256'))).mtimeMs).toBe(before.mtimeMs);
   expect((await readdir(join(cacheOf('cache'), 'debian'))).filter((name) => name.startsWith('.partial'))).toEqual([]);
@@ -126,15 +137,46 @@ const noWay: Outbound = { allowedHosts: [], proxies: { httpsProxy: 'http://127.0
 
 test("where no registry can be reached, the base is made of Debian's packages, and that is said", async () => {
   const { minor } = (await find({ source: { from: 'debian' } }, 'default').found).python;
-  const { found } = find({ source: { from: 'default' }, python: minor }, 'default', noWay);
+  const { found } = find({ source: { from: 'default' }, python: minor }, 'default', noWay, ['registry.example.org']);
   expect((await found).description).toMatch(/Debian packages/);
   expect(log.join()).toMatch(/could not be reached.*Taking a base image made of Debian's packages instead/);
-  await find({ source: { from: 'default' }, python: minor }, 'default', noWay).found;
+  await find({ source: { from: 'default' }, python: minor }, 'default', noWay, ['registry.example.org']).found;
   expect(log).toEqual([]);
 });
 
+test("where no registry is set, the base is made of Debian's packages, and that is said; one that is named is an error", async () => {
+  const { minor } = (await find({ source: { from: 'debian' } }, 'default').found).python;
+  const { found } = find({ source: { from: 'default' }, python: minor }, 'default');
+  expect((await found).description).toMatch(/Debian packages/);
+  expect(log.join()).toMatch(
+    /No registry is set.*--image-registry.*Taking a base image made of Debian's packages instead/,
+  );
+  const named = find({ source: { from: 'registry', reference: `python:${minor}-slim` } }, 'default').found;
+  await expect(named).rejects.toMatchObject({
+    reason: 'image.base-unavailable',
+    message: expect.stringContaining('--image-registry'),
+  });
+});
+
+test(
+  "Debian's packages are fetched through the proxy that is set, and no other way",
+  async () => {
+    const fetched = async (name: string, proxy: string) => {
+      const through = networkAccess({ httpProxy: proxy, httpsProxy: proxy }, { http_proxy: 'http://127.0.0.1:1' });
+      return fetchPackages(['netbase'], { workDir: cacheOf(name), network: through, log: () => {} });
+    };
+    await using proxy = await serveProxy({});
+    expect(await fetched('apt through', proxy.url)).toEqual([expect.stringContaining('netbase')]);
+    expect(proxy.asked).not.toEqual([]);
+    await expect(fetched('apt nowhere', 'http://127.0.0.1:1')).rejects.toMatchObject({
+      reason: 'image.base-unavailable',
+    });
+  },
+  slow,
+);
+
 test('a Python that neither a registry nor Debian gives is an error that says what is there', async () => {
-  const { found } = find({ source: { from: 'default' }, python: '3.7' }, 'default', noWay);
+  const { found } = find({ source: { from: 'default' }, python: '3.7' }, 'default', noWay, ['registry.example.org']);
   await expect(found).rejects.toMatchObject({
     reason: 'image.base-unavailable',
     message: expect.stringMatching(/could not be reached.*has Python 3\.\d+, but Python 3\.7 is needed/),
@@ -144,7 +186,7 @@ test('a Python that neither a registry nor Debian gives is an error that says wh
 test('a machine without a registry and without apt is told what to give instead', async () => {
   const environment = plainEnvironment();
   inheritEnvironment({ PATH: '/nowhere' });
-  const { found } = find({ source: { from: 'default' } }, 'no-tools', noWay);
+  const { found } = find({ source: { from: 'default' } }, 'no-tools', noWay, ['registry.example.org']);
   await expect(found).rejects.toThrow(/could not be reached.*no apt-get and dpkg-deb. Give one that can be read/);
   inheritEnvironment(environment);
 });

@@ -4,13 +4,14 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Digest } from '../../../blob/bytes.ts';
+import type { NetworkAccess } from '../../../environment/environments.ts';
 import type { Credentials, OciImage, OciImages } from '../../../oci/oci-images.ts';
 import { debianBase, debianBytes } from './debian-base.ts';
 import { choosePython, type ImagePython, pythonsOf } from './image-pythons.ts';
 import { readRecord, writeRecord } from './record-file.ts';
 
 export type BaseSource =
-  /** `python:<minor>-slim` from a registry, or Debian's where none can be reached. */
+  /** `python:<minor>-slim` from the registry that is set, or Debian's where none is or none can be reached. */
   | { from: 'default' }
   | { from: 'debian' }
   | { from: 'registry'; reference: string; credentials?: Credentials | undefined }
@@ -21,8 +22,7 @@ export interface BaseNeeds {
   oci: OciImages;
   /** Kept between servers and data folders; may be deleted at any time. */
   cacheDir: string;
-  /** For programs that fetch packages: `https_proxy` and its like. */
-  proxies?: Readonly<Record<string, string>> | undefined;
+  network: NetworkAccess;
   log: (line: string) => void;
   signal?: AbortSignal | undefined;
 }
@@ -66,24 +66,25 @@ interface Found {
 
 async function findDefault(wish: BaseWish, needs: BaseNeeds): Promise<BaseImage> {
   const source = { from: 'registry', reference: `python:${wish.python ?? '3.11'}-slim` } as const;
-  const record = recordFile(source, needs);
+  const meanings = await needs.oci.meaningsOf(source.reference);
+  // Another way to the registries is a reason to try them again.
+  const record = recordFile(['without', needs.network, ...meanings], needs);
   const known = wish.refresh ? undefined : await knownBase(record, needs);
   if (known) return await finish(known, wish, needs);
-  let unreachable: string;
+  let why = `No registry is set that ${source.reference} could come from (stellwerk up --image-registry).`;
   try {
-    return await finish(await takeFromRegistry(source, wish, needs), wish, needs);
+    if (meanings.length > 0) return await finish(await takeFromRegistry(source, wish, needs), wish, needs);
   } catch (error) {
     if (!(error instanceof ServiceError) || error.code !== 'unavailable') throw error;
-    unreachable = error.message;
+    why = error.message;
   }
-  needs.log(`${unreachable} Taking a base image made of Debian's packages instead.`);
-  const debian = await takeDebian(wish, needs).catch((error: unknown) => {
-    throw error instanceof ServiceError ? unavailable(`${unreachable} ${error.message}`) : error;
-  });
-  const base = await finish(debian, wish, needs).catch((error: unknown) => {
-    throw error instanceof ServiceError ? unavailable(`${unreachable} ${error.message}`) : error;
-  });
-  await writeRecord(record, debian);
+  needs.log(`${why} Taking a base image made of Debian's packages instead.`);
+  const withReason = (error: unknown) => {
+    throw error instanceof ServiceError ? unavailable(`${why} ${error.message}`) : error;
+  };
+  const debian = await takeDebian(wish, needs).catch(withReason);
+  const base = await finish(debian, wish, needs).catch(withReason);
+  if (meanings.length > 0) await writeRecord(record, debian);
   return base;
 }
 
@@ -104,7 +105,7 @@ async function takeFromRegistry(
   { refresh }: Pick<BaseWish, 'refresh'>,
   needs: BaseNeeds,
 ): Promise<Found> {
-  const record = recordFile(source, needs);
+  const record = recordFile([source.reference, ...(await needs.oci.meaningsOf(source.reference))], needs);
   // Whoever gives credentials may have other rights than whoever came before.
   const known = refresh || source.credentials ? undefined : await knownBase(record, needs);
   if (known) return known;
@@ -141,8 +142,8 @@ async function pythonsIn(digest: Digest, image: OciImage, needs: BaseNeeds): Pro
 }
 
 /** What a name in a registry stood for when it was last asked for, so that builds do not depend on the network. */
-function recordFile(source: { reference: string }, { cacheDir }: BaseNeeds): string {
-  const key = createHash('sha256').update(source.reference).digest('hex').slice(0, 32);
+function recordFile(asked: readonly unknown[], { cacheDir }: BaseNeeds): string {
+  const key = createHash('sha256').update(JSON.stringify(asked)).digest('hex').slice(0, 32);
   return join(cacheDir, 'bases', `${key}.json`);
 }
 

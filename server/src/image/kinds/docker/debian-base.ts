@@ -5,6 +5,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Bytes, Digest } from '../../../blob/bytes.ts';
+import type { NetworkAccess } from '../../../environment/environments.ts';
 import { type LayerEntry, LayoutBytes, OciImages, type Platform } from '../../../oci/oci-images.ts';
 import { debianArchitecture, debianRelease, fetchPackages, hasDebianTools } from './debian-packages.ts';
 import { compileStandardLibrary, pythonMinorOf, rootEntries, unpackPackages } from './debian-root.ts';
@@ -28,8 +29,7 @@ export interface DebianBase {
 export interface DebianNeeds {
   /** Kept between servers and data folders; may be deleted at any time. */
   cacheDir: string;
-  /** Proxies, as programs are told of them: `https_proxy` and its like. */
-  proxies?: Readonly<Record<string, string>> | undefined;
+  network: NetworkAccess;
   /** Make it anew, from today's packages. */
   refresh?: boolean | undefined;
   log: (line: string) => void;
@@ -44,7 +44,8 @@ export function debianBytes(cacheDir: string): Bytes {
 /** The store of made bases, for writing and for handing out: it has one image for each machine's architecture. */
 export function debianOci(cacheDir: string, platform: Platform = { os: 'linux', architecture: '' }): OciImages {
   const passing = join(cacheDir, 'debian', 'passing');
-  return new OciImages({ bytes: debianBytes(cacheDir), cacheDir: passing, platform, outbound: { allowedHosts: [] } });
+  const noRegistries = { outbound: () => ({ allowedHosts: [] }), registries: () => [] };
+  return new OciImages({ bytes: debianBytes(cacheDir), cacheDir: passing, platform, ...noRegistries });
 }
 
 /** The base image, from the cache or made now. */
@@ -69,11 +70,11 @@ async function recipeKey(): Promise<string> {
   return createHash('sha256').update(JSON.stringify(facts)).digest('hex').slice(0, 16);
 }
 
-async function make({ cacheDir, proxies, log, signal }: DebianNeeds): Promise<DebianBase> {
+async function make({ cacheDir, network, log, signal }: DebianNeeds): Promise<DebianBase> {
   await mkdir(join(cacheDir, 'debian'), { recursive: true });
   const work = await mkdtemp(join(cacheDir, 'debian', '.partial-'));
   try {
-    const debs = await fetchPackages(packages, { workDir: work, proxies, log, signal });
+    const debs = await fetchPackages(packages, { workDir: work, network, log, signal });
     log(`Unpacking ${debs.length} Debian packages.`);
     const root = join(work, 'root');
     await mkdir(root);

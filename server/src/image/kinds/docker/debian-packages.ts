@@ -3,13 +3,14 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import type { NetworkAccess } from '../../../environment/environments.ts';
 import { output, run } from '../../../exec/programs.ts';
+import { trustedCertificates } from '../../../oci/oci-images.ts';
 
 export interface Fetching {
   /** Becomes full of apt's lists and state, and of the packages; deleted by the caller. */
   workDir: string;
-  /** Proxies, as programs are told of them. */
-  proxies?: Readonly<Record<string, string>> | undefined;
+  network: NetworkAccess;
   log: (line: string) => void;
   signal?: AbortSignal | undefined;
 }
@@ -36,7 +37,7 @@ export async function debianArchitecture(): Promise<string> {
 /** Downloads the packages and all they depend on; returns the files, sorted by name. */
 export async function fetchPackages(packages: readonly string[], fetching: Fetching): Promise<string[]> {
   const debsDir = join(fetching.workDir, 'debs');
-  const configuration = await prepare(join(fetching.workDir, 'apt'), debsDir);
+  const configuration = await prepare(join(fetching.workDir, 'apt'), debsDir, fetching.network);
   fetching.log("Fetching Debian's package lists and packages.");
   await apt(configuration, ['update', '-qq'], fetching);
   await apt(
@@ -48,15 +49,24 @@ export async function fetchPackages(packages: readonly string[], fetching: Fetch
   return files.map((name) => join(debsDir, name));
 }
 
-async function apt(configuration: string, args: string[], { proxies, signal }: Fetching): Promise<void> {
-  const env = { ...proxies, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
+async function apt(configuration: string, args: string[], { network, signal }: Fetching): Promise<void> {
+  const env = { ...proxyVariables(network), DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
   const options = { env, timeoutMs, ...(signal ? { signal } : {}) };
   const ended = await run({ command: 'apt-get', args: ['-c', configuration, ...args], ...options });
   if (ended.code !== 0) throw unavailable(`apt-get ${args[0]} failed: ${lastLines(ended.stderr)}`);
 }
 
+function proxyVariables({ proxies }: NetworkAccess): Record<string, string> {
+  const { httpProxy, httpsProxy, noProxy } = proxies;
+  return {
+    ...(httpProxy && { http_proxy: httpProxy }),
+    ...(httpsProxy && { https_proxy: httpsProxy }),
+    ...(noProxy && { no_proxy: noProxy }),
+  };
+}
+
 /** Writes apt's configuration: read after the machine's own, of which only the sources and how to reach them stay. */
-async function prepare(aptDir: string, debsDir: string): Promise<string> {
+async function prepare(aptDir: string, debsDir: string, network: NetworkAccess): Promise<string> {
   for (const dir of [join(aptDir, 'lists', 'partial'), join(aptDir, 'cache'), join(debsDir, 'partial')]) {
     await mkdir(dir, { recursive: true });
   }
@@ -77,10 +87,27 @@ async function prepare(aptDir: string, debsDir: string): Promise<string> {
     'Acquire::Languages': 'none',
     'Debug::NoLocking': 'true',
   };
-  const lines = Object.entries(settings).map(([name, value]) => `${name} "${quotable(value)}";`);
+  const reaching = await reachingSettings(aptDir, network);
+  const all = Object.entries({ ...settings, ...reaching });
+  const lines = [
+    ...[...cleared, ...Object.keys(reaching)].map((name) => `#clear ${name};`),
+    ...all.map(([name, value]) => `${name} "${quotable(value)}";`),
+  ];
   const file = join(aptDir, 'apt.conf');
-  await writeFile(file, [...cleared.map((name) => `#clear ${name};`), ...lines, ''].join('\n'));
+  await writeFile(file, `${lines.join('\n')}\n`, { mode: 0o600 }); // proxies may have passwords
   return file;
+}
+
+/** What is set here wins over the proxies of apt's own configuration; apt's hosts without a proxy are in a variable. */
+async function reachingSettings(aptDir: string, network: NetworkAccess): Promise<Record<string, string>> {
+  const { httpProxy, httpsProxy } = network.setProxies;
+  const certificates = join(aptDir, 'certificates.pem');
+  if (network.caBundle) await writeFile(certificates, trustedCertificates(network.caBundle).join('\n'));
+  return {
+    ...(httpProxy && { 'Acquire::http::Proxy': httpProxy }),
+    ...(httpsProxy && { 'Acquire::https::Proxy': httpsProxy }),
+    ...(network.caBundle && { 'Acquire::https::CAInfo': certificates }),
+  };
 }
 
 /** Hooks of the machine's own package state, and lists that only desktops read. */
@@ -112,7 +139,8 @@ function unavailable(message: string): ServiceError {
 }
 
 function lastLines(text: string): string {
-  return text.trim().split('\n').slice(-3).join(' ') || 'it printed nothing.';
+  const lines = text.trim().split('\n').slice(-3).join(' ');
+  return lines.replace(/(:\/\/)[^\s/@]+@/g, '$1****@') || 'it printed nothing.';
 }
 
 /** What tells this machine's Debian from another: part of the key that a made base image is kept under. */

@@ -21,7 +21,13 @@ afterEach(async () => {
 /** A data folder with a base image, and everything that a build needs. */
 async function fresh(name: string) {
   const bytes = new LayoutBytes(join(dir, name));
-  const oci = new OciImages({ bytes, cacheDir: join(dir, `${name} cache`), platform, outbound: { allowedHosts: [] } });
+  const oci = new OciImages({
+    bytes,
+    cacheDir: join(dir, `${name} cache`),
+    platform,
+    outbound: () => ({ allowedHosts: [] }),
+    registries: () => [],
+  });
   const cache = new Map<string, LayerDescriptor>();
   const layerCache = {
     get: async (key: string) => cache.get(key),

@@ -17,7 +17,7 @@ const inherited = Object.fromEntries(
 inheritEnvironment({ ...plainEnvironment(), PATH: inherited.PATH!, HOME: inherited.HOME! });
 
 /** No registry: the base is the one that any Debian machine can make, so that the suite needs no more than packages. */
-const outbound = { allowedHosts: [], proxies: { httpsProxy: 'http://127.0.0.1:1' } };
+const noRegistries = { outbound: () => ({ allowedHosts: [] }), registries: () => [] };
 
 async function open(folder: string) {
   const cacheDir = join(folder, 'cache');
@@ -31,7 +31,7 @@ async function open(folder: string) {
   });
   const layers = new Map<string, LayerDescriptor>();
   const driver = dockerDriver({
-    oci: new OciImages({ bytes, cacheDir: join(cacheDir, 'images'), platform, outbound }),
+    oci: new OciImages({ bytes, cacheDir: join(cacheDir, 'images'), platform, ...noRegistries }),
     bytes,
     environments,
     layerCache: { get: async (key) => layers.get(key), put: async (key, layer) => void layers.set(key, layer) },

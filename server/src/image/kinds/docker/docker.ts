@@ -19,8 +19,6 @@ export interface DockerNeeds {
   layerCache: LayerCache;
   /** Base images and other things that can be made again. */
   cacheDir: string;
-  /** For programs that fetch packages: `https_proxy` and its like. */
-  proxies?: Readonly<Record<string, string>>;
   /** The folder of the scorer: its lock and its code. */
   scorerDir: string;
 }
@@ -50,7 +48,7 @@ async function build(recipe: ImageRecipe, watch: Watch, needs: DockerNeeds) {
   const wished = recipe.environment && needs.environments.read(recipe.environment).python;
   const base = await findBase(
     { source: sourceOf(recipe.base), python: wished, pythonFallback: recipe.environment?.pythonFallback },
-    { oci: needs.oci, cacheDir: needs.cacheDir, proxies: needs.proxies, ...watch },
+    { oci: needs.oci, cacheDir: needs.cacheDir, network: await needs.environments.network(), ...watch },
   );
   watch.log(`Base image: ${base.description}, Python ${base.python.minor}.`);
   const plan = recipe.environment && (await lock(recipe.environment, base, watch, needs));
