@@ -93,7 +93,10 @@ export async function serveProxy(ports: Readonly<Record<string, number>>, passwo
     });
     for (const end of [socket, inner]) {
       sockets.add(end);
-      end.on('error', () => [socket, inner].forEach((one) => one.destroy()));
+      end.on('error', () => {
+        socket.destroy();
+        inner.destroy();
+      });
     }
   });
   const port = await listening(server);
