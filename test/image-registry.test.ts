@@ -65,6 +65,10 @@ test("where none is set, the machine's containers configuration says the registr
   expect((await builtIn(installation, folder, '--base-image', 'team/base:1')).log).toContain(
     `Found team/base:1 at ${host}`,
   );
+  configured(`unqualified-search-registries = ["${host}/empty"]\n`);
+  expect((await builtIn(installation, folder)).log).toMatch(
+    /no image empty\/python.*Taking a base image made of Debian's/,
+  );
   configured('unqualified-search-registries = 7\n');
   expect(await failureIn(installation, folder, '--base-image', 'team/base:1')).toMatch(/registries\.conf has no list/);
 

@@ -51,7 +51,9 @@ test('says the settings in uv’s variables, credentials beside the addresses an
     UV_INDEX_STRATEGY: 'unsafe-best-match',
     UV_HTTP_TIMEOUT: '9',
     HTTPS_PROXY: 'http://proxy:3128',
+    https_proxy: 'http://proxy:3128',
     NO_PROXY: 'localhost',
+    no_proxy: 'localhost',
   });
   expect(netrc).toBe('machine two login me password geheim\nmachine four login you password secret\n');
   expect(caBundle).toBe('PEM');

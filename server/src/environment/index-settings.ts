@@ -60,9 +60,10 @@ export function accessOf(settings: IndexSettings): IndexAccess {
   if (settings.trustedHosts?.length) environment.UV_INSECURE_HOST = settings.trustedHosts.join(' ');
   if (settings.preReleases) environment.UV_PRERELEASE = 'allow';
   if (settings.timeoutSeconds) environment.UV_HTTP_TIMEOUT = String(settings.timeoutSeconds);
-  if (settings.httpProxy) environment.HTTP_PROXY = settings.httpProxy;
-  if (settings.httpsProxy) environment.HTTPS_PROXY = settings.httpsProxy;
-  if (settings.noProxy) environment.NO_PROXY = settings.noProxy;
+  // In both spellings: programs differ in which of them wins, and what is set wins over what a process was started with.
+  const { httpProxy, httpsProxy, noProxy } = settings;
+  for (const [name, value] of Object.entries({ HTTP_PROXY: httpProxy, HTTPS_PROXY: httpsProxy, NO_PROXY: noProxy }))
+    if (value) Object.assign(environment, { [name]: value, [name.toLowerCase()]: value });
   const netrc = netrcOf(settings.credentials ?? []);
   return { environment, ...(netrc && { netrc }), ...(settings.caBundle && { caBundle: settings.caBundle }) };
 }

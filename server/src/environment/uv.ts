@@ -211,7 +211,8 @@ export class Uv {
   }
 
   async #pipAccess(settings: IndexSettings, folder: string): Promise<Record<string, string>> {
-    const { NETRC, SSL_CERT_FILE, HTTP_PROXY, HTTPS_PROXY, NO_PROXY } = await this.#access(settings, folder);
+    const { NETRC, SSL_CERT_FILE, ...access } = await this.#access(settings, folder);
+    const proxies = Object.fromEntries(Object.entries(access).filter(([name]) => network.test(name)));
     const given = {
       PIP_INDEX_URL: settings.indexUrl,
       PIP_EXTRA_INDEX_URL: settings.extraIndexUrls?.join(' '),
@@ -219,7 +220,7 @@ export class Uv {
       PIP_TRUSTED_HOST: settings.trustedHosts?.join(' '),
       PIP_NO_INDEX: settings.noIndex ? '1' : undefined,
       PIP_CERT: SSL_CERT_FILE,
-      ...{ NETRC, HTTP_PROXY, HTTPS_PROXY, NO_PROXY },
+      ...{ NETRC, ...proxies },
     };
     return Object.fromEntries(Object.entries(given).filter((pair): pair is [string, string] => pair[1] !== undefined));
   }

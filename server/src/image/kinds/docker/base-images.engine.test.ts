@@ -170,6 +170,7 @@ test(
     expect(proxy.asked).not.toEqual([]);
     await expect(fetched('apt nowhere', 'http://127.0.0.1:1')).rejects.toMatchObject({
       reason: 'image.base-unavailable',
+      message: expect.stringMatching(/Before that: .*127\.0\.0\.1:1/),
     });
   },
   slow,

@@ -11,7 +11,7 @@ import { choosePython, type ImagePython, pythonsOf } from './image-pythons.ts';
 import { readRecord, writeRecord } from './record-file.ts';
 
 export type BaseSource =
-  /** `python:<minor>-slim` from the registry that is set, or Debian's where none is or none can be reached. */
+  /** `python:<minor>-slim` from the registry that is set, or Debian's where none is, none can be reached or none has it. */
   | { from: 'default' }
   | { from: 'debian' }
   | { from: 'registry'; reference: string; credentials?: Credentials | undefined }
@@ -75,7 +75,7 @@ async function findDefault(wish: BaseWish, needs: BaseNeeds): Promise<BaseImage>
   try {
     if (meanings.length > 0) return await finish(await takeFromRegistry(source, wish, needs), wish, needs);
   } catch (error) {
-    if (!(error instanceof ServiceError) || error.code !== 'unavailable') throw error;
+    if (!(error instanceof ServiceError) || error.reason !== 'image.base-unavailable') throw error;
     why = error.message;
   }
   needs.log(`${why} Taking a base image made of Debian's packages instead.`);

@@ -39,21 +39,26 @@ export async function fetchPackages(packages: readonly string[], fetching: Fetch
   const debsDir = join(fetching.workDir, 'debs');
   const configuration = await prepare(join(fetching.workDir, 'apt'), debsDir, fetching.network);
   fetching.log("Fetching Debian's package lists and packages.");
-  await apt(configuration, ['update', '-qq'], fetching);
+  const warnings = await apt(configuration, ['update', '-qq'], fetching);
   await apt(
     configuration,
     ['install', '--download-only', '--no-install-recommends', '-y', '-qq', ...packages],
     fetching,
+    warnings,
   );
   const files = (await readdir(debsDir)).filter((name) => name.endsWith('.deb')).sort();
   return files.map((name) => join(debsDir, name));
 }
 
-async function apt(configuration: string, args: string[], { network, signal }: Fetching): Promise<void> {
+/** Gives what apt complained of though it went on: that a list could not be fetched comes out only later. */
+async function apt(configuration: string, args: string[], fetching: Fetching, before = ''): Promise<string> {
+  const { network, signal } = fetching;
   const env = { ...proxyVariables(network), DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
   const options = { env, timeoutMs, ...(signal ? { signal } : {}) };
   const ended = await run({ command: 'apt-get', args: ['-c', configuration, ...args], ...options });
-  if (ended.code !== 0) throw unavailable(`apt-get ${args[0]} failed: ${lastLines(ended.stderr)}`);
+  if (ended.code === 0) return ended.stderr;
+  const earlier = before.trim() === '' ? '' : ` Before that: ${lastLines(before)}`;
+  throw unavailable(`apt-get ${args[0]} failed: ${lastLines(ended.stderr)}${earlier}`);
 }
 
 function proxyVariables({ proxies }: NetworkAccess): Record<string, string> {
