@@ -1,12 +1,12 @@
 // Item 7: a private package index with a password is set once for all, and the password stays where it was put.
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { createServer as createHttpServer, request as httpRequest } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createServer } from 'node:tls';
 import { expect, test } from 'vitest';
 import { makeWheel, servePackages } from '../server/src/environment/package-index.fixture.ts';
+import { serveProxy } from '../server/src/oci/registry.fixture.ts';
 import { execute, Installation } from './installation.ts';
 import { runOf, submit } from './submission.ts';
 import { asked, typed } from './typing.ts';
@@ -160,19 +160,10 @@ test('a proxy is set once, and holds for resolving, for runs on host and local a
   await using index = await servePackages([await wheelOf('1.0'), await wheelOf('2.0')], user);
   // Only the proxy knows where that is: no name of the kind is ever resolved.
   const url = 'http://haus.invalid/simple';
-  const fetched: string[] = [];
-  await using proxy = createHttpServer((request, response) => {
-    const { host, pathname } = new URL(request.url!);
-    if (host !== 'haus.invalid') return void response.writeHead(502).end();
-    fetched.push(pathname);
-    const { method, headers } = request;
-    const onward = { host: '127.0.0.1', port: index.port, method, headers, path: pathname };
-    request.pipe(httpRequest(onward, (answer) => answer.pipe(response.writeHead(answer.statusCode!, answer.headers))));
-  }).listen(0, '127.0.0.1');
-  await new Promise<void>((listening) => proxy.once('listening', listening));
-  const by = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
+  await using proxy = await serveProxy({ 'haus.invalid': index.port });
+  const fetched = `${new URL(url).origin}/files`;
   const credentials = JSON.stringify([{ url, username: user.name, password }]);
-  const settings = ['--extra-index-urls', url, '--http-proxy', by, '--credentials', credentials];
+  const settings = ['--extra-index-urls', url, '--http-proxy', proxy.url, '--credentials', credentials];
   await typed(installation, 'package-index', 'set', ...settings);
   for (const target of ['host', 'local']) {
     // Another environment each, so that each installs by itself.
@@ -184,12 +175,12 @@ test('a proxy is set once, and holds for resolving, for runs on host and local a
     expect(ran.state, ran.reason).toBe('completed');
     expect(ran.printed).toContain('auf dem Umweg');
   }
-  expect(fetched).toContain('/files/haus_umweg-1.0-py3-none-any.whl');
+  expect(proxy.asked).toContain(`${fetched}/haus_umweg-1.0-py3-none-any.whl`);
   const score = 'import haus_umweg\ndef init(): pass\ndef run(data): return haus_umweg.greeting\n';
   const folder = workFolder(installation.folder, { 'score.py': score });
   const environment = ['--environment.requirements', 'haus-umweg==2.0'];
   await typed(installation, 'image', 'create', folder, '--name', 'umweg', ...environment);
-  expect(fetched).toContain('/files/haus_umweg-2.0-py3-none-any.whl');
+  expect(proxy.asked).toContain(`${fetched}/haus_umweg-2.0-py3-none-any.whl`);
 });
 
 /** TLS before a port of this machine, with a certificate that nobody trusts yet. */
