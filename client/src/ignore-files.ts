@@ -1,7 +1,7 @@
 // What a folder's ignore files leave out: `.amlignore`, or `.gitignore` where there is none, in every folder, as git reads them.
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import ignore, { type Ignore } from 'ignore';
+import { IgnoreRules } from './ignore-rules.ts';
 
 /** Never part of a snapshot, whatever the ignore files say. */
 export const alwaysLeftOut: ReadonlySet<string> = new Set([
@@ -18,7 +18,7 @@ export const alwaysLeftOut: ReadonlySet<string> = new Set([
 interface Rules {
   /** The folder they were read in, relative to the root and ending with a slash; empty for the root. */
   below: string;
-  rules: Ignore;
+  rules: IgnoreRules;
 }
 
 export class IgnoreFiles {
@@ -34,17 +34,16 @@ export class IgnoreFiles {
   entering(folder: string): IgnoreFiles {
     const file = ['.amlignore', '.gitignore'].map((name) => join(this.root, folder, name)).find(existsSync);
     if (!file) return this;
-    const text = readFileSync(file, 'utf8').replace(/^\ufeff/, '');
     const below = folder === '' ? '' : `${folder}/`;
-    return new IgnoreFiles(this.root, [...this.stack, { below, rules: ignore({ ignorecase: false }).add(text) }]);
+    const rules = new IgnoreRules(readFileSync(file, 'utf8'));
+    return new IgnoreFiles(this.root, [...this.stack, { below, rules }]);
   }
 
   /** The deepest file that says something of the path decides. */
   leavesOut(path: string, isFolder: boolean): boolean {
     for (const { below, rules } of this.stack.toReversed()) {
-      const verdict = rules.test(path.slice(below.length) + (isFolder ? '/' : ''));
-      if (verdict.ignored) return true;
-      if (verdict.unignored) return false;
+      const said = rules.says(path.slice(below.length), isFolder);
+      if (said !== undefined) return said;
     }
     return false;
   }

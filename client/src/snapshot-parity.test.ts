@@ -94,10 +94,8 @@ it('leaves out what git itself would leave out', async () => {
     ],
   );
   const ignoreFile = fc.array(pattern, { maxLength: 5 }).map((lines) => lines.join('\n'));
-  // A deeper file does not bring back what is in a folder that an upper one leaves out: the one rule of git's that is not kept.
-  const deeper = ignoreFile.map((text) => text.replaceAll('!*/', ''));
   await fc.assert(
-    fc.asyncProperty(ignoreFile, deeper, async (top, below) => {
+    fc.asyncProperty(ignoreFile, ignoreFile, async (top, below) => {
       const contents = Object.fromEntries(paths.map((path) => [path, path]));
       await withFolder({ ...contents, '.gitignore': top, 'd/.gitignore': below }, async (folder) => {
         execFileSync('git', ['init', '-q', folder]);
