@@ -20,7 +20,7 @@ export default defineConfig({
         // Of one room, but with engines that take their time: package indexes, uv, Debian's packages, runners, replicas.
         test: {
           name: 'engines',
-          include: ['{server,cli}/**/*.engine.test.ts'],
+          include: ['{server,client,cli}/**/*.engine.test.ts'],
           fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 180_000,

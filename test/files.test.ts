@@ -45,6 +45,7 @@ const traps = {
   "it's %2e%2e #1?&=+.bin": '\u0000\u0001\u00ff',
   leer: '',
   '-rf': 'no flag',
+  'Zeile\r\nund ü/\u001b[31m rot\t\n.txt': 'x\r\ny',
 };
 
 describe('snapshots', () => {

@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { listSnapshot } from './snapshot-listing.ts';
 
-it('lists ten thousand files, the same again, and notices the one that changed in place', { timeout: 120_000 }, async () => {
+it('lists ten thousand files, the same again, and notices the one that changed in place', {
+  timeout: 120_000,
+}, async () => {
   const folder = mkdtempSync(join(tmpdir(), 'ten thousand ü '));
   const cacheFolder = mkdtempSync(join(tmpdir(), 'cache '));
   try {

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, realpathSync, type Stats, statSync } from 'nod
 import { join, resolve, sep } from 'node:path';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { checkPath } from '@stellwerk/contract/paths.ts';
-import type { SnapshotFile } from '@stellwerk/contract/snapshot.ts';
+import { lineOfListing, type SnapshotFile } from '@stellwerk/contract/snapshot.ts';
 import { limits } from '@stellwerk/contract/values.ts';
 import { HashCache, hashBytes } from './file-hash.ts';
 import { alwaysLeftOut, IgnoreFiles } from './ignore-files.ts';
@@ -45,7 +45,7 @@ function sortedByPath(files: SnapshotFile[]): SnapshotFile[] {
 
 /** As contract/src/snapshot.ts defines it. */
 export function digestOfListing(files: readonly SnapshotFile[]): string {
-  return hashBytes(files.map((f) => `${f.digest} ${f.sizeBytes} ${f.executable ? 'x' : '-'} ${f.path}\n`).join(''));
+  return hashBytes(files.map(lineOfListing).join(''));
 }
 
 interface Found {

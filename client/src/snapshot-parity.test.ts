@@ -26,6 +26,8 @@ it('the Python SDK lists the same folder with the same digest', async () => {
     'train me.py': 'print("ä")\r\n',
     'ü/𝄞.txt': '',
     'ü/z': '1',
+    'line\r\nbreak\t\u001b[31m\u0085 ü/a\nb\r.txt': 'x',
+    'kept/a\nb.log': 'left out',
     'logs/a.log': 'x',
     'logs/keep.log': 'y',
     'deep/er/x.tmp': '1',
@@ -40,7 +42,7 @@ it('the Python SDK lists the same folder with the same digest', async () => {
     const environment = { ...process.env, PYTHONPATH: sources, XDG_CACHE_HOME: cache, PYTHONDONTWRITEBYTECODE: '1' };
     const python = execFileSync('python3', ['-c', program, folder], { env: environment, encoding: 'utf8' }).trim();
     const { digest, files: listed } = await listSnapshot(folder, { cacheFolder: cache });
-    expect(listed).toHaveLength(5);
+    expect(listed).toHaveLength(6);
     expect(digest).toBe(python);
   });
 });

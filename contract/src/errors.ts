@@ -76,7 +76,7 @@ export const hints = {
   'snapshot.incomplete': 'Upload the files that are reported missing first.',
   'snapshot.file-not-found': 'List the files with `stellwerk snapshot list-files`.',
   'path.invalid':
-    'Use a relative path with forward slashes, without `..`, empty parts, control characters or drive letters.',
+    'Use a relative path with forward slashes, without `..`, empty parts, backslashes, NUL characters or drive letters.',
   'archive.invalid': 'Make the archive again; it holds something that must not be unpacked.',
   'blob.not-found': 'Upload the content first.',
   'blob.offset': 'Go on from the number of received bytes given in the answer.',

@@ -1,4 +1,5 @@
 // What a user-given path may be, wherever one is accepted: files of runs, snapshots, models, datastores and images.
+// Control characters are allowed, line breaks too, for a script may write such names; NUL is not, for no file can have it.
 import { ServiceError } from './errors.ts';
 import { limits } from './values.ts';
 
@@ -9,7 +10,7 @@ export function flawOfPath(path: string): string | undefined {
   if (path.startsWith('/')) return 'it is absolute';
   if (/^[a-z]:/i.test(path)) return 'it begins with a drive letter';
   if (path.includes('\\')) return 'it has a backslash';
-  if (/\p{Cc}/u.test(path)) return 'it has a control character';
+  if (path.includes('\0')) return 'it has a NUL character';
   if (/[\ud800-\udfff]/.test(path.replace(/[\ud800-\udbff][\udc00-\udfff]/g, ''))) return 'it is not valid Unicode';
   for (const part of path.split('/')) {
     if (part === '') return 'it has an empty part';

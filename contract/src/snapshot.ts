@@ -10,7 +10,7 @@ export type SnapshotFile = z.infer<typeof snapshotFile>;
 
 /**
  * A snapshot's digest is the SHA-256 of its canonical listing: for each file in the byte order of its UTF-8 path the line
- * `<digest> <sizeBytes> <x or -> <path>\n`.
+ * `<digest> <sizeBytes> <x or -> <path>\n`. A line feed in a path is written as a backslash and an `n`: no path has a backslash of its own.
  */
 export const snapshot = z
   .object({
@@ -23,6 +23,10 @@ export const snapshot = z
   })
   .meta({ id: 'Snapshot' });
 export type Snapshot = z.infer<typeof snapshot>;
+
+export function lineOfListing({ digest, sizeBytes, executable, path }: SnapshotFile): string {
+  return `${digest} ${sizeBytes} ${executable ? 'x' : '-'} ${path.replaceAll('\n', '\\n')}\n`;
+}
 
 const one = { workspace: resourceName, snapshot: digest };
 

@@ -65,7 +65,11 @@ export const tags = z
   .refine((all) => Object.keys(all).length <= limits.tags, `at most ${limits.tags} entries`)
   .describe('Up to 50 entries of text; keys up to 100, values up to 1,000 characters.');
 /** A path below some folder: relative, forward slashes. `paths.ts` has the rule. */
-export const relativePath = z.string().min(1).max(limits.pathLength).describe('A relative path with forward slashes.');
+export const relativePath = z
+  .string()
+  .min(1)
+  .max(limits.pathLength)
+  .describe('A relative path with forward slashes; line breaks and other control characters are allowed, NUL is not.');
 export const version = z.int().min(1).describe('Counts from 1 under each name.');
 export const page = z.string().max(10_000).optional().describe('The `nextPage` of the answer before.');
 export const pageSize = z

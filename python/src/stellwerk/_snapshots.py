@@ -37,7 +37,8 @@ class Listing:
         self.files = sorted(files, key=lambda file: file["path"].encode("utf-8"))
         self.size = sum(file["sizeBytes"] for file in self.files)
         lines = [
-            "%s %d %s %s\n" % (file["digest"], file["sizeBytes"], "x" if file.get("executable") else "-", file["path"])
+            "%s %d %s %s\n"
+            % (file["digest"], file["sizeBytes"], "x" if file.get("executable") else "-", file["path"].replace("\n", "\\n"))
             for file in self.files
         ]
         self.digest = "sha256:" + hashlib.sha256("".join(lines).encode("utf-8")).hexdigest()

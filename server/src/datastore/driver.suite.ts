@@ -49,6 +49,16 @@ export function driverSuite(name: string, start: () => Promise<Tried>): void {
       expect(await read('data/träin set.csv', { start: 2, end: 5 })).toBe('b\n1');
     });
 
+    test('takes line breaks and other control characters in names', async () => {
+      const odd = ['a\r\nb/c\n', 'a\r\nb/\u001b[2J\t\u0085', '\n'];
+      for (const path of odd) await write(path, `content of ${JSON.stringify(path)}`);
+      expect((await paths()).toSorted()).toEqual(odd.toSorted());
+      expect((await paths('a\r\nb')).length).toBe(2);
+      for (const path of odd) expect(await read(path)).toBe(`content of ${JSON.stringify(path)}`);
+      for (const path of odd) expect(await driver.delete(path)).toBe(1);
+      expect(await paths()).toEqual([]);
+    });
+
     test('keeps empty files', async () => {
       await write('empty', '');
       expect(await paths()).toEqual(['empty']);

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { checkPath } from '@stellwerk/contract/paths.ts';
-import type { SnapshotFile } from '@stellwerk/contract/snapshot.ts';
+import { lineOfListing, type SnapshotFile } from '@stellwerk/contract/snapshot.ts';
 import type { Digest } from '../blob/bytes.ts';
 
 export interface Listing {
@@ -19,7 +19,7 @@ export function listingOf(given: readonly SnapshotFile[]): Listing {
   let text = '';
   let sizeBytes = 0;
   for (const file of files) {
-    text += `${file.digest} ${file.sizeBytes} ${file.executable ? 'x' : '-'} ${file.path}\n`;
+    text += lineOfListing(file);
     sizeBytes += file.sizeBytes;
   }
   const bytes = Buffer.from(text);
@@ -33,7 +33,7 @@ export function parseListing(text: string): SnapshotFile[] {
     .slice(0, -1)
     .map((line) => {
       const [digest, size, mark] = line.split(' ', 3) as [string, string, string];
-      const path = line.slice(digest.length + size.length + mark.length + 3);
+      const path = line.slice(digest.length + size.length + mark.length + 3).replaceAll('\\n', '\n');
       return { path, digest, sizeBytes: Number(size), ...(mark === 'x' && { executable: true }) };
     });
 }

@@ -1027,7 +1027,8 @@ class Snapshots:
         Args:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             snapshot: `sha256:` and 64 lower-case hexadecimal digits.
-            path: A relative path with forward slashes. Up to 5000 characters.
+            path: A relative path with forward slashes; line breaks and other control characters are allowed, NUL is
+                not. Up to 5000 characters.
         Returns:
             The bytes: read it like a file, or `save` it.
         Readers of the workspace may call it.
@@ -1209,7 +1210,8 @@ class Datastores:
         Args:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             datastore: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
-            path: A relative path with forward slashes. Up to 5000 characters.
+            path: A relative path with forward slashes; line breaks and other control characters are allowed, NUL is
+                not. Up to 5000 characters.
             digest: `sha256:` and 64 lower-case hexadecimal digits.
             overwrite: false unless given.
         Returns:
@@ -1237,7 +1239,8 @@ class Datastores:
         Args:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             datastore: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
-            path: A relative path with forward slashes. Up to 5000 characters.
+            path: A relative path with forward slashes; line breaks and other control characters are allowed, NUL is
+                not. Up to 5000 characters.
             start: Where to begin, in bytes.
         Returns:
             The bytes: read it like a file, or `save` it.
@@ -1260,7 +1263,8 @@ class Datastores:
         Args:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             datastore: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
-            path: A relative path with forward slashes. Up to 5000 characters.
+            path: A relative path with forward slashes; line breaks and other control characters are allowed, NUL is
+                not. Up to 5000 characters.
         Returns:
             `DeletedFiles`: `deleted`.
         Contributors of the workspace may call it.
@@ -1795,7 +1799,8 @@ class Runs:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             run: Free text up to 256 characters, without slashes and control characters; chosen by the client or made
                 by the server.
-            path: A relative path with forward slashes. Up to 5000 characters.
+            path: A relative path with forward slashes; line breaks and other control characters are allowed, NUL is
+                not. Up to 5000 characters.
             digest: `sha256:` and 64 lower-case hexadecimal digits.
             attempt: At least 1.
         Returns:
@@ -1824,7 +1829,8 @@ class Runs:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             run: Free text up to 256 characters, without slashes and control characters; chosen by the client or made
                 by the server.
-            path: A relative path with forward slashes. Up to 5000 characters.
+            path: A relative path with forward slashes; line breaks and other control characters are allowed, NUL is
+                not. Up to 5000 characters.
             start: Where to begin, in bytes.
         Returns:
             The bytes: read it like a file, or `save` it.
@@ -1996,7 +2002,8 @@ class Logs:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             run: Free text up to 256 characters, without slashes and control characters; chosen by the client or made
                 by the server.
-            name: A relative path with forward slashes. Up to 5000 characters.
+            name: A relative path with forward slashes; line breaks and other control characters are allowed, NUL is
+                not. Up to 5000 characters.
             offset: At least 0.
             attempt: At least 1.
             body: Bytes, an open binary file, a path (`pathlib.Path`) or an iterable of bytes.
@@ -2252,7 +2259,8 @@ class Models:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             name: Up to 256 characters, without slashes and control characters.
             version: A version, an alias, or `latest`. Up to 64 characters.
-            path: A relative path with forward slashes. Up to 5000 characters.
+            path: A relative path with forward slashes; line breaks and other control characters are allowed, NUL is
+                not. Up to 5000 characters.
             start: Where to begin, in bytes.
         Returns:
             The bytes: read it like a file, or `save` it.
