@@ -75,7 +75,7 @@ export function buildRooms(ground: Ground) {
     cacheDir: join(config.cache, 'server'),
     inherited: config.packageEnvironment,
     indexes: () => packageIndexes.settings(),
-    usersOwnMachine: config.isLoopback,
+    box: config.isLoopback ? undefined : { pythonPackage: ground.wheel, hidden: [config.data] },
   });
 
   // Rooms that know of runs are told by functions, since runs are above them.

@@ -27,13 +27,12 @@ afterAll(() => rm(folder, { recursive: true }));
 
 function open(
   cache: string,
-  needs: { inherited?: Record<string, string>; indexes?: IndexSettings; usersOwnMachine?: boolean } = {},
+  needs: { inherited?: Record<string, string>; indexes?: IndexSettings } = {},
 ): Environments {
   return new Environments({
     cacheDir: join(folder, cache),
     inherited: needs.inherited ?? inherited,
     indexes: () => needs.indexes ?? {},
-    usersOwnMachine: needs.usersOwnMachine ?? true,
   });
 }
 
@@ -285,16 +284,6 @@ test('an index that does not answer can be tried again later; requirements that 
   await expect(environments.lock({ requirements: 'six==1.17.0\nsix<1' })).rejects.toMatchObject({
     reason: 'environment.unresolvable',
     message: expect.stringContaining('six'),
-  });
-});
-
-test('a server that several people use builds nothing that they name', { timeout: 60_000 }, async () => {
-  const shared = open('one', { usersOwnMachine: false });
-  await expect(shared.lock({ requirements: 'docopt==0.6.2' })).rejects.toMatchObject({
-    message: expect.stringContaining('does not build source distributions'),
-  });
-  await expect(shared.lock({ requirements: '-i http://127.0.0.1:9/simple\nsix' })).rejects.toMatchObject({
-    code: 'permission-denied',
   });
 });
 

@@ -16,6 +16,7 @@ import type {
   IndexSettings,
 } from '@stellwerk/contract/environment.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import type { BuildBox } from './build-box.ts';
 import { accessOf, mergeSettings, withoutCredentials } from './index-settings.ts';
 import { type EnvironmentLayer, type LayerPlace, layerKey, makeLayer } from './layer.ts';
 import { canonicalLock, sha256 } from './lock-file.ts';
@@ -41,10 +42,10 @@ export interface EnvironmentsNeeds {
   /** The server's index settings as they are now. */
   indexes: () => IndexSettings | Promise<IndexSettings>;
   /**
-   * Whether those who write specifications own this machine anyway (a single-user server). If not, nothing that they wrote is executed
-   * here (no source distribution is built) and nothing is fetched from an address that the index settings do not name.
+   * Given where those who write specifications do not own this machine anyway: source distributions are built in this box only, and
+   * nothing is fetched from an address that the index settings do not name.
    */
-  usersOwnMachine: boolean;
+  box?: BuildBox | undefined;
 }
 
 export interface Asked extends Watch {
@@ -67,7 +68,12 @@ export class Environments {
 
   constructor(needs: EnvironmentsNeeds) {
     this.#needs = needs;
-    this.#uv = new Uv({ cacheDir: needs.cacheDir, inherited: needs.inherited, serverSettings: () => this.#settings() });
+    this.#uv = new Uv({
+      cacheDir: needs.cacheDir,
+      inherited: needs.inherited,
+      serverSettings: () => this.#settings(),
+      box: needs.box,
+    });
   }
 
   /** What this machine has. */
@@ -160,12 +166,12 @@ export class Environments {
     asked: Omit<Asked, 'target' | 'fresh'> = {},
   ): Promise<EnvironmentLayer> {
     const settings = await this.#settings(plan.indexes, asked.indexes);
-    checkOrigins(plan.indexes ?? {}, [], await this.#settings(), this.#needs.usersOwnMachine);
+    checkOrigins(plan.indexes ?? {}, [], await this.#settings(), this.#needs.box === undefined);
     const key = await this.layerKey(plan, place);
     const folder = join(await this.#uv.folder('layers'), key);
     return this.#layers.get(key, asked, (shared) =>
       makeLayer(
-        { plan, place, folder, key, settings, mayBuild: this.#needs.usersOwnMachine, platform: thisPlatform() },
+        { plan, place, folder, key, settings, platform: thisPlatform() },
         this.#uv,
         shared,
       ),
@@ -185,7 +191,7 @@ export class Environments {
   }
 
   async #lockText(wanted: Wanted, minor: string, platform: EnvironmentPlatform, asked: Asked): Promise<string> {
-    checkOrigins(wanted.indexes, wanted.requirements, await this.#settings(), this.#needs.usersOwnMachine);
+    checkOrigins(wanted.indexes, wanted.requirements, await this.#settings(), this.#needs.box === undefined);
     if (wanted.isLock) return canonicalLock(wanted.requirements);
     const settings = await this.#settings(wanted.indexes, asked.indexes);
     const requirements = wanted.requirements.map(({ text, hashes }) => [text, ...hashes]);
@@ -196,7 +202,7 @@ export class Environments {
       if (kept !== undefined) return kept;
       shared.log(`Resolving ${wanted.requirements.length} requirements for Python ${minor}.`);
       const text = await resolve(
-        { wanted, minor, platform, settings, mayBuild: this.#needs.usersOwnMachine },
+        { wanted, minor, platform, settings },
         this.#uv,
         shared,
       );

@@ -6,6 +6,7 @@ import { dirname, join, posix, relative } from 'node:path';
 import type { BuiltPlan, EnvironmentPlatform, IndexSettings } from '@stellwerk/contract/environment.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { LayerEntry } from '../oci/oci-images.ts';
+import { boxRefused } from './build-box.ts';
 import { compileModules } from './bytecode.ts';
 import { conflicting, installedPackages, type Layout } from './installed.ts';
 import { sha256 } from './lock-file.ts';
@@ -39,7 +40,6 @@ export interface LayerQuestion {
   /** Where the result is kept. */
   folder: string;
   settings: IndexSettings;
-  mayBuild: boolean;
   /** Of this machine. */
   platform: EnvironmentPlatform;
 }
@@ -126,12 +126,16 @@ async function install(
   await writeFile(join(tree, '..', 'uv.toml'), '');
   await writeFile(join(tree, '..', 'lock.txt'), plan.lockText);
   const call = { ...watch, cwd: join(tree, '..'), settings: question.settings };
+  const builder = native ? await uv.builder(python.path, join(tree, '..'), watch.signal) : undefined;
   if (native)
-    await must(uv.run({ ...call, args: ['venv', '--quiet', '--clear', '--python', python.path, tree] }), plan);
+    await must(
+      uv.run({ ...call, args: ['venv', '--quiet', '--clear', '--python', builder ?? python.path, tree] }),
+      plan,
+    );
   const where = native
     ? ['--python', join(tree, 'bin', 'python')]
     : ['--target', tree, '--python-version', plan.pythonMinor, ...(await anyPython(uv))];
-  const builds = native && question.mayBuild ? [] : ['--no-build'];
+  const builds = builder === undefined ? ['--no-build'] : [];
   const flags = [
     ...plan.installFlags,
     '--link-mode',
@@ -168,7 +172,7 @@ async function must(running: ReturnType<Uv['run']>, plan: BuiltPlan): Promise<vo
   throw new ServiceError(
     'failed-precondition',
     'environment.unresolvable',
-    `The environment ${plan.lockHash.slice(0, 12)} cannot be installed for Python ${plan.pythonMinor} on ${plan.platform}. ${said}`,
+    `The environment ${plan.lockHash.slice(0, 12)} cannot be installed for Python ${plan.pythonMinor} on ${plan.platform}. ${said}${/--no-build/.test(said) ? ` ${boxRefused}` : ''}`,
   );
 }
 

@@ -1,10 +1,13 @@
-// For tests: a package index on loopback (PEP 503) that asks for a user name and password, and wheels to put on it.
+// For tests: a package index on loopback (PEP 503) that asks for a user name and password, wheels and source distributions to put on it.
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { buffer } from 'node:stream/consumers';
+import { gzipSync } from 'node:zlib';
 import { ZipFile } from 'yazl';
+import { writeTar } from '../oci/tar-write.ts';
 
+/** A wheel or a source distribution. */
 export interface Wheel {
   file: string;
   content: Buffer;
@@ -31,6 +34,26 @@ export async function makeWheel(
     zip.addBuffer(Buffer.from(text), path);
   zip.end();
   return { file: `${name}-${version}-py3-none-any.whl`, content: await buffer(zip.outputStream) };
+}
+
+/** A source distribution that its own `backend.py` builds, a module with PEP 517's hooks. */
+export async function makeSourceDistribution(
+  name: string,
+  version: string,
+  backend: string,
+  requires: readonly string[] = [],
+): Promise<Wheel> {
+  const files = {
+    'PKG-INFO': `Metadata-Version: 2.1\nName: ${name}\nVersion: ${version}\n`,
+    'backend.py': backend,
+    'pyproject.toml': `[build-system]\nrequires = ${JSON.stringify(requires)}\nbuild-backend = "backend"\nbackend-path = ["."]\n`,
+  };
+  const entries = Object.entries(files).map(([file, text]) => ({
+    path: `${name}-${version}/${file}`,
+    mode: 0o644,
+    source: { bytes: Buffer.from(text) },
+  }));
+  return { file: `${name}-${version}.tar.gz`, content: gzipSync(await buffer(writeTar(entries))) };
 }
 
 export interface PackageIndex extends AsyncDisposable {

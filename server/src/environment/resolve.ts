@@ -3,6 +3,7 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { EnvironmentPlatform, IndexSettings } from '@stellwerk/contract/environment.ts';
 import { ServiceError, TargetError } from '@stellwerk/contract/errors.ts';
+import { boxRefused } from './build-box.ts';
 import { onlyConda } from './conda-file.ts';
 import { canonicalLock } from './lock-file.ts';
 import type { Watch } from './once.ts';
@@ -15,8 +16,6 @@ export interface Question {
   minor: string;
   platform: EnvironmentPlatform;
   settings: IndexSettings;
-  /** Whether a source distribution may be built, which runs what its author wrote. */
-  mayBuild: boolean;
 }
 
 /** In uv's words. Linux means glibc 2.28 or newer, so that a lock holds on the machines that train and in images alike. */
@@ -68,9 +67,8 @@ async function compile(
       question.minor,
       '--python-platform',
       tripleOf[question.platform],
-      ...(await interpreter(question, uv)),
+      ...(await interpreter(question, folder, uv, watch)),
     );
-    if (!question.mayBuild) args.push('--no-build');
     const ended = await uv.run({ ...watch, args, cwd: folder, settings: question.settings });
     return ended.code === 0
       ? { lock: await readFile(join(folder, 'lock.txt'), 'utf8'), flaw: '' }
@@ -81,10 +79,12 @@ async function compile(
 }
 
 /** That of the same minor if it is here: what a source distribution says of itself may depend on it. */
-async function interpreter({ minor }: Question, uv: Uv): Promise<string[]> {
+async function interpreter({ minor }: Question, folder: string, uv: Uv, { signal }: Watch): Promise<string[]> {
   const pythons = await uv.pythons();
   const python = pythons.find((one) => one.minor === minor) ?? pythons[0];
-  return python ? ['--python', python.path] : [];
+  if (!python) return ['--no-build'];
+  const builder = await uv.builder(python.path, folder, signal);
+  return builder === undefined ? ['--python', python.path, '--no-build'] : ['--python', builder];
 }
 
 /** Of the hashes that uv found, those that the user allows; a file that changed on the index must not slip in. */
@@ -114,9 +114,7 @@ async function failure(flaw: string, question: Question, uv: Uv, watch: Watch): 
     );
   if (/Failed to fetch|error sending request|dns error|timed out/i.test(flaw) && !/\b40[134]\b/.test(flaw))
     return new TargetError('later', `The package index cannot be reached. ${told}`);
-  const build = /building from source is disabled/.test(flaw)
-    ? ' This server does not build source distributions, because that runs what their authors wrote; name a version that has a wheel.'
-    : '';
+  const build = /building from source is disabled/i.test(flaw) ? ` ${boxRefused}` : '';
   return new ServiceError(
     'failed-precondition',
     'environment.unresolvable',

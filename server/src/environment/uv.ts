@@ -8,6 +8,7 @@ import type { IndexSettings } from '@stellwerk/contract/environment.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { identify, isAlive } from '../exec/processes.ts';
 import { type Ended, output, ProgramFailed, run } from '../exec/programs.ts';
+import { type BuildBox, boxedPython } from './build-box.ts';
 import { accessOf, masked, secretsOf } from './index-settings.ts';
 import { Once, type Watch } from './once.ts';
 import { findPythons, type Python } from './pythons.ts';
@@ -20,6 +21,8 @@ export interface UvNeeds {
   inherited: Environment;
   /** Where uv itself comes from: the server's own settings, never what a specification names. */
   serverSettings: () => Promise<IndexSettings>;
+  /** What source distributions are built in; undefined where those who name them own this machine anyway. */
+  box: BuildBox | undefined;
 }
 
 export interface UvCall extends Watch {
@@ -78,6 +81,12 @@ export class Uv {
     });
   }
 
+  /** What uv is to build source distributions with, in a new folder of its own inside the one given; undefined if that cannot be done safely. */
+  async builder(python: string, folder: string, signal?: AbortSignal): Promise<string | undefined> {
+    const { box } = this.#needs;
+    return box ? boxedPython(python, folder, await this.folder('uv'), box, signal) : python;
+  }
+
   /** A new folder for work in passing, on the cache's file system. Servers share a cache: its name says whose it is. */
   async workFolder(): Promise<string> {
     return mkdtemp(join(await this.folder('working'), `${mine()}.`));
@@ -130,6 +139,9 @@ export class Uv {
       ...Object.fromEntries(kept),
       UV_CACHE_DIR: join(this.#needs.cacheDir, 'uv'),
       UV_NO_PROGRESS: '1',
+      // What a build is given must not be the very files that other builds are given too.
+      UV_LINK_MODE: 'copy',
+      UV_NO_SOURCES: '1',
       NO_COLOR: '1',
       // What a source distribution is built to must not depend on the day, the place or chance.
       SOURCE_DATE_EPOCH: '315532800',

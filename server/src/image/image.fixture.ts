@@ -65,7 +65,6 @@ export async function imageRig(): Promise<ImageRig> {
     cacheDir: join(folder, 'cache'),
     inherited: {},
     indexes: () => ({}),
-    usersOwnMachine: true,
   });
   const workers: ActivityWorker[] = [];
   const incidents: unknown[] = [];

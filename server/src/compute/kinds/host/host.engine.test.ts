@@ -26,7 +26,7 @@ async function needsIn(folder: string): Promise<HostNeeds> {
     cacheDir: join(config.cache, 'server'),
     inherited: config.packageEnvironment,
     indexes: () => ({}),
-    usersOwnMachine: false,
+    box: { pythonPackage: (await wheelPath())!, hidden: [config.data] },
   });
   return {
     folder: join(folder, 'runs'),

@@ -27,7 +27,6 @@ async function open(folder: string) {
     cacheDir: join(cacheDir, 'environments'),
     inherited,
     indexes: () => ({}),
-    usersOwnMachine: true,
   });
   const layers = new Map<string, LayerDescriptor>();
   const driver = dockerDriver({
