@@ -81,7 +81,11 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'build-box-'));
   data = join(folder, 'data');
   // uv itself is not to come from the index of this test.
-  const ordinary = new Environments({ cacheDir: join(folder, 'uv'), inherited: process.env as Record<string, string>, indexes: () => ({}) });
+  const ordinary = new Environments({
+    cacheDir: join(folder, 'uv'),
+    inherited: process.env as Record<string, string>,
+    indexes: () => ({}),
+  });
   path = `${dirname(await ordinary.uv())}:${path}`;
   inheritEnvironment({ PATH: path, HOME });
   await mkdir(data);

@@ -24,7 +24,7 @@ import { type NetworkAccess, networkAccess } from './network-access.ts';
 import { Once, type Watch } from './once.ts';
 import { checkOrigins } from './origins.ts';
 import { pipConfiguration } from './pip-configuration.ts';
-import type { Python } from './pythons.ts';
+import { hasConda, type Python } from './pythons.ts';
 import { resolve } from './resolve.ts';
 import { choosePython, readSpecification, type Wanted } from './specification.ts';
 import { Uv } from './uv.ts';
@@ -81,8 +81,13 @@ export class Environments {
     return this.#target(await this.#uv.pythons(true));
   }
 
-  #target(pythons: readonly Python[]): EnvironmentTarget {
-    return { platform: thisPlatform(), pythons: [...new Set(pythons.map(({ minor }) => minor))] };
+  async #target(pythons: readonly Python[]): Promise<EnvironmentTarget> {
+    const conda = await hasConda();
+    return {
+      platform: thisPlatform(),
+      pythons: [...new Set(pythons.map(({ minor }) => minor))],
+      ...(conda && { conda }),
+    };
   }
 
   /** Reads a specification without resolving it: refuses what cannot be, and tells the index settings (secret) and notices in it. */
@@ -98,7 +103,7 @@ export class Environments {
         notices: [],
         ...(specification.interpreterPath && { interpreterPath: specification.interpreterPath }),
       };
-    const target = asked.target ?? this.#target(await this.#uv.pythons());
+    const target = asked.target ?? (await this.#target(await this.#uv.pythons()));
     const wanted = readSpecification(specification, target.conda);
     const { minor, notice } = await this.#choose(wanted, specification.pythonFallback ?? false, target, asked);
     const notices = [...wanted.notices, ...(notice ? [notice] : [])];
@@ -170,11 +175,7 @@ export class Environments {
     const key = await this.layerKey(plan, place);
     const folder = join(await this.#uv.folder('layers'), key);
     return this.#layers.get(key, asked, (shared) =>
-      makeLayer(
-        { plan, place, folder, key, settings, platform: thisPlatform() },
-        this.#uv,
-        shared,
-      ),
+      makeLayer({ plan, place, folder, key, settings, platform: thisPlatform() }, this.#uv, shared),
     );
   }
 
@@ -201,11 +202,7 @@ export class Environments {
       const kept = asked.fresh ? undefined : await readFile(file, 'utf8').catch(() => undefined);
       if (kept !== undefined) return kept;
       shared.log(`Resolving ${wanted.requirements.length} requirements for Python ${minor}.`);
-      const text = await resolve(
-        { wanted, minor, platform, settings },
-        this.#uv,
-        shared,
-      );
+      const text = await resolve({ wanted, minor, platform, settings }, this.#uv, shared);
       await keep(file, text);
       return text;
     });

@@ -1,6 +1,6 @@
 // The Pythons of this machine: what `python3` is, what else lies on the path, and what pyenv and uv have installed.
 // A name that does not start (a shim without a version behind it) is not a Python.
-import { readdir, realpath, stat } from 'node:fs/promises';
+import { access, constants, readdir, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { output, plainEnvironment } from '../exec/programs.ts';
 import { minorNumber } from './specification.ts';
@@ -57,6 +57,18 @@ async function candidates(inherited: Environment): Promise<string[]> {
     if (file && !real.has(file) && (await stat(file)).isFile()) real.set(file, path);
   }
   return [...real.values()];
+}
+
+/** Whether one of the programs that install conda's packages is on the path, as the runner looks for it. */
+export async function hasConda(): Promise<boolean> {
+  const folders = (plainEnvironment().PATH ?? '').split(':').filter((folder) => folder.startsWith('/'));
+  const programs = folders.flatMap((folder) => ['micromamba', 'mamba', 'conda'].map((name) => join(folder, name)));
+  const found = programs.map((program) =>
+    access(program, constants.X_OK)
+      .then(() => true)
+      .catch(() => false),
+  );
+  return (await Promise.all(found)).includes(true);
 }
 
 async function versionsBelow(folder: string): Promise<string[]> {

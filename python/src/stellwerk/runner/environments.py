@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from stellwerk._files import read_json, write_json, write_whole
 from stellwerk.runner import pythons
+from stellwerk.runner.build_box import make_boxed_python
 from stellwerk.runner.programs import PreparationFailed, answer_of
 
 _MARKER = ".stellwerk.json"
@@ -92,19 +93,37 @@ def _build(plan, base, folder, env, cache, private, programs, for_others):
     os.makedirs(os.path.dirname(folder), exist_ok=True)
     python = os.path.join(folder, "bin", "python")
     if plan.get("conda"):
-        _conda(plan["conda"], folder, env, programs)
+        _conda(plan["conda"], folder, env, cache, programs)
     else:
         programs.run([uv, "venv", "--quiet", "--python", base[1], folder], env, "make a virtual environment")
     version = pythons.ask(python)[2]  # now, while no package can have a say in what that does
     if plan["lockText"].strip():
         lock = os.path.join(private, "requirements.lock")
         write_whole(lock, plan["lockText"])
-        flags = [*plan["installFlags"], *(["--no-build"] if for_others else [])]
-        command = [uv, "pip", "install", "--python", python, *flags, "-r", lock]
-        programs.run(command, env, "install the packages of the environment")
+        install = [uv, "pip", "install", *plan["installFlags"], "-r", lock, "--python"]
+        if for_others:
+            _install_wheels(install, python, base[1] if base else python, env, private, programs)
+        else:
+            programs.run([*install, python], env, "install the packages of the environment")
     if for_others:
-        _open_to_others(folder, base[1], env, programs)
+        _open_to_others(folder, base[1] if base else python, env, programs)
     return version
+
+
+def _install_wheels(install, python, base, env, private, programs):
+    """Packages that have no wheel are built in a box before, where this machine can make one, and their wheels kept by uv."""
+    try:
+        programs.run([*install, python, "--no-build"], env, "install the packages of the environment")
+    except PreparationFailed as failure:
+        boxed = make_boxed_python(private, base, env["UV_CACHE_DIR"]) if "--no-build" in str(failure) else None
+        if not boxed:
+            raise
+        programs.tell("A package has no wheel; it is built in a box, in which it sees nothing of this machine.")
+        passing = os.path.join(private, "built")
+        building = dict(env, UV_LINK_MODE="copy", UV_NO_SOURCES="1")
+        programs.run([install[0], "venv", "--quiet", "--python", boxed, passing], building, "make a virtual environment to build in")
+        programs.run([*install, os.path.join(passing, "bin", "python")], building, "build the packages of the environment")
+        programs.run([*install, python, "--no-build"], env, "install the packages of the environment")
 
 
 def _open_to_others(folder, python, env, programs):
@@ -116,13 +135,20 @@ def _open_to_others(folder, python, env, programs):
     programs.run(["chmod", "-R", "a+rX,go-w,ug-s", folder], env, "make the environment readable")
 
 
-def _conda(conda, folder, env, programs):
+def _conda(conda, folder, env, cache, programs):
     tool = next((shutil.which(name) for name in _CONDAS if shutil.which(name)), None)
     if not tool:
         raise PreparationFailed("The environment asks for conda packages, and this machine has none of conda, mamba and micromamba. Install one of them.")  # fmt: skip
     channels = [part for channel in conda["channels"] for part in ("--channel", channel)]
     command = [tool, "create", "--yes", "--prefix", folder, "--override-channels", *channels, *conda["packages"]]
-    programs.run(command, env, "install the conda packages of the environment")
+    programs.run(command, _conda_environment(env, cache), "install the conda packages of the environment")
+
+
+def _conda_environment(env, cache):
+    """Without access to the package indexes, which conda does not ask: it executes what packages bring. Downloads lie beside the environments."""
+    closed = {name: value for name, value in env.items() if not name.startswith(("UV_", "PIP_")) and name != "NETRC"}
+    closed.setdefault("CONDA_PKGS_DIRS", os.path.join(cache, "conda-packages"))
+    return closed
 
 
 def _index_environment(indexes, cache, private):

@@ -11,7 +11,7 @@ import { output, ProgramFailed, startDetached } from '../../../exec/programs.ts'
 import type { JobHandle, JobOrder, JobState, RunsJobs, StartWatch, Target } from '../../driver.ts';
 import type { HostNeeds } from './host.ts';
 import { isThere, killAll, makeOwn, makePassage, mark, nameOf, type Place, programIn, writeOwn } from './place.ts';
-import { preparationOf, SharedEnvironments } from './shared-environments.ts';
+import { preparationOf, SharedEnvironments, type SharingIds } from './shared-environments.ts';
 import { findUser } from './unix-users.ts';
 
 const recoverWithinMs = 10 * 60_000;
@@ -31,9 +31,9 @@ export class HostJobs implements RunsJobs<'host'> {
     const place = await this.#placeFor(target, order.id);
     const running = await found(place.folder);
     if (running) return handleOf(place, running);
-    const cacheFolder = place.builder === undefined ? this.#needs.cacheFolder : join(place.folder, 'cache');
+    const cacheFolder = place.shared ? join(place.folder, 'cache') : this.#needs.cacheFolder;
     const own = { id: order.id, job: { ...order.job, cacheFolder } };
-    const job = place.builder === undefined ? own.job : await this.#shared.prepare(own, place.builder, watch);
+    const job = place.shared ? await this.#shared.prepare(own, place.shared, watch) : own.job;
     await writeOwn(join(place.folder, 'job.json'), JSON.stringify(job), place);
     const program = await programIn(place, ['-m', 'stellwerk.runner', place.folder], this.#needs);
     const log = openSync(join(place.folder, 'runner.log'), 'a', 0o600);
@@ -88,7 +88,7 @@ export class HostJobs implements RunsJobs<'host'> {
   }
 
   /** The folder of a job, made if it is not there. */
-  async #placeFor(target: Target<'host'>, id: string): Promise<Place & { builder?: number }> {
+  async #placeFor(target: Target<'host'>, id: string): Promise<Place & { shared?: SharingIds }> {
     const { user } = target.settings;
     if (user === undefined) {
       const folder = join(this.#needs.folder, nameOf(id));
@@ -100,14 +100,15 @@ export class HostJobs implements RunsJobs<'host'> {
     return placed;
   }
 
-  async #isolatedPlace(user: string, id: string): Promise<Required<Place> & { builder: number }> {
+  async #isolatedPlace(user: string, id: string): Promise<Place & { shared: SharingIds }> {
     const { ids, ...refused } = await findUser(user, this.#needs.subordinateIds);
     if (!ids) throw new TargetError('never', 'reason' in refused ? String(refused.reason) : `${user} cannot be used.`);
     const above = this.#needs.isolatedFolder;
     await makePassage(above);
     const { builder } = ids;
     const folder = join(above, nameOf(id));
-    if (await isThere(join(folder, 'tmp'))) return { folder, uid: (await lstat(folder)).uid, builder };
+    const placeOfId = (uid: number) => ({ folder, uid, shared: { uid, builder } });
+    if (await isThere(join(folder, 'tmp'))) return placeOfId((await lstat(folder)).uid);
     const places = (await readdir(above)).map(async (name) => (await lstat(join(above, name))).uid);
     const taken = new Set([...(await Promise.all(places)), ...(await this.#shared.builders())]);
     // From the end: rootless containers of that user, if there are any, take theirs from the beginning.
@@ -115,7 +116,7 @@ export class HostJobs implements RunsJobs<'host'> {
     while (taken.has(uid)) uid--;
     if (uid < ids.first) throw new TargetError('later', `All ${ids.count} ids of ${user} are in use.`);
     await makeOwn({ folder, uid });
-    return { folder, uid, builder };
+    return placeOfId(uid);
   }
 
   async #placesOf(id: string): Promise<Place[]> {

@@ -1,25 +1,38 @@
-// Environments that are shared by runs of different Unix ids. One further id of the same user, the builder, makes them before
-// a runner is started; runs read and execute them.
-// Invariants: no run can change what another uses, and nothing that packages bring or specifications name is executed by the builder; an environment is built once,
-// however many want it; the credentials of package indexes lie in a folder of the builder's until it is done, and reach no run.
-import { chmod, chown, copyFile, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+// Environments that are shared by runs of different Unix ids. They are made before a runner is started; runs read and execute them.
+// One further id of the same user, the builder, makes those of wheels. It executes nothing that packages bring; what has no wheel is built in a box.
+// Those with packages of conda, which executes what they bring, are made under the id of the run that wants them first, each in a folder of its own;
+// once that id has no process any more, the environment belongs to root.
+// Invariants: no run can change what another uses; an environment is built once, however many want it; the credentials of package indexes lie in
+// a folder of whoever builds until it is done, and reach no run that uses what is there.
+import { chmod, chown, copyFile, lstat, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TargetError } from '@stellwerk/contract/errors.ts';
 import type { Job } from '@stellwerk/contract/run.ts';
-import { run } from '../../../exec/programs.ts';
+import { output, run } from '../../../exec/programs.ts';
 import type { JobOrder, StartWatch } from '../../driver.ts';
 import type { HostNeeds } from './host.ts';
 import { killAll, makeOwn, makePassage, nameOf, programIn, writeOwn } from './place.ts';
 
 type Needs = Pick<HostNeeds, 'isolatedFolder' | 'inherited' | 'pythonPackage' | 'uv'>;
 
-/** What the runner's preparation ends with if a package would have to be built. */
+/** With where its environment lies. */
+type Placed = Job & { cacheFolder: string };
+
+export interface SharingIds {
+  /** The run's own. */
+  uid: number;
+  builder: number;
+}
+
+/** What the runner's preparation ends with if a package would have to be built and there is no box to build it in. */
 const needsBuilding = 3;
 
 export class SharedEnvironments {
   readonly #needs: Needs;
   readonly #folder: string;
   #copying: Promise<unknown> = Promise.resolve();
+  /** Being made, by the name of the environment. */
+  readonly #making = new Map<string, Promise<void>>();
 
   constructor(needs: Needs) {
     this.#needs = needs;
@@ -28,39 +41,79 @@ export class SharedEnvironments {
 
   /** The ids that have built here. */
   async builders(): Promise<number[]> {
-    return (await readdir(this.#folder).catch(() => [])).map(Number).filter(Number.isSafeInteger);
+    const ids = (await readdir(this.#folder).catch(() => [])).map(Number);
+    return ids.filter((id) => Number.isSafeInteger(id));
   }
 
   /** The job as its runner finds it: with the place of an environment that is there, or one of its own for what cannot be shared. */
-  async prepare({ id, job }: JobOrder, builder: number, watch: StartWatch): Promise<Job> {
+  async prepare({ id, job }: JobOrder, { uid, builder }: SharingIds, watch: StartWatch): Promise<Job> {
     const { environment } = job;
     if (environment.kind !== 'built') return job;
-    // While it installs packages, conda executes what they bring.
-    const reason = environment.conda ? 'has packages of conda' : await this.#made(id, job, builder, watch);
-    if (reason === undefined) return { ...job, indexes: { environment: {} }, cacheFolder: this.#cacheOf(builder) };
-    watch.log?.(`The environment ${reason}, so that it is not shared: the run makes it for itself.`);
+    await makePassage(this.#folder);
+    const cacheFolder = join(this.#folder, environment.conda ? `conda-${environment.key}` : String(builder));
+    const shared = { ...job, cacheFolder };
+    const isMade = environment.conda
+      ? await this.#madeOnce(id, shared, uid, watch)
+      : await this.#made(id, shared, builder, watch);
+    if (isMade) return { ...shared, indexes: { environment: {} } };
+    watch.log?.(
+      'The environment has a package that would have to be built from its source, and this machine refuses the namespaces to do that apart from all others, so that it is not shared: the run makes it for itself.',
+    );
     return job;
   }
 
-  /** Why it cannot be, if it cannot. */
-  async #made(id: string, job: Job, builder: number, watch: StartWatch): Promise<string | undefined> {
+  /** Under the run's own id, by whoever comes first; the others wait for that one, and make it themselves should it fail or be canceled. */
+  async #madeOnce(id: string, job: Placed, uid: number, watch: StartWatch): Promise<boolean> {
+    const { cacheFolder } = job;
+    for (;;) {
+      const other = this.#making.get(cacheFolder);
+      if (!other) break;
+      watch.log?.('Another run is building this environment; waiting for it.');
+      await other;
+      watch.signal?.throwIfAborted();
+    }
+    if (await isRoots(cacheFolder)) return true;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#making.set(cacheFolder, promise);
+    try {
+      await rm(cacheFolder, { recursive: true, force: true, maxRetries: 3 });
+      if (!(await this.#made(id, job, uid, watch))) return false;
+      await this.#handOver(cacheFolder, uid);
+      return true;
+    } finally {
+      this.#making.delete(cacheFolder);
+      resolve();
+    }
+  }
+
+  /** From the id that made it to root; downloads and all else that it left are removed. */
+  async #handOver(cacheFolder: string, uid: number): Promise<void> {
+    await killAll({ folder: cacheFolder, uid });
+    for (const name of await readdir(cacheFolder))
+      if (name !== 'environments') await rm(join(cacheFolder, name), { recursive: true, force: true });
+    await output({ command: 'chmod', args: ['-R', 'go-w,ug-s', join(cacheFolder, 'environments')] });
+    await output({ command: 'chown', args: ['-R', '-h', '-P', '0:0', join(cacheFolder, 'environments')] });
+    await chmod(cacheFolder, 0o711);
+    await chown(cacheFolder, 0, 0); // last: so it is known to be whole
+  }
+
+  /** False if a package would have to be built where that cannot be done apart. */
+  async #made(id: string, job: Placed, uid: number, watch: StartWatch): Promise<boolean> {
     const { log, signal } = watch;
-    const place = { folder: preparationOf(this.#needs.isolatedFolder, id), uid: builder };
-    const cacheFolder = this.#cacheOf(builder);
+    const { environment, indexes, cacheFolder } = job;
+    const place = { folder: preparationOf(this.#needs.isolatedFolder, id), uid };
     await remove(place.folder); // of an earlier life of the server
     try {
-      await makePassage(this.#folder);
       const uv = await this.#uv(watch);
       await mkdir(cacheFolder, { recursive: true });
-      await chown(cacheFolder, builder, builder);
+      await chown(cacheFolder, uid, uid);
       await makeOwn(place);
-      const { environment, indexes } = job;
       await writeOwn(join(place.folder, 'job.json'), JSON.stringify({ environment, indexes, cacheFolder }), place);
       const program = await programIn(place, ['-m', 'stellwerk.runner', '--prepare', place.folder], this.#needs);
       const env = { ...program.env, STELLWERK_UV: uv };
       const ended = await run({ ...program, env, ...(log && { onLine: log }), ...(signal && { signal }) });
-      if (ended.code === 0) return undefined;
-      if (ended.code === needsBuilding) return 'has a package that would have to be built from its source';
+      if (ended.code === 0) return true;
+      if (ended.code === needsBuilding) return false;
       const reason = ended.stderr.trim() || `the preparation ended with ${ended.signal ?? `exit code ${ended.code}`}.`;
       throw new TargetError('never', `The run could not be prepared: ${reason}`);
     } finally {
@@ -77,10 +130,11 @@ export class SharedEnvironments {
     await copied;
     return copy;
   }
+}
 
-  #cacheOf(builder: number): string {
-    return join(this.#folder, String(builder));
-  }
+async function isRoots(folder: string): Promise<boolean> {
+  const there = await lstat(folder).catch(() => undefined);
+  return there?.uid === 0;
 }
 
 async function copyProgram(program: string, copy: string): Promise<void> {
