@@ -27,7 +27,7 @@ export const builtSpecification = z
     lock: fileText
       .optional()
       .describe(
-        'The text of a lock: a requirements file with every package pinned and hashed, as `uv pip compile --generate-hashes` makes it.',
+        'The text of a lock: a requirements file with every package pinned and hashed, as `uv pip compile --generate-hashes` makes it; before it, below `@EXPLICIT`, packages of conda with address and checksum.',
       ),
   })
   .refine(
@@ -71,7 +71,9 @@ export type EnvironmentTarget = z.infer<typeof environmentTarget>;
 /** Packages that conda, mamba or micromamba on the target installs. Only there if the target has one of them. */
 export const condaPackages = z.strictObject({
   channels: z.array(z.string()).describe('In order of priority; without credentials.'),
-  packages: z.array(z.string()).describe('As conda takes them, `python=3.11` among them.'),
+  packages: z
+    .array(z.string())
+    .describe('As conda takes them, `python=3.11` among them; or, from a lock, addresses with checksums.'),
 });
 
 const indexUrl = z
@@ -132,7 +134,8 @@ export type IndexSettings = z.infer<typeof indexSettings>;
  * What an installer does with it (the runner on a target follows this to the letter):
  * 1. The folder of the environment is named by `key`. If it is there and complete, it is used; else it is built once, in a folder
  *    beside it that is renamed at the end.
- * 2. With `conda`: `conda create --prefix <folder> --override-channels --channel … <packages>`. Without: `uv venv` with the interpreter of
+ * 2. With `conda`: `conda create --prefix <folder> --override-channels --channel … <packages>`; where the packages are
+ *    addresses with checksums, without channels, which conda installs as they are. Without: `uv venv` with the interpreter of
  *    `pythonMinor`. If that minor has gone since the plan was made, the run fails and names those that are there.
  * 3. `uv pip install --python <folder>/bin/python <installFlags> -r <file with lockText>`, in the environment given by the index
  *    access (below). An empty `lockText` means that there is nothing to install.

@@ -1,5 +1,6 @@
 // A run is the record of one execution, filed under an experiment; it may have children, to any depth.
 import { z } from 'zod';
+import { condaAddress } from './conda-lock.ts';
 import { environmentPlan, environmentTarget, indexAccess } from './environment.ts';
 import { dataReference, runConfiguration } from './run-configuration.ts';
 import { metricSummary } from './telemetry.ts';
@@ -279,6 +280,11 @@ export const runVerbs = {
         host: z.string().max(256).optional(),
         python: z.string().max(100).optional(),
         notices: z.array(z.string().max(2_000)).max(100).optional(),
+        condaPackages: z
+          .array(z.string().max(2_000).regex(condaAddress))
+          .max(5_000)
+          .optional()
+          .describe('What conda installed, each with its address and checksum; becomes part of the lock.'),
         startedAt: time.optional(),
         endedAt: time.optional(),
       }),

@@ -35,13 +35,37 @@ def wheel(folder, name, files):
     return "%s==1.0 --hash=sha256:%s\n" % (name, _digest(path))
 
 
-def source(folder, name, setup):
-    """A source distribution. Returns its line in a lock."""
+BACKEND = """
+import os, zipfile
+try:
+    open(%r, "w")
+except OSError:
+    pass
+
+def build_wheel(directory, settings=None, metadata=None):
+    about, name = "%s-1.0.dist-info/", "%s-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(directory, name), "w") as wheel:
+        wheel.writestr("%s.py", "seen = %%r" %% sorted(os.environ))
+        wheel.writestr(about + "METADATA", "Metadata-Version: 2.1\\nName: %s\\nVersion: 1.0\\n")
+        wheel.writestr(about + "WHEEL", "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(about + "RECORD", "%s.py,,\\n" + about + "METADATA,,\\n" + about + "WHEEL,,\\n" + about + "RECORD,,\\n")
+    return name
+"""
+
+
+def source(folder, name, trace):
+    """A source distribution that leaves a trace where it can, and tells the variables that it saw. Returns its line in a lock."""
     path = os.path.join(folder, name + "-1.0.zip")
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("%s-1.0/setup.py" % name, setup)
+        archive.writestr("%s-1.0/backend.py" % name, BACKEND % (trace, *[name] * 5))
+        archive.writestr("%s-1.0/pyproject.toml" % name, '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n')
         archive.writestr("%s-1.0/PKG-INFO" % name, "Metadata-Version: 2.1\nName: %s\nVersion: 1.0\n" % name)
     return "%s==1.0 --hash=sha256:%s\n" % (name, _digest(path))
+
+
+def _namespaces():
+    user = [] if os.getuid() == 0 else ["--user", "--map-root-user"]
+    return subprocess.run(["unshare", *user, "--mount", "--pid", "--net", "--fork", "true"], stderr=subprocess.DEVNULL).returncode == 0
 
 
 def _digest(path):
@@ -61,7 +85,7 @@ class TestPrepare(unittest.TestCase):
         self.place = os.path.join(self.folder, "preparation")
         self.trace = os.path.join(self.folder, "was executed")
 
-    def prepare(self, key, lock, indexes=None):
+    def prepare(self, key, lock, indexes=None, path=os.environ["PATH"]):
         plan = {
             "kind": "built", "key": key, "lockHash": "0", "lockText": lock, "pythonMinor": MINOR, "pythonFallback": False,
             "platform": "linux-x64", "needsStellwerk": False, "installFlags": ["--require-hashes", "--no-deps"], "notices": [],
@@ -72,7 +96,7 @@ class TestPrepare(unittest.TestCase):
         with open(os.path.join(self.place, "job.json"), "w") as file:
             json.dump(job, file)
         ended = subprocess.run(
-            [sys.executable, "-m", "stellwerk.runner", "--prepare", self.place], env=dict(os.environ, PYTHONPATH=SOURCE),
+            [sys.executable, "-m", "stellwerk.runner", "--prepare", self.place], env=dict(os.environ, PYTHONPATH=SOURCE, PATH=path),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300,
         )  # fmt: skip
         self.told, self.reason = ended.stdout.decode(), ended.stderr.decode().strip()
@@ -108,9 +132,26 @@ class TestPrepare(unittest.TestCase):
             mode = stat.S_IMODE(os.stat(os.path.join(self.cache, name)).st_mode)
             self.assertEqual(mode & 0o077, 0o011 if name == "environments" else 0, name)
 
-    def test_a_package_that_would_have_to_be_built_is_left_to_the_run(self):
-        lock = source(self.folder, "sourceonly", "open(%r, 'w')" % self.trace)
-        self.assertEqual(self.prepare("source", lock), 3, self.reason)
+    @unittest.skipUnless(_namespaces(), "this machine refuses namespaces")
+    def test_a_package_without_a_wheel_is_built_where_it_sees_nothing_of_the_machine(self):
+        lock = source(self.folder, "sourceonly", self.trace)
+        self.assertEqual(self.prepare("boxed", lock), 0, self.reason)
+        self.assertFalse(os.path.exists(self.trace))
+        python = os.path.join(self.cache, "environments", "boxed", "bin", "python")
+        seen = subprocess.run([python, "-c", "import sourceonly; print(*sourceonly.seen)"], stdout=subprocess.PIPE, check=True).stdout.decode().split()
+        self.assertIn("PATH", seen)
+        self.assertEqual([name for name in seen if name.startswith(("UV_", "PIP_", "STELLWERK_"))], [])
+        with open(os.path.join(self.cache, "environments", "boxed", "pyvenv.cfg")) as file:
+            self.assertNotIn("boxed/bin", file.read(), "the environment itself has nothing of the box")
+
+    def test_a_package_that_would_have_to_be_built_is_left_to_the_run_where_namespaces_are_refused(self):
+        refusing = os.path.join(self.folder, "refusing")
+        os.makedirs(refusing)
+        with open(os.path.join(refusing, "unshare"), "w") as file:
+            file.write("#!/bin/sh\nexit 1\n")
+        os.chmod(os.path.join(refusing, "unshare"), 0o755)
+        lock = source(self.folder, "refused", self.trace)
+        self.assertEqual(self.prepare("source", lock, path=refusing + os.pathsep + os.environ["PATH"]), 3, self.reason)
         self.assertFalse(os.path.exists(self.trace))
 
     def test_what_fails_says_why_without_credentials(self):

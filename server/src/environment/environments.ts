@@ -5,6 +5,7 @@
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { arch, platform } from 'node:process';
+import { condaAddress } from '@stellwerk/contract/conda-lock.ts';
 import type {
   BuiltPlan,
   BuiltSpecification,
@@ -90,10 +91,10 @@ export class Environments {
     };
   }
 
-  /** Reads a specification without resolving it: refuses what cannot be, and tells the index settings (secret) and notices in it. */
-  read(specification: BuiltSpecification): { indexes: IndexSettings; notices: string[]; python?: string } {
-    const { indexes, notices, python } = readSpecification(specification);
-    return { indexes, notices, ...(python && { python }) };
+  /** Reads a specification without resolving it: refuses what cannot be, and tells the index settings (secret) in it. */
+  read(specification: BuiltSpecification, mayHaveConda = false): { indexes: IndexSettings; python?: string } {
+    const { indexes, python } = readSpecification(specification, mayHaveConda);
+    return { indexes, ...(python && { python }) };
   }
 
   async lock(specification: EnvironmentSpecification, asked: Asked = {}): Promise<EnvironmentPlan> {
@@ -224,7 +225,7 @@ function withPython(
   conda: { channels: string[]; packages: string[] },
   minor: string,
 ): { channels: string[]; packages: string[] } {
-  const named = conda.packages.some((text) => /^(\S+::)?python\b(?![\w-])/.test(text));
+  const named = conda.packages.some((text) => condaAddress.test(text) || /^(\S+::)?python\b(?![\w-])/.test(text));
   return named ? conda : { ...conda, packages: [`python=${minor}`, ...conda.packages] };
 }
 

@@ -1,11 +1,12 @@
 // What a user wrote, read: requirements in pip's words, the Python, where packages come from, and what was changed on the way.
 // Nothing here touches the network or the disk.
+import { condaAddress, splitCondaLock } from '@stellwerk/contract/conda-lock.ts';
 import type { BuiltSpecification, IndexSettings } from '@stellwerk/contract/environment.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
-import { type CondaFile, condaAsPip, listed, parseCondaFile } from './conda-file.ts';
+import { type CondaFile, condaAsPip, listed, onlyConda, parseCondaFile } from './conda-file.ts';
 import { mergeSettings } from './index-settings.ts';
 import { parseLock } from './lock-file.ts';
-import { parseRequirements, type Requirement } from './requirements-file.ts';
+import { parseRequirements, type Requirement, refused } from './requirements-file.ts';
 
 export interface Wanted {
   python?: string;
@@ -28,7 +29,7 @@ export function readSpecification(spec: BuiltSpecification, targetHasConda = fal
     spec.condaFile !== undefined
       ? readConda(spec.condaFile, targetHasConda)
       : spec.lock !== undefined
-        ? readLock(spec.lock)
+        ? readLock(spec.lock, targetHasConda)
         : readRequirements(spec.requirements ?? '');
   if (spec.python && wanted.python && spec.python !== wanted.python)
     wanted.notices.push(`Python ${spec.python} of the specification is used, not ${wanted.python} of ${file.conda}.`);
@@ -45,8 +46,16 @@ function readRequirements(text: string): Wanted {
   };
 }
 
-function readLock(text: string): Wanted {
-  return { ...parseLock(text, file.lock), isLock: true, options: [], condaNames: [], needsStellwerk: false };
+function readLock(text: string, targetHasConda: boolean): Wanted {
+  const { packages, rest } = splitCondaLock(text);
+  const wanted = { ...parseLock(rest, file.lock), isLock: true, options: [], condaNames: [], needsStellwerk: false };
+  if (packages.length === 0) return wanted;
+  const named = packages.map((address) => condaAddress.exec(address)!);
+  if (!targetHasConda) throw onlyConda([`the ${packages.length} packages of conda`], file.lock);
+  const minor = named.find(([, , name]) => name === 'python')?.[3]?.match(/^3\.\d+/)?.[0];
+  if (minor === undefined)
+    throw refused({ file: file.lock, line: 1 }, 'conda brings the Python, and none is among its packages.');
+  return { ...wanted, python: minor, conda: { channels: [], packages } };
 }
 
 function readConda(text: string, targetHasConda: boolean): Wanted {

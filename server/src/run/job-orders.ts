@@ -24,7 +24,10 @@ export interface Environments {
     specification: EnvironmentSpecification,
     asked?: { log?: (line: string) => void; signal?: AbortSignal; target?: EnvironmentTarget; indexes?: IndexSettings },
   ): Promise<EnvironmentPlan>;
-  read: (specification: Exclude<EnvironmentSpecification, { userManaged: true }>) => { indexes: IndexSettings };
+  read: (
+    specification: Exclude<EnvironmentSpecification, { userManaged: true }>,
+    mayHaveConda: boolean,
+  ) => { indexes: IndexSettings };
   access(plan?: BuiltPlan, indexes?: IndexSettings): Promise<IndexAccess>;
 }
 
@@ -107,7 +110,7 @@ export class JobOrders {
     const specification = await specificationOf(configuration.environment, (path) =>
       snapshots.readFile(row.workspace, row.snapshot!, path),
     );
-    const indexes = specification.userManaged ? undefined : environments.read(specification).indexes;
+    const indexes = specification.userManaged ? undefined : environments.read(specification, true).indexes;
     const kept = await db.first(sql.selectFrom('run_private').select('plan').where('run_key', '=', row.key));
     if (kept?.plan) return { plan: JSON.parse(kept.plan), ...(indexes && { indexes }) };
     const { target, ...watched } = watch;

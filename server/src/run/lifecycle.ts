@@ -1,4 +1,6 @@
 // The transactions of a run's life: each is committed whole, together with its activity, its children and its experiment.
+import { createHash } from 'node:crypto';
+import { withCondaPackages } from '@stellwerk/contract/conda-lock.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Run, RunFile, RunState } from '@stellwerk/contract/run.ts';
 import type { Caller } from '../access/access.ts';
@@ -24,6 +26,7 @@ export interface Report {
   host?: string | undefined;
   python?: string | undefined;
   notices?: string[] | undefined;
+  condaPackages?: string[] | undefined;
   startedAt?: string | undefined;
   endedAt?: string | undefined;
 }
@@ -225,9 +228,15 @@ function heard(tx: Transaction, row: RunRow): Heard {
   };
 }
 
-function environmentAfter(row: RunRow, { python, notices }: Report): string | null {
-  if (python === undefined && notices === undefined) return row.environment;
+function environmentAfter(row: RunRow, { python, notices, condaPackages }: Report): string | null {
+  if (python === undefined && notices === undefined && condaPackages === undefined) return row.environment;
   const before = row.environment === null ? {} : (JSON.parse(row.environment) as NonNullable<Run['environment']>);
   const all = notices && [...new Set([...(before.notices ?? []), ...notices])];
-  return JSON.stringify({ ...before, ...(python !== undefined && { python }), ...(all && { notices: all }) });
+  const lock = condaPackages && withCondaPackages(before.lock ?? '', condaPackages);
+  return JSON.stringify({
+    ...before,
+    ...(python !== undefined && { python }),
+    ...(all && { notices: all }),
+    ...(lock !== undefined && { lock, lockHash: createHash('sha256').update(lock).digest('hex') }),
+  });
 }

@@ -17,7 +17,7 @@ export interface SubmissionNeeds {
     readFile(workspace: string, snapshot: string, path: string): Promise<string | undefined>;
     fileOf(workspace: string, snapshot: string, path: string): Promise<unknown>;
   };
-  environments: { read(specification: BuiltSpecification): { indexes: IndexSettings } };
+  environments: { read(specification: BuiltSpecification, mayHaveConda: boolean): { indexes: IndexSettings } };
   /** Throws if the workspace has no datastore of that name. */
   requireDatastore(workspace: string, name: string): Promise<unknown>;
 }
@@ -40,7 +40,7 @@ export async function checkSubmission(
     );
   const read: ReadFile = (path) => needs.snapshots.readFile(workspace, snapshot, path);
   const specification = await specificationOf(configuration.environment, read);
-  if (!specification.userManaged) needs.environments.read(specification);
+  if (!specification.userManaged) needs.environments.read(specification, true);
   for (const { datastore } of Object.values(configuration.dataReferences))
     if (datastore !== undefined) await needs.requireDatastore(workspace, datastore);
   return usable;

@@ -1546,6 +1546,7 @@ class Runs:
         host: Optional[str] = None,
         python: Optional[str] = None,
         notices: Optional[Sequence[str]] = None,
+        conda_packages: Optional[Sequence[str]] = None,
         started_at: Optional[str] = None,
         ended_at: Optional[str] = None,
     ) -> Record:
@@ -1564,6 +1565,8 @@ class Runs:
             host: Up to 256 characters.
             python: Up to 100 characters.
             notices: Up to 100 entries.
+            conda_packages: What conda installed, each with its address and checksum; becomes part of the lock. Up to
+                5000 entries.
             started_at: A time, ISO 8601 in UTC.
             ended_at: A time, ISO 8601 in UTC.
         Returns:
@@ -1582,6 +1585,7 @@ class Runs:
             "host": host,
             "python": python,
             "notices": notices,
+            "condaPackages": conda_packages,
             "startedAt": started_at,
             "endedAt": ended_at,
         }, query=False)

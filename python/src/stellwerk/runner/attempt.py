@@ -21,7 +21,7 @@ from stellwerk._run_folder import RunFolder, now
 from stellwerk._transport import StellwerkError, Transport, path_of
 from stellwerk.runner.data import Data
 from stellwerk.runner.delivery import LIMIT_SECONDS, NotDelivered, Patience, end_children, ship_everything
-from stellwerk.runner.environments import clean_environment, credentials_of, make_environment
+from stellwerk.runner.environments import clean_environment, conda_packages, credentials_of, make_environment
 from stellwerk.runner.lease import Lease
 from stellwerk.runner.output import Log, last_lines, masked
 from stellwerk.runner.outputs import FOLDERS, Outputs
@@ -197,7 +197,7 @@ class Attempt:
         limit = self.configuration.get("timeLimitSeconds")
         until = time.monotonic() + limit if limit else None
         self.place.note(startedAt=started, session=script.pid)
-        self.lease.report(state="running", startedAt=started, python=environment.version, notices=environment.notices or None)
+        self.lease.report(state="running", startedAt=started, python=environment.version, notices=environment.notices or None, condaPackages=conda_packages(environment.folder) or None)
         while not script.poll(0.2) and not self.cancelled.is_set():
             if until and time.monotonic() > until:
                 self.end_because("time limit")

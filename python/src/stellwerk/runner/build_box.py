@@ -30,6 +30,7 @@ _LIMITS = {
 # Arguments: the box's root, then triples (how, from, to) up to `--`, then the last step.
 _MOUNTS = """
 set -eu
+umask 022
 root=$1; shift
 mount --make-rprivate /
 mount -t tmpfs -o size=16m,mode=755,nosuid tmpfs "$root"
@@ -106,13 +107,14 @@ def enter(settings, argv):
     as_root = os.getuid() == 0
     cwd = os.path.realpath(".")
     work = _work(given["cache"], cwd, argv)
+    environment = _environment_of(argv[0], work)
     if as_root:
-        _give_to_nobody(work)
+        _give_to_nobody([*work, *environment])
     inside = {"limits": _LIMITS, "cwd": cwd if _is_in(cwd, work) else "/tmp", "argv": argv, "env": _environment()}
     command = [
         "unshare", *([] if as_root else ["--user", "--map-root-user"]),
         "--mount", "--pid", "--ipc", "--uts", "--net", "--fork", "--kill-child",
-        "sh", "-c", _MOUNTS, "box", os.path.join(given["folder"], "box"), *_mounts(given, work, argv[0]), "--",
+        "sh", "-c", _MOUNTS, "box", os.path.join(given["folder"], "box"), *_mounts(given, work, environment), "--",
         *_without_privilege(as_root, os.path.join(given["folder"], "box")),
         given["executable"], "-I", "-S", "-c", _LAUNCH, json.dumps(inside),
     ]  # fmt: skip
@@ -130,11 +132,18 @@ def _work(cache, cwd, argv):
     return sorted(path for path in kept if not _is_in(path, kept - {path}))
 
 
+def _environment_of(program, work):
+    """The virtual environment that is to be installed into, if the call is for one; it is made for that alone."""
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(program)))
+    is_further = os.path.isfile(os.path.join(folder, "pyvenv.cfg")) and not _is_in(os.path.realpath(folder), work)
+    return [folder] if is_further else []
+
+
 def _is_in(path, folders):
     return any(path == folder or path.startswith(folder + "/") for folder in folders)
 
 
-def _mounts(given, work, program):
+def _mounts(given, work, environment):
     mounts = []
     for path in _SHARED:
         if os.path.islink(path) and os.path.isdir(path):
@@ -146,9 +155,8 @@ def _mounts(given, work, program):
     for path in given["hidden"]:
         mounts += ["hide", "", path]
     mounts += ["ro", given["prefix"], os.path.join(given["folder"], "boxed")]
-    environment = os.path.dirname(os.path.dirname(os.path.abspath(program)))
-    if os.path.isfile(os.path.join(environment, "pyvenv.cfg")) and not _is_in(os.path.realpath(environment), work):
-        mounts += ["ro", environment, environment]
+    for path in environment:
+        mounts += ["ro", path, path]
     for path in work:
         mounts += ["rw", path, path]
     return mounts

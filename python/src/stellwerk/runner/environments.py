@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import sys
 import time
@@ -140,8 +141,18 @@ def _conda(conda, folder, env, cache, programs):
     if not tool:
         raise PreparationFailed("The environment asks for conda packages, and this machine has none of conda, mamba and micromamba. Install one of them.")  # fmt: skip
     channels = [part for channel in conda["channels"] for part in ("--channel", channel)]
-    command = [tool, "create", "--yes", "--prefix", folder, "--override-channels", *channels, *conda["packages"]]
+    command = [tool, "create", "--yes", "--prefix", folder, *(["--override-channels"] if channels else []), *channels, *conda["packages"]]
     programs.run(command, _conda_environment(env, cache), "install the conda packages of the environment")
+
+
+def conda_packages(folder):
+    """What conda wrote down of what it installed: addresses with checksums, without credentials."""
+    about = os.path.join(folder, "conda-meta") if folder else None
+    if not about or not os.path.isdir(about):
+        return []
+    records = [read_json(os.path.join(about, name)) or {} for name in sorted(os.listdir(about)) if name.endswith(".json")]
+    known = [(record["url"], record["md5"]) for record in records if record.get("url") and record.get("md5")]
+    return ["%s#%s" % (re.sub(r"^(\w+://)(?:[^/@]*@)?([^/]*/)(?:t/[^/]+/)?", r"\1\2", url), md5) for url, md5 in known]
 
 
 def _conda_environment(env, cache):
