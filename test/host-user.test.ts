@@ -231,6 +231,26 @@ describe.skipIf(!isRoot)('the host of a server that others can reach (needs root
     await until('only environments are left', () => readdirSync(isolated).join() === 'environments');
   });
 
+  test('builds a package that has no wheel in a box, once for all runs', async () => {
+    const submission = {
+      code: 'import docopt, sys; print(docopt.__version__, sys.prefix)',
+      environment: { requirements: ['docopt==0.6.2'] },
+    };
+    const { client } = installation;
+    const printed: string[] = [];
+    const told: string[] = [];
+    for (const { id } of [await submit(installation, submission), await submit(installation, submission)]) {
+      const run = await untilEnded({ client, workspace, run: id });
+      expect(run, run.reason).toMatchObject({ state: 'completed' });
+      printed.push(await (await client.logs.get({ workspace, run: id })).text());
+      const { items } = await client.activities.list({ workspace, subject: id });
+      told.push(await (await client.activities.getLog({ workspace, activity: items[0]!.id })).text());
+    }
+    expect(printed[0]).toMatch(/^0\.6\.2 .*\/environments\//);
+    expect(printed[1]).toBe(printed[0]);
+    expect(told.filter((log) => log.includes('it is built in a box'))).toHaveLength(1);
+  });
+
   test('fails a run whose environment cannot be made, with the reason, and leaves nothing of it', async () => {
     const lock = `six==1.16.0 --hash=sha256:${'0'.repeat(64)}\n`;
     const { id } = await submit(installation, { environment: { lockFile: 'lock.txt' }, files: { 'lock.txt': lock } });

@@ -135,7 +135,7 @@ class TestPrepare(unittest.TestCase):
     @unittest.skipUnless(_namespaces(), "this machine refuses namespaces")
     def test_a_package_without_a_wheel_is_built_where_it_sees_nothing_of_the_machine(self):
         lock = source(self.folder, "sourceonly", self.trace)
-        self.assertEqual(self.prepare("boxed", lock), 0, self.reason)
+        self.assertEqual(self.prepare("boxed", lock), 0, self.reason + self.told)
         self.assertFalse(os.path.exists(self.trace))
         python = os.path.join(self.cache, "environments", "boxed", "bin", "python")
         seen = subprocess.run([python, "-c", "import sourceonly; print(*sourceonly.seen)"], stdout=subprocess.PIPE, check=True).stdout.decode().split()

@@ -103,7 +103,7 @@ def _build(plan, base, folder, env, cache, private, programs, for_others):
         write_whole(lock, plan["lockText"])
         install = [uv, "pip", "install", *plan["installFlags"], "-r", lock, "--python"]
         if for_others:
-            _install_wheels(install, python, base[1] if base else python, env, private, programs)
+            _install_apart(install, folder, base, env, private, programs)
         else:
             programs.run([*install, python], env, "install the packages of the environment")
     if for_others:
@@ -111,20 +111,25 @@ def _build(plan, base, folder, env, cache, private, programs, for_others):
     return version
 
 
-def _install_wheels(install, python, base, env, private, programs):
-    """Packages that have no wheel are built in a box before, where this machine can make one, and their wheels kept by uv."""
+def _install_apart(install, folder, base, env, private, programs):
+    """Wheels are unpacked. For a package that has none, the environment is made with a Python that builds in a box, where this machine can make one."""
+    python = os.path.join(folder, "bin", "python")
     try:
-        programs.run([*install, python, "--no-build"], env, "install the packages of the environment")
+        return programs.run([*install, python, "--no-build"], env, "install the packages of the environment")
     except PreparationFailed as failure:
-        boxed = make_boxed_python(private, base, env["UV_CACHE_DIR"]) if "--no-build" in str(failure) else None
+        boxed = make_boxed_python(private, base[1] if base else python, env["UV_CACHE_DIR"]) if "--no-build" in str(failure) else None
         if not boxed:
             raise
-        programs.tell("A package has no wheel; it is built in a box, in which it sees nothing of this machine.")
-        passing = os.path.join(private, "built")
-        building = dict(env, UV_LINK_MODE="copy", UV_NO_SOURCES="1")
-        programs.run([install[0], "venv", "--quiet", "--python", boxed, passing], building, "make a virtual environment to build in")
-        programs.run([*install, os.path.join(passing, "bin", "python")], building, "build the packages of the environment")
-        programs.run([*install, python, "--no-build"], env, "install the packages of the environment")
+    programs.tell("A package has no wheel; it is built in a box, in which it sees nothing of this machine.")
+    env = dict(env, UV_LINK_MODE="copy", UV_NO_SOURCES="1")
+    building = folder if base else os.path.join(private, "built")
+    venv = [install[0], "venv", "--quiet", building, "--python"]
+    programs.run([*venv, boxed, "--clear"], env, "make a virtual environment to build in")
+    programs.run([*install, os.path.join(building, "bin", "python")], env, "build the packages of the environment")
+    if base:
+        programs.run([*venv, base[1], "--allow-existing"], env, "give the environment its own Python")
+    else:  # conda's own: what was built is in the cache by now
+        programs.run([*install, python], env, "install the packages of the environment")
 
 
 def _open_to_others(folder, python, env, programs):
