@@ -54,7 +54,7 @@ while [ "$1" != -- ]; do
   shift 3
 done
 shift
-mount -o remount,ro "$root"
+mount -o remount,bind,ro,nosuid "$root"
 cd /
 "$@" &&:
 exit $?
