@@ -45,6 +45,7 @@ const traps = {
   "it's %2e%2e #1?&=+.bin": '\u0000\u0001\u00ff',
   leer: '',
   '-rf': 'no flag',
+  'ascii\r\nbreak\n': 'x',
   'Zeile\r\nund ü/\u001b[31m rot\t\n.txt': 'x\r\ny',
 };
 
@@ -175,6 +176,9 @@ run = Run.get_context()
 os.makedirs('outputs/tief/er', exist_ok=True)
 open('outputs/tief/er/ein Modell ü.bin', 'wb').write(bytes(range(256)))
 open('logs/eigenes.log', 'w').write('a log of its own')
+open('logs/Zeile\\r\\n \\x1b[2J ü.log', 'w').write('odd')
+open('outputs/a\\nb\\r', 'w').write('odd')
+run.upload_file('von Hand\\r\\n/x', 'ascii\\r\\nbreak\\n')
 run.upload_file('gelesen/ä.csv', 'mit Leerzeichen.csv')
 run.upload_folder('Ordner ü', 'Größe')
 open('mit Leerzeichen.csv', 'w').write('changed afterwards')
@@ -185,9 +189,29 @@ sys.exit(3)`,
     expect(contents(join(installation.folder, 'alles'))).toEqual({
       'outputs/tief/er/ein Modell ü.bin': Buffer.from(Array.from({ length: 256 }, (_, at) => at)).toString('latin1'),
       'logs/eigenes.log': 'a log of its own',
+      'logs/Zeile\r\n \u001b[2J ü.log': 'odd',
+      'outputs/a\nb\r': 'odd',
+      'von Hand\r\n/x': 'x',
       'gelesen/ä.csv': 'a;b\r\n1;2\r\n',
       'Ordner ü/ñandú 日本語 🚂.txt': Buffer.from('ä\r\n\n\r').toString('latin1'),
     });
+    const names = Object.keys(contents(join(installation.folder, 'alles'))).sort();
+    const listed = await asked<{ items: { path: string }[] }>(installation, 'run', 'list-files', ran.id);
+    expect(listed.items.map(({ path }) => path).sort()).toEqual(names);
+    const table = await installation.cli(['run', 'list-files', ran.id]);
+    expect(table.stdout).toContain('logs/Zeile\\r\\n \\u001b[2J ü.log');
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
+    expect(table.stdout).not.toMatch(/[\r\u001b]/);
+    const script = `
+import json
+from stellwerk.core import Experiment, Run, Workspace
+run = Run(Experiment(Workspace.from_config(), ${JSON.stringify(ran.experiment)}), ${JSON.stringify(ran.id)})
+run.download_file('logs/Zeile\\r\\n \\x1b[2J ü.log', 'geholt/a\\r\\nb')
+print(json.dumps(sorted(run.get_file_names())))`;
+    const python = await installation.python(['-c', script], { cwd: installation.folder });
+    expect(python.code, python.stderr).toBe(0);
+    expect(JSON.parse(python.stdout)).toEqual(names);
+    expect(readFileSync(join(installation.folder, 'geholt', 'a\r\nb'), 'utf8')).toBe('odd');
   });
 
   test('a part of a file is read without the rest', async () => {

@@ -124,7 +124,7 @@ test('registering a name again makes the next version, and an alias moves from o
 });
 
 test('a folder of Python goes up, is found, and comes back with Model of the SDK', async () => {
-  const folder = workFolder(installation.folder, { 'a b/ü.txt': 'x\r\n', 'c.bin': 'c' });
+  const folder = workFolder(installation.folder, { 'a b/ü.txt': 'x\r\n', 'c.bin': 'c', 'd\r\ne': 'x' });
   const script = `
 import os
 from stellwerk.core import *
@@ -135,7 +135,10 @@ place = Model(workspace, 'aus Python').download('geladen')
 print(sorted(os.path.relpath(os.path.join(top, name), place) for top, _, names in os.walk(place) for name in names))`;
   const done = await installation.python(['-c', script]);
   expect(done.code, done.stderr).toBe(0);
-  expect(done.stdout.trim().split('\n')).toEqual(["aus Python:1 ['aus Python:1']", "['a b/ü.txt', 'c.bin']"]);
+  expect(done.stdout.trim().split('\n')).toEqual([
+    "aus Python:1 ['aus Python:1']",
+    "['a b/ü.txt', 'c.bin', 'd\\r\\ne']",
+  ]);
 });
 
 test('a model that an image uses is not deleted, and the refusal names the image; without the image it goes', async () => {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { jsonOf } from '../print.ts';
-import { plain, plainLog } from './plain.ts';
+import { plain, plainLog, plainPath } from './plain.ts';
 import { recordOf } from './record.ts';
 import { tableOf } from './table.ts';
 
@@ -17,6 +17,13 @@ it('lets colours of a log through and nothing that moves the cursor or asks the 
   expect(plainLog('\u001b[32mok\u001b[0m\u001b[2J\u001b[6n 50%\r100%\n\u001b]52;c;xyz\u0007end')).toBe(
     '\u001b[32mok\u001b[0m 50%\r100%\nend',
   );
+});
+
+it('writes out what a path has of line breaks and escape sequences: two files never look the same', () => {
+  expect(plainPath('a\r\nb\t\u001b[31m\u0085\u202e ü.txt')).toBe('a\\r\\nb\\t\\u001b[31m\\u0085\\u202e ü.txt');
+  const table = tableOf([{ path: 'a\nb' }, { path: 'a\rb' }, { path: 'a b' }], 'runs.listFiles').split('\n');
+  expect(table.slice(1)).toEqual(['a\\nb', 'a\\rb', 'a b']);
+  expect(tableOf([{ name: 'logs/x\r\n.log', sizeBytes: 1 }], 'logs.list')).toContain('logs/x\\r\\n.log');
 });
 
 it('JSON has nothing that steers a terminal, and reads as what it was', () => {

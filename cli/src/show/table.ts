@@ -32,10 +32,11 @@ export function tableOf(items: readonly Item[], name: string): string {
   const flat = items.map((item) => withMetrics(item));
   const wanted = columns[name] ?? columns[name.split('.')[0]!] ?? firstPlainFields(flat);
   const used = wanted.filter((column) => flat.some((item) => shown(valueAt(item, column)) !== ''));
+  const kindOf = (column: string) => (name.startsWith('logs') && column === 'name' ? 'path' : column);
   if (flat.length === 0) return pc.dim('Nothing found.');
   return textTable(
     used.map((column) => pc.bold(titleOf(column))),
-    flat.map((item) => used.map((column) => cell(item, column))),
+    flat.map((item) => used.map((column) => cell(item, column, kindOf(column)))),
   );
 }
 
@@ -55,8 +56,8 @@ function textTable(head: readonly string[], rows: readonly (readonly string[])[]
     .join('\n');
 }
 
-function cell(item: Item, column: string): string {
-  const text = shown(valueAt(item, column), column);
+function cell(item: Item, column: string, kind: string): string {
+  const text = shown(valueAt(item, column), kind);
   const short = surroundings.isTerminal ? shortened(text, Math.max(24, Math.floor(surroundings.width / 3))) : text;
   return column === 'state' || column === 'outcome' ? colored(short) : short;
 }

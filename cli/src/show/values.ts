@@ -1,18 +1,19 @@
 // Single values for eyes: times, sizes, durations, lists.
 import pc from 'picocolors';
-import { plain } from './plain.ts';
+import { plain, plainPath } from './plain.ts';
 
 const isoTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d/;
 
-/** One value on one line. `name` tells the unit: `sizeBytes`, `durationMs`. */
+/** One value on one line. `name` tells the unit: `sizeBytes`, `durationMs`; a `path` is written out. */
 export function shown(value: unknown, name = ''): string {
   if (value === undefined || value === null) return '';
   if (typeof value === 'number') return shownNumber(value, name);
   if (typeof value === 'boolean') return value ? 'yes' : 'no';
+  if (typeof value === 'string' && name === 'path') return plainPath(value);
   if (typeof value === 'string') return isoTime.test(value) ? shownTime(value) : plain(value);
   if (Array.isArray(value)) return value.map((item) => shown(item)).join(', ');
   return Object.entries(value)
-    .map(([key, item]) => `${plain(key)}=${shown(item)}`)
+    .map(([key, item]) => `${plain(key)}=${shown(item, key)}`)
     .join(' ');
 }
 

@@ -208,7 +208,7 @@ class StatCache:
             return known[4]
         digest, size = digest_of(place)
         if size != status.st_size:
-            raise SnapshotRefused("The file %s changed while it was read; submit it when it is finished." % path)
+            raise SnapshotRefused("The file %r changed while it was read; submit it when it is finished." % path)
         if self._now - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS:  # else it may change again within the clock's grain
             self._new[path] = key + [digest]
         return digest

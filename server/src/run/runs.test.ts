@@ -294,7 +294,10 @@ test('files are put, replaced, listed by folder, and their contents are referred
   expect(await references()).toEqual([one, two].sort());
   await put('outputs/b/c', two);
   expect(await references()).toEqual([two]);
+  await put('outputs/line\r\nbreak\n', one);
+  expect(await list('outputs/')).toEqual(['outputs/a', 'outputs/b/c', 'outputs/line\r\nbreak\n']);
   expect((await refusal(put('../x', one))).reason).toBe('path.invalid');
+  expect((await refusal(put('a\0b', one))).reason).toBe('path.invalid');
   expect((await refusal(put('y', `sha256:${'1'.repeat(64)}`))).reason).toBe('blob.not-found');
   expect((await refusal(rooms.runs.getFile({ workspace, run: id, path: 'outputs' }, ada))).reason).toBe(
     'run.file-not-found',

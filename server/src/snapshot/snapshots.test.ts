@@ -311,6 +311,19 @@ test("a run's token reads the snapshot of its run only", async () => {
   await expect(snapshots.getFile({ workspace, snapshot: other, path: 'a' }, run)).rejects.toMatchObject(refusal);
 });
 
+test('a name with control characters that the archive does not mark as UTF-8 is not read in the code page of DOS', async () => {
+  const contents = { 'a\r\nb\u001b.txt': 'x' };
+  const { digest } = await create(contents);
+  const archive = await zipOf(contents);
+  const marks = [
+    archive.indexOf('PK\u0003\u0004', 0, 'latin1') + 6,
+    archive.indexOf('PK\u0001\u0002', 0, 'latin1') + 8,
+  ];
+  for (const at of marks) archive.writeUInt16LE(archive.readUInt16LE(at) & ~0x800, at); // as Python writes it
+  expect(await add(digest, archive)).toMatchObject({ complete: true });
+  expect(await snapshots.readFile(workspace, digest, 'a\r\nb\u001b.txt')).toBe('x');
+});
+
 test('a snapshot of many files is one row, and unchanged it is known again', async () => {
   const contents = Object.fromEntries(Array.from({ length: 1_000 }, (_, i) => [`package${i % 50}/f${i}.py`, `${i}`]));
   const files = listed(contents);

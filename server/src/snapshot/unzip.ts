@@ -57,18 +57,22 @@ async function eachEntry(zip: ZipFile, handle: (entry: Entry) => Promise<void>):
   for (const { reason } of ended.filter((end) => end.status === 'rejected')) throw reason;
 }
 
-/** The listing's file that an entry brings; undefined for a folder. Each can be brought once. */
+/**
+ * The listing's file that an entry brings; undefined for a folder. Each can be brought once. A name that is not marked as UTF-8 is read in
+ * the code page of DOS, which has pictures for control characters; Python marks none that is ASCII, so the name as it stands counts too.
+ */
 function announced(entry: Entry, wanted: Map<string, SnapshotFile>): SnapshotFile | undefined {
   const name = JSON.stringify(entry.fileName.slice(0, 200));
   const type = (entry.externalFileAttributes >>> 16) & typeMask;
   if (entry.isEncrypted()) throw refused(`${name} is encrypted`);
   if (entry.fileName.endsWith('/')) return undefined;
   if (type !== 0 && type !== regularFile) throw refused(`${name} is not a plain file`);
-  const file = wanted.get(entry.fileName);
+  const path = wanted.has(entry.fileName) ? entry.fileName : entry.fileNameRaw.toString();
+  const file = wanted.get(path);
   if (!file) throw refused(`${name} is not in the listing of the snapshot, or is there twice`);
   if (entry.uncompressedSize !== file.sizeBytes)
     throw refused(`${name} has ${entry.uncompressedSize} bytes, where the listing says ${file.sizeBytes}`);
-  wanted.delete(entry.fileName);
+  wanted.delete(path);
   return file;
 }
 

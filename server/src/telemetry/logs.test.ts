@@ -76,11 +76,11 @@ test('names and ids are free text and never leave the folder', async () => {
     expect((await refusal(append('x', 0, { name: bad }))).reason).toBe('path.invalid');
   const odd = await rooms.start({ experiment: 'logs', id: '..%2f..%2fodd ü' });
   await rooms.logs.append(
-    { workspace, run: odd.id, name: 'rank/0 .log', offset: 0 },
+    { workspace, run: odd.id, name: 'rank/0 \r\n.log', offset: 0 },
     ada,
     Readable.from([Buffer.from('x')], { objectMode: false }),
   );
-  expect(await text((await rooms.logs.get({ workspace, run: odd.id, name: 'rank/0 .log' }, ada)).stream)).toBe('x');
+  expect(await text((await rooms.logs.get({ workspace, run: odd.id, name: 'rank/0 \r\n.log' }, ada)).stream)).toBe('x');
   const files = readdirSync(join(rooms.scratch.folder, 'logs', workspace), { recursive: true, encoding: 'utf8' });
   for (const file of files) expect(file).toMatch(/^[0-9a-f]{2}(\/[0-9a-f]{64}\.log)?$/);
 });

@@ -50,9 +50,9 @@ class Outputs:
         except ServiceError as error:
             if transient(error) or error.status in (401, 403, 404) or error.reason == "run.attempt-superseded":
                 raise
-            self._tell("The file %s could not be collected: %s" % (name, error))
+            self._tell("The file %r could not be collected: %s" % (name, error))
         except OSError as error:
-            self._tell("The file %s could not be collected: %s" % (name, error))
+            self._tell("The file %r could not be collected: %s" % (name, error))
         self._done[name] = mark
 
     def _changed(self, folders):
