@@ -3,7 +3,7 @@
 import { existsSync, readdirSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { join, resolve, sep } from 'node:path';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
-import { checkPath } from '@stellwerk/contract/paths.ts';
+import { checkPath, legible } from '@stellwerk/contract/paths.ts';
 import { lineOfListing, type SnapshotFile } from '@stellwerk/contract/snapshot.ts';
 import { limits } from '@stellwerk/contract/values.ts';
 import { HashCache, hashBytes } from './file-hash.ts';
@@ -102,7 +102,7 @@ function refuseTooMuch(folder: string, found: Found[], sizeBytes: number, limitB
   const largest = found
     .toSorted((a, b) => b.stats.size - a.stats.size)
     .slice(0, 5)
-    .map(({ path, stats }) => `${path} (${megabytes(stats.size)})`);
+    .map(({ path, stats }) => `${legible(path)} (${megabytes(stats.size)})`);
   throw new ServiceError(
     'too-large',
     'snapshot.too-large',

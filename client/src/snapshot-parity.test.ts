@@ -95,7 +95,40 @@ it('leaves out what git itself would leave out', async () => {
       '**/e',
     ],
   );
-  const ignoreFile = fc.array(pattern, { maxLength: 5 }).map((lines) => lines.join('\n'));
+  const piece = fc.constantFrom(
+    ...[
+      'a',
+      'b',
+      '*',
+      '?',
+      '*.log',
+      '[ab]',
+      '[!a]',
+      '[^b]*',
+      'f*',
+      '\\#x',
+      '\\*',
+      '[[:alpha:]]',
+      '[[:punct:]]?',
+      '[x',
+      '[z-a]',
+      '[a-f]',
+      'd',
+      'e',
+    ],
+  );
+  const segment = fc.oneof(
+    fc.constant('**'),
+    fc.array(piece, { minLength: 1, maxLength: 2 }).map((pieces) => pieces.join('')),
+  );
+  const made = fc
+    .tuple(
+      fc.constantFrom('', '!', '/'),
+      fc.array(segment, { minLength: 1, maxLength: 3 }),
+      fc.constantFrom('', '/', '  ', '/**', '\r'),
+    )
+    .map(([before, segments, after]) => before + segments.join('/') + after);
+  const ignoreFile = fc.array(fc.oneof(pattern, made), { maxLength: 5 }).map((lines) => lines.join('\n'));
   await fc.assert(
     fc.asyncProperty(ignoreFile, ignoreFile, async (top, below) => {
       const contents = Object.fromEntries(paths.map((path) => [path, path]));
@@ -107,6 +140,6 @@ it('leaves out what git itself would leave out', async () => {
         expect(files.map(({ path }) => path).sort()).toEqual(git);
       });
     }),
-    { numRuns: 60 },
+    { numRuns: 100 },
   );
 });

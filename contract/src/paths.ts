@@ -31,3 +31,11 @@ export function checkPath(path: string): string {
     );
   return path;
 }
+
+/** A path for eyes: what steers a terminal, breaks a line or turns the direction of the text is written out. */
+export function legible(path: string): string {
+  return path.replace(/[\p{Cc}\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/gu, (character) => {
+    const short = { '\n': '\\n', '\r': '\\r', '\t': '\\t' }[character];
+    return short ?? `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  });
+}

@@ -235,11 +235,11 @@ class ServerTest(unittest.TestCase):
         self.assertEqual("confusion_matrix", metrics["c"]["schema_type"])
         self.assertEqual(({"a": "1", "b": "two"}, {"p": "v"}), (run.get_tags(), run.get_properties()))
         self.assertEqual({"alpha": 0.5, "kind": "ridge", "flag": True}, run.parameters)
-        source = self.folder({"a/x y.txt": "x", "b.txt": "b"})
+        source = self.folder({"a/x y.txt": "x", "a/ü\r\n.txt": "x", "b.txt": "b"})
         run.upload_file("one.txt", os.path.join(source, "b.txt"))
         run.upload_file("stream.bin", io.BytesIO(b"stream"))
         run.upload_folder("all", source)
-        self.assertEqual(["all/a/x y.txt", "all/b.txt", "one.txt", "stream.bin"], sorted(run.get_file_names()))
+        self.assertEqual(["all/a/x y.txt", "all/a/ü\r\n.txt", "all/b.txt", "one.txt", "stream.bin"], sorted(run.get_file_names()))
         model = run.register_model("from-notebook", "all")
         self.assertEqual(run.id, model.run_id)
         with run.child_run("fold") as child:

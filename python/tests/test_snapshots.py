@@ -73,17 +73,25 @@ class TestListing(FolderCase):
                 self.put(name)
             except OSError:
                 continue  # it is a folder already
-        for _ in range(60):
-            patterns = []
+        self.put("deeper/a/b.log")
+        self.put("deeper/c/d/a")
+
+        def patterns():
             for _ in range(rng.randint(1, 5)):
                 pattern = "/".join(
                     rng.choice(["**", "".join(rng.choice(pieces) for _ in range(rng.randint(1, 2)))] + pieces) for _ in range(rng.randint(1, 3))
                 )
-                patterns.append(rng.choice(["", "", "!", "/"]) + pattern + rng.choice(["", "", "/", "  ", "/**"]))
-            self.put(".gitignore", ("\n".join(patterns) + "\n").encode())
+                yield rng.choice(["", "", "!", "/"]) + pattern + rng.choice(["", "", "/", "  ", "/**"])
+                if rng.random() < 0.2:
+                    yield "!*/"
+
+        for _ in range(60):
+            top, below = list(patterns()), list(patterns())
+            self.put(".gitignore", ("\n".join(top) + "\n").encode())
+            self.put("deeper/.gitignore", ("\n".join(below) + "\n").encode())
             command = ["git", "-C", self.folder, "ls-files", "-z", "--others", "--exclude-per-directory=.gitignore"]
             listed = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.decode()
-            self.assertEqual(sorted(self.paths()), sorted(name for name in listed.split("\0") if name), patterns)
+            self.assertEqual(sorted(self.paths()), sorted(name for name in listed.split("\0") if name), (top, below))
 
     def test_links_inside_are_followed_and_links_to_outside_refused(self):
         self.put("real/a.txt")

@@ -1,10 +1,12 @@
 // Whole files and folders to and from the service: outputs of runs, models, images, snapshots, datastores.
+
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { CallOptions } from '@stellwerk/client/client.ts';
 import { downloadFiles, downloadTo, type RemoteFile } from '@stellwerk/client/downloads.ts';
 import { allOf } from '@stellwerk/client/pages.ts';
 import { localFiles, uploadFiles } from '@stellwerk/client/uploads.ts';
+import { legible } from '@stellwerk/contract/paths.ts';
 import { Command, Option } from 'commander';
 import { CommandFailed, UsageError } from '../failures.ts';
 import { splitReference } from '../names.ts';
@@ -176,7 +178,8 @@ async function bring(
   command: Command,
   session: Session,
 ): Promise<void> {
-  if (files.length === 0) throw new CommandFailed(path ? `There is no file or folder ${path}.` : 'There are no files.');
+  if (files.length === 0)
+    throw new CommandFailed(path ? `There is no file or folder ${legible(path)}.` : 'There are no files.');
   const [only] = files;
   if (files.length === 1 && only!.path === path)
     return bringOne((options) => call(only!, options), basename(path), command, session, only!.digest);
@@ -198,7 +201,7 @@ async function bringOne(
   await withBar('Download', (onProgress) => downloadTo(call, file, { onProgress, digest }));
   const sizeBytes = statSync(file).size;
   if (session.json) return printJson({ file, sizeBytes });
-  line(`Downloaded ${shownSize(sizeBytes)} to ${file}.`);
+  line(`Downloaded ${shownSize(sizeBytes)} to ${legible(file)}.`);
 }
 
 function destinationOf(command: Command, standard: string): string {

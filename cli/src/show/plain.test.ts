@@ -1,7 +1,8 @@
+import { legible } from '@stellwerk/contract/paths.ts';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { jsonOf } from '../print.ts';
-import { plain, plainLog, plainPath } from './plain.ts';
+import { plain, plainLog } from './plain.ts';
 import { recordOf } from './record.ts';
 import { tableOf } from './table.ts';
 
@@ -20,7 +21,7 @@ it('lets colours of a log through and nothing that moves the cursor or asks the 
 });
 
 it('writes out what a path has of line breaks and escape sequences: two files never look the same', () => {
-  expect(plainPath('a\r\nb\t\u001b[31m\u0085\u202e ü.txt')).toBe('a\\r\\nb\\t\\u001b[31m\\u0085\\u202e ü.txt');
+  expect(legible('a\r\nb\t\u001b[31m\u0085\u202e ü.txt')).toBe('a\\r\\nb\\t\\u001b[31m\\u0085\\u202e ü.txt');
   const table = tableOf([{ path: 'a\nb' }, { path: 'a\rb' }, { path: 'a b' }], 'runs.listFiles').split('\n');
   expect(table.slice(1)).toEqual(['a\\nb', 'a\\rb', 'a b']);
   expect(tableOf([{ name: 'logs/x\r\n.log', sizeBytes: 1 }], 'logs.list')).toContain('logs/x\\r\\n.log');

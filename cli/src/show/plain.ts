@@ -23,14 +23,6 @@ export function plain(text: string, { lines = false } = {}): string {
     });
 }
 
-/** A path for a terminal: what `plain` takes away is written out, for it tells one file from another. */
-export function plainPath(path: string): string {
-  return path.replace(controls, (character) => {
-    const short = { '\n': '\\n', '\r': '\\r', '\t': '\\t' }[character];
-    return short ?? `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
-  });
-}
-
 /** A log for a terminal: colours and carriage returns stay, everything else that would steer the terminal goes. */
 export function plainLog(text: string): string {
   return text

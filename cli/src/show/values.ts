@@ -1,6 +1,7 @@
 // Single values for eyes: times, sizes, durations, lists.
+import { legible } from '@stellwerk/contract/paths.ts';
 import pc from 'picocolors';
-import { plain, plainPath } from './plain.ts';
+import { plain } from './plain.ts';
 
 const isoTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d/;
 
@@ -9,7 +10,7 @@ export function shown(value: unknown, name = ''): string {
   if (value === undefined || value === null) return '';
   if (typeof value === 'number') return shownNumber(value, name);
   if (typeof value === 'boolean') return value ? 'yes' : 'no';
-  if (typeof value === 'string' && name === 'path') return plainPath(value);
+  if (typeof value === 'string' && name === 'path') return legible(value);
   if (typeof value === 'string') return isoTime.test(value) ? shownTime(value) : plain(value);
   if (Array.isArray(value)) return value.map((item) => shown(item)).join(', ');
   return Object.entries(value)

@@ -40,6 +40,11 @@ def flaw_of_path(path):
     return None
 
 
+def legible(path):
+    """A path for eyes: what steers a terminal or breaks a line is written out."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in path)
+
+
 def run_path(name):
     """The path of a file of a run as the user gives it: `./` and this system's separators are understood."""
     path = str(name)

@@ -14,7 +14,7 @@ import tempfile
 import time
 import zipfile
 
-from stellwerk._files import cache_folder, digest_of, flaw_of_path, read_json, write_whole
+from stellwerk._files import cache_folder, digest_of, flaw_of_path, legible, read_json, write_whole
 from stellwerk._ignore import ALWAYS, Ignored
 from stellwerk._transport import ServiceError, StellwerkError, path_of
 from stellwerk._uploads import upload_blob
@@ -183,7 +183,7 @@ def _refused(path, why):
 
 def _too_large(directory, found, size, limit):
     largest = sorted(found, key=lambda item: -item[2].st_size)[:5]
-    named = ", ".join("%s (%.1f MB)" % (path, status.st_size / _MEGABYTE) for path, _, status in largest)
+    named = ", ".join("%s (%.1f MB)" % (legible(path), status.st_size / _MEGABYTE) for path, _, status in largest)
     return (
         "The directory %s has %.1f MB; a snapshot may have %.1f MB. The largest files: %s. Leave them out with .amlignore or .gitignore,"
         " or bring them as data of a datastore." % (directory, size / _MEGABYTE, limit / _MEGABYTE, named)

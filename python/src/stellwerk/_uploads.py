@@ -28,7 +28,7 @@ def upload_blob(transport, workspace, path, known=None, progress=None, patience=
             known = None  # the file changed while it was read
         except _Shrunk:
             known = None
-    raise OSError("The file %s keeps changing while it is uploaded; upload it when it is finished." % path)
+    raise OSError("The file %r keeps changing while it is uploaded; upload it when it is finished." % path)
 
 
 class _Shrunk(Exception):

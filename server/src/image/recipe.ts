@@ -2,7 +2,7 @@
 // environment's files are read now, so that the recipe is complete in itself.
 import type { BuiltSpecification } from '@stellwerk/contract/environment.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
-import { checkPath } from '@stellwerk/contract/paths.ts';
+import { checkPath, legible } from '@stellwerk/contract/paths.ts';
 import type { CheckedOf } from '@stellwerk/contract/verbs.ts';
 import type { Blobs } from '../blob/blobs.ts';
 import type { Digest } from '../blob/bytes.ts';
@@ -37,7 +37,11 @@ export class Recipes {
     const files = new Map<string, RecipeFile>();
     for (const { path, digest, executable } of input.files) {
       if (files.has(checkPath(path)))
-        throw new ServiceError('invalid-argument', 'path.invalid', `The path ${path} stands twice among the files.`);
+        throw new ServiceError(
+          'invalid-argument',
+          'path.invalid',
+          `The path ${legible(path)} stands twice among the files.`,
+        );
       files.set(path, { path, digest: digest as Digest, ...(executable && { executable }) });
     }
     await this.#allThere(input.workspace, [...files.values()]);

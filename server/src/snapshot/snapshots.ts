@@ -8,7 +8,7 @@ import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
-import { checkPath } from '@stellwerk/contract/paths.ts';
+import { checkPath, legible } from '@stellwerk/contract/paths.ts';
 import type { Snapshot, SnapshotFile } from '@stellwerk/contract/snapshot.ts';
 import { limits } from '@stellwerk/contract/values.ts';
 import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
@@ -167,7 +167,7 @@ export class Snapshots {
       throw new ServiceError(
         'too-large',
         'snapshot.too-large',
-        `The file ${path} of the snapshot is too large to be read as text.`,
+        `The file ${legible(path)} of the snapshot is too large to be read as text.`,
       );
     return text(this.#needs.bytes.read(file.digest as Digest));
   }
@@ -263,7 +263,7 @@ async function* atMost(source: AsyncIterable<Uint8Array>, mostBytes: number): As
 
 function tooLarge({ files, sizeBytes }: Listing, limitBytes: number): ServiceError {
   const largest = files.toSorted((a, b) => b.sizeBytes - a.sizeBytes).slice(0, 5);
-  const named = largest.map((file) => `${file.path} (${megabytes(file.sizeBytes)})`).join(', ');
+  const named = largest.map((file) => `${legible(file.path)} (${megabytes(file.sizeBytes)})`).join(', ');
   return new ServiceError(
     'too-large',
     'snapshot.too-large',
