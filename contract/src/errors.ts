@@ -70,6 +70,8 @@ export const hints = {
   'run.metric-not-found': 'List the metrics of the run with `stellwerk metric list`.',
   'run.file-not-found': 'List the files of the run with `stellwerk run list-files`.',
   'query.invalid': 'Correct the query at the place named in the message.',
+  'query.too-costly':
+    'Narrow it down: to an experiment, a time, a state, or a tag or metric that few runs have; or order by another field.',
   'page.token-invalid': 'Take page tokens from the answer before, with the same query.',
   'snapshot.not-found': 'Create the snapshot first; submitting a directory does that.',
   'snapshot.too-large': 'Leave files out with .amlignore or .gitignore, or raise the limit.',

@@ -102,6 +102,11 @@ export const run = z
     exitCode: z.int().optional(),
     lastLines: z.array(z.string()).optional().describe('The end of the output of a failed run.'),
     activity: z.string().optional(),
+    resubmittedFrom: runId.optional().describe('The run that this one does again.'),
+    differences: z
+      .array(z.string())
+      .optional()
+      .describe('What could not be held equal to the run that this one does again, or was changed on purpose.'),
     metrics: z.array(metricSummary).optional().describe('Where a query asked for them.'),
   })
   .meta({ id: 'Run' });
@@ -162,18 +167,25 @@ const query = z.object({
     .max(10_000)
     .optional()
     .describe(
-      "Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha >= 0.1 and createdAt > '2026-11-01'`; metrics also by `.min`, `.max`, `.last`.",
+      "Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha >= 0.1 and createdAt > 'now-7d'`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`; `matches` takes a regular expression.",
     ),
   orderBy: z
     .array(z.string().max(600))
     .max(5)
     .optional()
     .describe('Such as `metrics.mse asc`, `createdAt desc` (the default).'),
+  columns: z
+    .array(z.string().max(600))
+    .max(1_000)
+    .optional()
+    .describe(
+      'What is wanted of each run: fields, `tags.kind`, all `tags`, `parameters.alpha`, `metrics.mse`. Id, experiment, number, state, user and time come always. Unless given: all but metrics and what is wide (`configuration`, `environment`, `git`, `lastLines`, `differences`).',
+    ),
   metrics: z
     .array(z.string().max(limits.metricNameLength))
     .max(1_000)
     .optional()
-    .describe('Metrics whose summaries are wanted with each run.'),
+    .describe('Metrics whose summaries are wanted with each run, by their exact names.'),
   page,
   pageSize,
 });

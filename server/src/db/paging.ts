@@ -35,7 +35,16 @@ export function pageFrom<Row, Item>(
   const size = paging.pageSize ?? usualPageSize;
   const items = rows.slice(0, size).map(item);
   if (rows.length <= size) return { items };
-  return { items, nextPage: Buffer.from(JSON.stringify(key(rows[size - 1]!))).toString('base64url') };
+  return { items, nextPage: Buffer.from(textOf(key(rows[size - 1]!))).toString('base64url') };
+}
+
+/** As JSON, in which numbers too great to hold are read as infinite. */
+function textOf(key: readonly (string | number | null)[]): string {
+  const values = key.map((value) => {
+    if (typeof value !== 'number' || Number.isFinite(value)) return JSON.stringify(value);
+    return value > 0 ? '1e999' : '-1e999';
+  });
+  return `[${values.join()}]`;
 }
 
 /** How many rows to read for a page: one more, to know whether there is another. */

@@ -4,6 +4,7 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { sqlFunctions } from './functions.ts';
 import type { Answer, Call, Committed, Failure, Opening } from './protocol.ts';
 import { bodyOf, type Query, type Transaction } from './transactions.ts';
 
@@ -42,6 +43,8 @@ function open(file: string, mode: Opening['mode']): DatabaseSync {
   database.exec('PRAGMA busy_timeout = 5000; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;');
   if (mode === 'writer')
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;');
+  for (const [name, { act, steady }] of sqlFunctions())
+    database.function(name, { deterministic: steady }, act as (...values: unknown[]) => Parameter);
   return database;
 }
 

@@ -17,6 +17,8 @@ export interface NewRun {
   parameters: Record<string, ParameterValue>;
   tags: Record<string, string>;
   properties: Record<string, string>;
+  /** Of the script; null where there is none. */
+  arguments: readonly (string | number | boolean)[] | null;
   /** Sealed. */
   secrets: string | null;
   activity: Beginning | null;
@@ -40,6 +42,8 @@ export function insertRun(tx: Transaction, made: NewRun): { record: Run; key: nu
   for (const [name, value] of Object.entries(made.parameters)) setParameter(tx, key, name, value);
   for (const [name, value] of Object.entries(made.tags)) setTag(tx, key, name, value);
   for (const [name, value] of Object.entries(made.properties)) setProperty(tx, key, name, value);
+  if (made.arguments)
+    tx.run(sql.insertInto('run_arguments').values({ run_key: key, text: argumentsText(made.arguments) }));
   tx.run(
     sql.insertInto('run_private').values({
       run_key: key,
@@ -85,6 +89,8 @@ function insertRow(tx: Transaction, { run, parent: parentId, moment }: NewRun): 
     last_lines: null,
     activity: null,
     leased: 0,
+    resubmitted_from: null,
+    differences: null,
     ...run,
     number: countRun(tx, made),
     parent_key: parent?.key ?? null,
@@ -105,4 +111,9 @@ function insertRow(tx: Transaction, { run, parent: parentId, moment }: NewRun): 
   setRun(tx, key, { ...own, ...(parent ? {} : { root_key: key }) });
   if (parent) setRun(tx, parent.key, { child_count: parent.child_count + 1 });
   return key;
+}
+
+/** As queries compare them: joined by blanks; of very long ones the beginning. */
+function argumentsText(given: readonly (string | number | boolean)[]): string {
+  return given.join(' ').slice(0, 32_000).toWellFormed();
 }

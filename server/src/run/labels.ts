@@ -14,8 +14,9 @@ export function setTag(tx: Transaction, runKey: number, name: string, value: str
     return;
   }
   tx.statement(
-    'INSERT INTO run_tag (run_key, name, value) VALUES (?, ?, ?) ON CONFLICT (run_key, name) DO UPDATE SET value = excluded.value',
-  ).run(runKey, name, value);
+    `INSERT INTO run_tag (run_key, name, value, number) VALUES (?, ?, ?, ?)
+     ON CONFLICT (run_key, name) DO UPDATE SET value = excluded.value, number = excluded.number`,
+  ).run(runKey, name, value, numberIn(value));
   refuseMore(tx, 'run_tag', runKey, limits.tags, 'tags');
 }
 
@@ -31,8 +32,18 @@ export function setProperty(tx: Transaction, runKey: number, name: string, value
       `The property ${JSON.stringify(name)} is set already, to another value.`,
     );
   if (found) return;
-  tx.statement('INSERT INTO run_property (run_key, name, value) VALUES (?, ?, ?)').run(runKey, name, value);
+  tx.statement('INSERT INTO run_property (run_key, name, value, number) VALUES (?, ?, ?, ?)').run(
+    runKey,
+    name,
+    value,
+    numberIn(value),
+  );
   refuseMore(tx, 'run_property', runKey, limits.tags, 'properties');
+}
+
+/** The number that a text is, blanks around it left out. */
+export function numberIn(text: string): number | null {
+  return /^\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i.test(text) ? Number(text) : null;
 }
 
 export function setParameter(tx: Transaction, runKey: number, name: string, value: ParameterValue): void {

@@ -1,8 +1,10 @@
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { parseFilter, parseOrder } from './query-language.ts';
+import { parseColumn, parseFilter as parseFilterAt, parseOrder } from './query-language.ts';
 
+const now = Date.parse('2026-11-25T12:00:00.000Z');
+const parseFilter = (text: string) => parseFilterAt(text, now);
 const mse = { of: 'metrics', name: 'mse', aggregate: 'last' };
 const kind = { of: 'tags', name: 'kind' };
 
@@ -21,7 +23,7 @@ test.each<[string, unknown]>([
   ['metrics."min" > 1', { is: 'compare', field: { ...mse, name: 'min' }, by: '>', value: 1 }],
   ['metrics.a."min" > 1', { is: 'compare', field: { ...mse, name: 'a.min' }, by: '>', value: 1 }],
   ["metrics.mse < 'Infinity'", { is: 'compare', field: mse, by: '<', value: Number.POSITIVE_INFINITY }],
-  ['tags.fold = 3', { is: 'compare', field: { of: 'tags', name: 'fold' }, by: '=', value: '3' }],
+  ['tags.fold = 3', { is: 'compare', field: { of: 'tags', name: 'fold' }, by: '=', value: 3 }],
   ['parameters.flag = true', { is: 'compare', field: { of: 'parameters', name: 'flag' }, by: '=', value: true }],
   ["displayname = 'it''s'", { is: 'compare', field: { of: 'run', name: 'displayName' }, by: '=', value: "it's" }],
   [
@@ -49,9 +51,51 @@ test.each<[string, unknown]>([
   ],
   ["tags.kind like 'r%'", { is: 'like', field: kind, pattern: 'r%' }],
   ['tags.kind is null', { is: 'null', field: kind }],
+  ["tags.kind matches '^r[0-9]+$'", { is: 'matches', field: kind, pattern: '^r[0-9]+$' }],
+  ["tag.kind = 'a'", { is: 'compare', field: kind, by: '=', value: 'a' }],
+  ["tags.fold = '3'", { is: 'compare', field: { of: 'tags', name: 'fold' }, by: '=', value: '3' }],
+  ["status = 'FINISHED'", { is: 'compare', field: { of: 'run', name: 'state' }, by: '=', value: 'completed' }],
+  ["attributes.status = 'Running'", { is: 'compare', field: { of: 'run', name: 'state' }, by: '=', value: 'running' }],
+  ["name like 'a%'", { is: 'like', field: { of: 'run', name: 'displayName' }, pattern: 'a%' }],
+  ['params.alpha > 1', { is: 'compare', field: { of: 'parameters', name: 'alpha' }, by: '>', value: 1 }],
+  ['arguments.alpha > 1', { is: 'compare', field: { of: 'parameters', name: 'alpha' }, by: '>', value: 1 }],
+  ["arguments like '%--alpha%'", { is: 'like', field: { of: 'run', name: 'arguments' }, pattern: '%--alpha%' }],
+  ['interactive = true', { is: 'compare', field: { of: 'run', name: 'interactive' }, by: '=', value: true }],
+  [
+    'metrics.train/loss.at(100) < 1',
+    { is: 'compare', field: { of: 'metrics', name: 'train/loss', step: 100 }, by: '<', value: 1 },
+  ],
+  ['metrics."a b".step( -3 ) is null', { is: 'null', field: { of: 'metrics', name: 'a b', step: -3 } }],
+  ['metrics.at < 1', { is: 'compare', field: { ...mse, name: 'at' }, by: '<', value: 1 }],
+  ['metrics.a.at < 1', { is: 'compare', field: { ...mse, name: 'a.at' }, by: '<', value: 1 }],
   ['tags.kind is not null', { is: 'not', part: { is: 'null', field: kind } }],
 ])('%s', (text, expected) => {
   expect(parseFilter(text)).toEqual(expected);
+});
+
+test.each([
+  ['2026-11', '2026-11-01T00:00:00.000Z'],
+  ['2026-11-01T12:00:00.25Z', '2026-11-01T12:00:00.250Z'],
+  ['2026-11-01 12:00-0330', '2026-11-01T15:30:00.000Z'],
+  ['now', '2026-11-25T12:00:00.000Z'],
+  ['now-90s', '2026-11-25T11:58:30.000Z'],
+  ['now-5m', '2026-11-25T11:55:00.000Z'],
+  ['NOW - 36h', '2026-11-24T00:00:00.000Z'],
+  ['now-7d', '2026-11-18T12:00:00.000Z'],
+  ['now+2w', '2026-12-09T12:00:00.000Z'],
+  ['2026-11-01 Europe/Berlin', '2026-10-31T23:00:00.000Z'],
+  ['2026-07-01T12:00 Europe/Berlin', '2026-07-01T10:00:00.000Z'],
+  ['2026-07-01 09:00 America/Argentina/Buenos_Aires', '2026-07-01T12:00:00.000Z'],
+  ['2026-07-01 12:00 Asia/Kolkata', '2026-07-01T06:30:00.000Z'],
+  ['2026-07-01 12:00 UTC', '2026-07-01T12:00:00.000Z'],
+  // The clocks of Berlin: 02:00 to 03:00 is left out in March, and comes twice in October.
+  ['2026-03-29 01:59 Europe/Berlin', '2026-03-29T00:59:00.000Z'],
+  ['2026-03-29 02:30 Europe/Berlin', '2026-03-29T01:30:00.000Z'],
+  ['2026-03-29 03:00 Europe/Berlin', '2026-03-29T01:00:00.000Z'],
+  ['2026-10-25 02:30 Europe/Berlin', '2026-10-25T00:30:00.000Z'],
+  ['2026-10-25 03:00 Europe/Berlin', '2026-10-25T02:00:00.000Z'],
+])('the time %s is %s', (text, value) => {
+  expect(parseFilter(`createdAt > '${text}'`)).toMatchObject({ value });
 });
 
 test('`and` binds closer than `or`, `not` closer than both, parentheses closest', () => {
@@ -83,7 +127,22 @@ test.each<[string, number, string]>([
   ["createdAt > 'yesterday'", 12, 'a time'],
   ['tags.a in 3', 10, '`(` and values'],
   ["tags.a in ('a' 'b')", 15, '`,` or `)`'],
-  ['tags.a not 3', 11, '`in` or `like`'],
+  ['tags.a not 3', 11, '`like`'],
+  ["metrics.mse like 'a'", 12, 'holds a number'],
+  ["createdAt matches 'a'", 10, 'holds a time'],
+  ["tags.a matches '('", 15, 'missing closing )'],
+  ["tags.a matches '(?=x)'", 15, 'regular expression'],
+  [`tags.a matches '${'a'.repeat(1_001)}'`, 15, '1000 characters'],
+  ['metrics.mse.at(1.5) < 3', 15, 'a whole number'],
+  ['metrics.mse.at(x) < 3', 15, 'a whole number'],
+  ['metrics.mse.at(5 < 3', 17, '`)`'],
+  ["createdAt > '2026-02-30'", 12, 'a time'],
+  ["createdAt > '2026-11-01 Europe/Nowhere'", 12, 'a time'],
+  ["createdAt > 'now-7y'", 12, 'a time'],
+  ["createdAt > 'now-999999999w'", 12, 'a time'],
+  ["createdAt > '2026-11-01T25:00'", 12, 'a time'],
+  ['interactive = 3', 14, 'true or false'],
+  ["attributes.speed = 'x'", 11, 'one of id'],
   ['tags.a like 3 or state ~ 1', 23, 'a name, a value'],
   [`${'('.repeat(101)}`, 100, 'at most 100'],
 ])('%s is refused where it is wrong', (text, at, expected) => {
@@ -99,6 +158,16 @@ test('an order has a field and a direction', () => {
   expect(parseOrder('metrics.mse.min DESC')).toEqual({ field: { ...mse, aggregate: 'min' }, descending: true });
   expect(parseOrder('createdAt asc')).toEqual({ field: { of: 'run', name: 'createdAt' }, descending: false });
   expect(caught(() => parseOrder('createdAt down')).message).toContain('`asc`, `desc` or the end');
+});
+
+test('a column is a field, a part of a group or all of it', () => {
+  expect(parseColumn('tags')).toEqual({ of: 'tags' });
+  expect(parseColumn('params')).toEqual({ of: 'parameters' });
+  expect(parseColumn('arguments')).toEqual({ of: 'run', name: 'arguments' });
+  expect(parseColumn('tags.kind')).toEqual(kind);
+  expect(parseColumn('metrics."a b"')).toEqual({ ...mse, name: 'a b' });
+  expect(parseColumn('status')).toEqual({ of: 'run', name: 'state' });
+  expect(caught(() => parseColumn('state, id')).details?.at).toBe(5);
 });
 
 test('whatever is written, the answer is a tree or a refusal that points at a character', () => {
@@ -119,6 +188,11 @@ test('whatever is written, the answer is a tree or a refusal that points at a ch
     'is',
     'null',
     'like',
+    'matches',
+    'at',
+    'now-1d',
+    'createdAt',
+    "'(a'",
     '=',
     '<',
     '1',

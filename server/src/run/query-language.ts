@@ -1,37 +1,24 @@
 // The language of run queries: comparisons of fields with values, joined by `and`, `or`, `not` and parentheses.
 //   state = 'completed' and (metrics.mse < 3000 or metrics."val loss".min <= 0.1) and tags.kind in ('ridge', 'lasso')
-//   not parameters.alpha is null and createdAt >= '2026-11-01' and displayName like 'try%'
-// Pure: from text to a tree. A comparison with something that a run does not have is false; `not` turns it round.
+//   not parameters.alpha is null and createdAt >= 'now-7d' and name like 'try%' and metrics.loss.at(100) < 1
+// Pure: from text to a tree; what time it is, is told. A comparison with something that a run does not have is false; `not` turns it round.
+import {
+  type Aggregate,
+  aggregates,
+  type Field,
+  type Group,
+  groupNamed,
+  holdingOf,
+  isAttributes,
+  type PlainField,
+  plainFieldNamed,
+  plainFields,
+  stateNamed,
+} from './query-fields.ts';
+import { flawOfPattern } from './query-patterns.ts';
+import { timeFrom, timesAre } from './query-times.ts';
 import { refused, type Word, wordsOf } from './query-words.ts';
 
-export const plainFields = {
-  id: 'text',
-  experiment: 'text',
-  state: 'text',
-  target: 'text',
-  user: 'text',
-  host: 'text',
-  parent: 'text',
-  displayName: 'text',
-  description: 'text',
-  reason: 'text',
-  snapshot: 'text',
-  createdAt: 'time',
-  startedAt: 'time',
-  endedAt: 'time',
-  durationMs: 'number',
-  number: 'number',
-  exitCode: 'number',
-  childCount: 'number',
-} as const;
-export type PlainField = keyof typeof plainFields;
-export const aggregates = ['last', 'min', 'max', 'first', 'count'] as const;
-export type Aggregate = (typeof aggregates)[number];
-
-export type Field =
-  | { of: 'run'; name: PlainField }
-  | { of: 'tags' | 'properties' | 'parameters'; name: string }
-  | { of: 'metrics'; name: string; aggregate: Aggregate };
 export type Value = string | number | boolean;
 export type Comparison = '=' | '!=' | '<' | '<=' | '>' | '>=';
 export type Filter =
@@ -39,7 +26,7 @@ export type Filter =
   | { is: 'not'; part: Filter }
   | { is: 'compare'; field: Field; by: Comparison; value: Value }
   | { is: 'in'; field: Field; values: Value[] }
-  | { is: 'like'; field: Field; pattern: string }
+  | { is: 'like' | 'matches'; field: Field; pattern: string }
   | { is: 'null'; field: Field };
 
 export interface Order {
@@ -49,8 +36,9 @@ export interface Order {
 
 const deepest = 100;
 
-export function parseFilter(text: string): Filter {
-  const reader = new Reader(text);
+/** `now` is what relative times count from, in ms. */
+export function parseFilter(text: string, now: number): Filter {
+  const reader = new Reader(text, now);
   const filter = reader.either();
   reader.end('`and`, `or` or the end');
   return filter;
@@ -58,7 +46,7 @@ export function parseFilter(text: string): Filter {
 
 /** `metrics.mse asc`, `createdAt desc`. */
 export function parseOrder(text: string): Order {
-  const reader = new Reader(text);
+  const reader = new Reader(text, 0);
   const field = reader.field();
   const descending = reader.takesName('desc');
   if (!descending) reader.takesName('asc');
@@ -66,14 +54,24 @@ export function parseOrder(text: string): Order {
   return { field, descending };
 }
 
+/** What is wanted of each run: a field, `tags.kind`, or all `tags` (a group alone). */
+export function parseColumn(text: string): Field | { of: Group } {
+  const reader = new Reader(text, 0);
+  const column = reader.column();
+  reader.end('the end, since a column is one field');
+  return column;
+}
+
 class Reader {
   readonly #text: string;
+  readonly #now: number;
   readonly #words: Word[];
   #next = 0;
   #depth = 0;
 
-  constructor(text: string) {
+  constructor(text: string, now: number) {
     this.#text = text;
+    this.#now = now;
     this.#words = wordsOf(text);
   }
 
@@ -96,8 +94,12 @@ class Reader {
     return taken;
   }
 
+  #isSign(value: string): boolean {
+    return this.#word.kind === 'sign' && this.#word.value === value;
+  }
+
   #takesSign(value: string): boolean {
-    const taken = this.#word.kind === 'sign' && this.#word.value === value;
+    const taken = this.#isSign(value);
     if (taken) this.#next++;
     return taken;
   }
@@ -126,26 +128,56 @@ class Reader {
     return inside;
   }
 
-  field(): Field {
-    const first = this.#word;
-    if (first.kind !== 'name' && first.kind !== 'quoted-name') this.#refuse('a field, such as state or metrics.mse');
+  column(): Field | { of: Group } {
+    const [first, next] = [this.#word, this.#words[this.#next + 1]];
+    const group = first.kind === 'name' ? groupNamed(first.value) : undefined;
+    if (!group || plainFieldNamed(first.value) || next?.kind !== 'end') return this.field();
     this.#next++;
-    const of = oneOf(['metrics', 'tags', 'properties', 'parameters'] as const, first.value);
-    if (!of) {
-      const name = oneOf(Object.keys(plainFields) as PlainField[], first.value);
-      return name
-        ? { of: 'run', name }
-        : this.#refuse(
-            `one of ${Object.keys(plainFields).join(', ')}, metrics.…, tags.…, properties.…, parameters.…`,
-            first.at,
-          );
+    return { of: group };
+  }
+
+  field(): Field {
+    let first = this.#fieldWord();
+    if (isAttributes(first.value) && this.#takesSign('.')) first = this.#fieldWord();
+    const group = groupNamed(first.value);
+    const name = plainFieldNamed(first.value);
+    if (name && !(group && this.#isSign('.'))) return { of: 'run', name };
+    if (!group) {
+      const fields = Object.keys(plainFields) as PlainField[];
+      return this.#refuse(`one of ${fields.join(', ')}, metrics.…, tags.…, properties.…, parameters.…`, first.at);
     }
-    const parts = this.#parts(of);
+    const parts = this.#parts(first.value);
+    return group === 'metrics' ? this.#metric(parts) : { of: group, name: joinedName(parts) };
+  }
+
+  #fieldWord(): Word {
+    const word = this.#word;
+    if (word.kind !== 'name' && word.kind !== 'quoted-name') this.#refuse('a field, such as state or metrics.mse');
+    this.#next++;
+    return word;
+  }
+
+  /** `mse`, `mse.min`, `loss.at(100)`. A metric that is called `min` stands in quotes, unless it is the only word. */
+  #metric(parts: Word[]): Field {
     const last = parts.at(-1)!;
-    const aggregate =
-      of === 'metrics' && parts.length > 1 && last.kind === 'name' ? oneOf(aggregates, last.value) : undefined;
-    const name = (aggregate ? parts.slice(0, -1) : parts).map(({ value }) => value).join('.');
-    return of === 'metrics' ? { of, name, aggregate: aggregate ?? 'last' } : { of, name };
+    const isWord = parts.length > 1 && last.kind === 'name';
+    const before = joinedName(parts.slice(0, -1));
+    if (isWord && /^(at|step)$/i.test(last.value) && this.#isSign('('))
+      return { of: 'metrics', name: before, step: this.#step() };
+    const aggregate = isWord ? oneOf(aggregates, last.value) : undefined;
+    return aggregate
+      ? { of: 'metrics', name: before, aggregate }
+      : { of: 'metrics', name: joinedName(parts), aggregate: 'last' satisfies Aggregate };
+  }
+
+  #step(): number {
+    this.#next++;
+    const word = this.#word;
+    const step = word.kind === 'number' ? Number(word.value) : Number.NaN;
+    if (!Number.isSafeInteger(step)) this.#refuse('a step, which is a whole number');
+    this.#next++;
+    if (!this.#takesSign(')')) this.#refuse('`)`');
+    return step;
   }
 
   #parts(of: string): Word[] {
@@ -168,7 +200,7 @@ class Reader {
       return turned ? { is: 'not', part: { is: 'null', field } } : { is: 'null', field };
     }
     if (this.takesName('not')) {
-      const inner = this.#membership(field) ?? this.#refuse('`in` or `like`');
+      const inner = this.#membership(field) ?? this.#refuse('`in`, `like` or `matches`');
       // `not in` is about a value that is there, as `!=` is.
       return {
         is: 'and',
@@ -182,11 +214,9 @@ class Reader {
   }
 
   #membership(field: Field): Filter | undefined {
-    if (this.takesName('like')) {
-      const word = this.#word;
-      const pattern = this.#value(field);
-      if (typeof pattern !== 'string') this.#refuse("a text, such as 'ridge%'", word.at);
-      return { is: 'like', field, pattern };
+    for (const is of ['like', 'matches'] as const) {
+      const { at } = this.#word;
+      if (this.takesName(is)) return { is, field, pattern: this.#pattern(is, field, at) };
     }
     if (!this.takesName('in')) return undefined;
     if (!this.#takesSign('(')) this.#refuse('`(` and values');
@@ -196,10 +226,22 @@ class Reader {
     return { is: 'in', field, values };
   }
 
+  #pattern(is: 'like' | 'matches', field: Field, at: number): string {
+    const holding = holdingOf(field);
+    if (holding !== 'text' && holding !== 'any')
+      this.#refuse(`=, !=, <, <=, >, >= or in, since this field holds a ${holding}, not text`, at);
+    const word = this.#word;
+    if (word.kind !== 'text') this.#refuse(is === 'like' ? "a text, such as 'ridge%'" : "a text, such as '^ridge-[0-9]+$'");
+    this.#next++;
+    const flaw = is === 'matches' ? flawOfPattern(word.value) : undefined;
+    if (flaw !== undefined) this.#refuse(`a regular expression (RE2), and this is none: ${flaw}`, word.at);
+    return word.value;
+  }
+
   #compared(field: Field): Filter {
     const { kind, value } = this.#word;
     const by = kind === 'sign' ? ({ '==': '=', '<>': '!=' }[value] ?? value) : '';
-    if (!['=', '!=', '<', '<=', '>', '>='].includes(by)) this.#refuse('=, !=, <, <=, >, >=, in, like or is');
+    if (!['=', '!=', '<', '<=', '>', '>='].includes(by)) this.#refuse('=, !=, <, <=, >, >=, in, like, matches or is');
     this.#next++;
     return { is: 'compare', field, by: by as Comparison, value: this.#value(field) };
   }
@@ -217,35 +259,24 @@ class Reader {
   }
 
   #fitting(field: Field, value: Value, word: Word): Value {
-    const wanted =
-      field.of === 'run'
-        ? plainFields[field.name]
-        : field.of === 'metrics'
-          ? 'number'
-          : field.of === 'parameters'
-            ? 'any'
-            : 'text';
+    const wanted = holdingOf(field);
+    if (wanted === 'boolean' && typeof value !== 'boolean') this.#refuse('true or false', word.at);
     if (wanted === 'number' && typeof value !== 'number') {
       if (value === 'NaN' || value === 'Infinity' || value === '-Infinity') return Number(value);
       this.#refuse('a number', word.at);
     }
-    if (wanted === 'time')
-      return typeof value === 'string'
-        ? this.#time(value, word)
-        : this.#refuse("a time, such as '2026-11-01'", word.at);
-    // Tags are text: `tags.fold = 3` means '3'.
-    return wanted === 'text' && typeof value !== 'string' ? String(word.value) : value;
-  }
-
-  #time(text: string, word: Word): string {
-    const ms = /^\d{4}-\d\d(-\d\d)?([T ]|$)/.test(text)
-      ? Date.parse(/\d[T ]\d/.test(text) && !/(Z|[+-]\d\d:?\d\d)$/i.test(text) ? `${text}Z` : text)
-      : Number.NaN;
-    return Number.isNaN(ms)
-      ? this.#refuse("a time, such as '2026-11-01' or '2026-11-01T12:00:00Z'", word.at)
-      : new Date(ms).toISOString();
+    if (wanted === 'time') {
+      const time = typeof value === 'string' ? timeFrom(value, this.#now) : undefined;
+      return time ?? this.#refuse(timesAre, word.at);
+    }
+    if (wanted !== 'text') return value;
+    if (field.of !== 'run') return typeof value === 'boolean' ? String(value) : value; // tags that are numbers compare as such
+    const text = typeof value === 'string' ? value : String(word.value);
+    return field.name === 'state' ? stateNamed(text) : text;
   }
 }
+
+const joinedName = (parts: readonly Word[]) => parts.map(({ value }) => value).join('.');
 
 function oneOf<T extends string>(words: readonly T[], value: string): T | undefined {
   return words.find((word) => word.toLowerCase() === value.toLowerCase());

@@ -1,30 +1,33 @@
-// Finds runs: from a filter's tree to SQL with parameters, one page at a time, in a stable order.
-// A page goes on from the sort key of the last row of the page before, so that runs that come meanwhile shift nothing.
+// Finds runs: one page at a time, in a stable order. A page goes on from the sort key of the last row of the page before, so that
+// runs that come meanwhile shift nothing. How it is found:
+//   few      something that the filter asks for is had by few runs: these are looked at, and sorted
+//   walk     else the runs are walked in the wanted order, each is looked at, and the page is full soon if many pass
+//   collect  if it is not after so many steps: what passes each comparison is collected from its index, and walked through again
+// Of the runs of the page, and of nothing else, what is asked for is read.
 import type { Run } from '@stellwerk/contract/run.ts';
-import {
-  type Expression,
-  type ExpressionBuilder,
-  expressionBuilder,
-  sql as raw,
-  type SelectQueryBuilder,
-  type SqlBool,
-} from 'kysely';
+import { sql as raw } from 'kysely';
 import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
-import type { Schema } from '../db/schema.ts';
-import { readings, sql, type Transaction } from '../db/transactions.ts';
+import { readings, type Transaction, written } from '../db/transactions.ts';
 import { requireRun } from './lifecycle.ts';
+import { wantedOf } from './query-columns.ts';
+import { conditionOf, joined, type Manner, type Sql } from './query-conditions.ts';
+import type { PlainField } from './query-fields.ts';
+import { type Filter, parseFilter, parseOrder } from './query-language.ts';
 import {
-  type Aggregate,
-  type Field,
-  type Filter,
-  type Order,
-  type PlainField,
-  parseFilter,
-  parseOrder,
-  type Value,
-} from './query-language.ts';
-import { recordsOf } from './records.ts';
-import { keysBelow, type RunRow } from './store.ts';
+  after,
+  lacks,
+  orderBy,
+  type Phase,
+  phasesOf,
+  type SortKey,
+  type SortValue,
+  sortKeysOf,
+  sortValues,
+} from './query-order.ts';
+import { countedStep, unlessTooCostly, withinSteps, withPatience } from './query-patience.ts';
+import { conjuncts, fewRunsOf, type Source, timeBoundsOf } from './query-source.ts';
+import { recordsByKey } from './records.ts';
+import { keysBelow } from './store.ts';
 
 export interface RunQuery {
   workspace: string;
@@ -33,238 +36,187 @@ export interface RunQuery {
   ancestor?: string | undefined;
   filter?: string | undefined;
   orderBy?: string[] | undefined;
+  columns?: string[] | undefined;
   metrics?: string[] | undefined;
   page?: string | undefined;
   pageSize?: number | undefined;
+  /** What relative times count from, in ms. */
+  now: number;
 }
 
-type Build = ExpressionBuilder<Schema, 'run'>;
-type Test = Expression<SqlBool>;
-const build: Build = expressionBuilder<Schema, 'run'>();
-const columns: Record<PlainField, keyof RunRow> = {
-  id: 'id',
-  experiment: 'experiment',
-  state: 'state',
-  target: 'target',
-  user: 'user',
-  host: 'host',
-  parent: 'parent',
-  displayName: 'display_name',
-  description: 'description',
-  reason: 'reason',
-  snapshot: 'snapshot',
-  createdAt: 'created_at',
-  startedAt: 'started_at',
-  endedAt: 'ended_at',
-  durationMs: 'duration_ms',
-  number: 'number',
-  exitCode: 'exit_code',
-  childCount: 'child_count',
-};
-const never: Set<keyof RunRow> = new Set(['id', 'experiment', 'state', 'user', 'created_at', 'number', 'child_count']);
-const newestFirst: Order = { field: { of: 'run', name: 'createdAt' }, descending: true };
+type Found = { key: number } & Record<`sort_${number}`, SortValue>;
+
+/** Runs that are looked at one by one before their sets are collected. */
+const mostSteps = 8_000;
 
 export const queryReadings = readings('run-query', {
   page(tx: Transaction, query: RunQuery): { items: Run[]; nextPage?: string } {
-    return pageOfRuns(tx, query);
+    return withPatience(() => pageOfRuns(tx, query));
   },
 });
 
-export function pageOfRuns(tx: Transaction, query: RunQuery): { items: Run[]; nextPage?: string } {
-  const orders = query.orderBy?.length ? query.orderBy.map(parseOrder) : [newestFirst];
-  const keys: SortKey[] = [
-    ...orders.flatMap((order, at) => sortKeys(order, at)),
-    { value: raw.ref('run.key'), descending: orders.at(-1)!.descending, present: true },
-  ];
-  let select = sql.selectFrom('run').selectAll('run').where('run.workspace', '=', query.workspace);
-  for (const test of restrictions(tx, query)) select = select.where(test);
-  if (query.filter !== undefined && query.filter.trim() !== '')
-    select = select.where(testOf(parseFilter(query.filter)));
+function pageOfRuns(tx: Transaction, query: RunQuery): { items: Run[]; nextPage?: string } {
+  const wanted = wantedOf(query.columns, query.metrics);
+  const keys = sortKeysOf((query.orderBy ?? []).map(parseOrder));
   const last = keyOf(query, keys.length);
-  if (last) select = select.where(after(keys, last));
-  for (const [at, key] of keys.entries()) {
-    // By the name of the column that is selected: so it is computed once.
-    const sorted = raw.ref(`sort_${at}`);
-    select = select.select(raw<string | number | null>`${key.value}`.as(`sort_${at}`));
-    select = select.orderBy(sorted, (by) => {
-      const directed = key.descending ? by.desc() : by.asc();
-      return key.present ? directed : directed.nullsLast();
-    });
-  }
-  const rows = tx.all(select.limit(rowsFor(query))) as (RunRow & Record<`sort_${number}`, string | number | null>)[];
+  const rows = new Search(tx, query, keys, rowsFor(query)).rows(last);
   const page = pageFrom(
     rows,
     query,
-    (row) => row,
+    ({ key }) => key,
     (row) => keys.map((_, at) => row[`sort_${at}`] ?? null),
   );
-  return { ...page, items: recordsOf(tx, page.items, query.metrics) };
+  return { ...page, items: recordsByKey(tx, page.items, wanted) };
 }
 
-function restrictions(tx: Transaction, { workspace, experiment, parent, ancestor }: RunQuery): Test[] {
-  return [
-    ...(experiment === undefined ? [] : [build('run.experiment', '=', experiment)]),
-    ...(parent === undefined ? [] : [build('run.parent_key', '=', requireRun(tx, workspace, parent).key)]),
-    ...(ancestor === undefined ? [] : [below(tx, requireRun(tx, workspace, ancestor).key)]),
-  ];
+class Search {
+  readonly #tx: Transaction;
+  readonly #workspace: string;
+  readonly #keys: SortKey[];
+  readonly #limit: number;
+  /** All of them must hold; and the run must be one of the descendants, if any are asked for. */
+  readonly #parts: Filter[];
+  readonly #below: Source | undefined;
+
+  constructor(tx: Transaction, query: RunQuery, keys: SortKey[], limit: number) {
+    this.#tx = tx;
+    this.#workspace = query.workspace;
+    this.#keys = keys;
+    this.#limit = limit;
+    const { workspace, experiment, parent, ancestor, filter, now } = query;
+    if (parent !== undefined) requireRun(tx, workspace, parent);
+    this.#below = ancestor === undefined ? undefined : below(tx, requireRun(tx, workspace, ancestor).key);
+    this.#parts = [
+      ...(experiment === undefined ? [] : [equals('experiment', experiment)]),
+      ...(parent === undefined ? [] : [equals('parent', parent)]),
+      ...conjuncts(filter === undefined || filter.trim() === '' ? undefined : parseFilter(filter, now)),
+    ];
+  }
+
+  rows(last: SortValue[] | undefined): Found[] {
+    const source = this.#source();
+    if (source) return source.size === 0 ? [] : this.#few(source, last);
+    // Without a filter each run that is looked at is one of the page.
+    let manner: Manner = this.#parts.length === 0 ? 'set' : 'probe';
+    const rows: Found[] = [];
+    for (const phase of phasesOf(this.#keys)) {
+      const left = this.#limit - rows.length;
+      const resumed = resume(phase, last);
+      if (left <= 0 || resumed === 'over') continue;
+      const walked =
+        manner === 'probe' && isWalkable(phase)
+          ? withinSteps(mostSteps, () => this.#phase(phase, resumed, 'probe', left))
+          : undefined;
+      if (!walked) manner = 'set';
+      rows.push(...(walked ?? this.#phase(phase, resumed, 'set', left)));
+    }
+    return rows;
+  }
+
+  #source(): Source | undefined {
+    const found = fewRunsOf(this.#tx, this.#workspace, this.#parts);
+    if (!this.#below || this.#below.size > 2_000) return found;
+    return found && found.size < this.#below.size ? found : this.#below;
+  }
+
+  #few(source: Source, last: SortValue[] | undefined): Found[] {
+    const from = raw`run where run.key in (${source.keys})`;
+    const tests = [...this.#tests('probe'), ...(last ? after(this.#keys, last) : [])];
+    return this.#select(from, this.#keys, tests, this.#limit);
+  }
+
+  #phase(phase: Phase, last: SortValue[] | undefined, manner: Manner, limit: number): Found[] {
+    const { keys, lead } = phase;
+    const tests = [
+      ...(manner === 'probe' ? [countedStep(raw.ref(lead ? 'lead.run_key' : 'run.key'))] : []),
+      ...phase.lacking.map((one) => lacks(one, manner)),
+      ...this.#tests(manner),
+      ...(last ? after(keys, last) : []),
+    ];
+    if (!lead) return this.#padded(phase, this.#select(this.#base(phase), keys, tests, limit));
+    const index = lead.index ? raw`indexed by ${raw.ref(lead.index)}` : raw``;
+    const its = [...lead.rows, raw`${lead.value} is not null`];
+    const from = raw`${raw.table(lead.table)} as lead ${index} cross join run on run.key = lead.run_key where ${joined(its, 'and')}`;
+    return this.#padded(phase, this.#select(from, keys, tests, limit));
+  }
+
+  /** Where a phase without rows of its own begins: at an index that has the order, if one has. */
+  #base({ keys }: Phase): Sql {
+    const first = keys[0]!;
+    const of = (name: PlainField) => this.#parts.find((part) => isEquality(part, name)) as Equality | undefined;
+    if (first.plain === 'id') return raw`run indexed by run_by_id where true`;
+    if (first.plain === 'created_at') {
+      const bounds = timeBoundsOf(this.#parts);
+      const within = bounds.length > 0 ? joined(bounds, 'and') : raw`true`;
+      for (const [name, index] of [
+        ['experiment', 'run_by_experiment'],
+        ['state', 'run_by_state'],
+      ] as const) {
+        const equality = of(name);
+        if (equality)
+          return raw`run indexed by ${raw.ref(index)} where ${raw.ref(`run.${name}`)} = ${equality.value} and ${within}`;
+      }
+      return raw`run indexed by run_by_time where ${within}`;
+    }
+    return raw`run indexed by run_narrow where true`;
+  }
+
+  #tests(manner: Manner): Sql[] {
+    return [
+      raw`run.workspace = ${this.#workspace}`,
+      ...(this.#below ? [raw`+run.key in (${this.#below.keys})`] : []),
+      ...this.#parts.map((part) => conditionOf(part, manner)),
+    ];
+  }
+
+  #select(from: Sql, keys: SortKey[], tests: Sql[], limit: number): Found[] {
+    const where = joined([unlessTooCostly(raw.ref('run.key')), ...tests], 'and');
+    return this.#tx.all(
+      written(
+        raw<Found>`select run.key as key, ${sortValues(keys)} from ${from} and ${where} order by ${orderBy(keys)} limit ${limit}`,
+      ),
+    );
+  }
+
+  /** With the keys that are null in all of the phase. */
+  #padded({ nulls, keys }: Phase, rows: Found[]): Found[] {
+    if (nulls === 0) return rows;
+    return rows.map((row) => ({
+      key: row.key,
+      ...Object.fromEntries(keys.map((_, at) => [`sort_${at + nulls}`, row[`sort_${at}`]])),
+    }));
+  }
+}
+
+/** Whether looking at each may be quick: an index has the order, so that the walk may end early, or those that have the field may be few. */
+function isWalkable({ keys, lead }: Phase): boolean {
+  return lead !== undefined || keys[0]!.plain !== undefined;
+}
+
+/** Where a phase goes on: it is over, or not begun yet, or goes on behind what is left of the key. */
+function resume({ nulls, keys, lead }: Phase, last: SortValue[] | undefined): SortValue[] | 'over' | undefined {
+  if (!last) return undefined;
+  if (last.slice(0, nulls).some((value) => value !== null)) return undefined;
+  if (lead && last[nulls] === null) return 'over';
+  return last.slice(nulls, nulls + keys.length);
+}
+
+interface Equality {
+  is: 'compare';
+  by: '=';
+  value: string;
+}
+
+function isEquality(part: Filter, name: PlainField): boolean {
+  return part.is === 'compare' && part.by === '=' && part.field.of === 'run' && part.field.name === name;
+}
+
+function equals(name: PlainField, value: string): Filter {
+  return { is: 'compare', field: { of: 'run', name }, by: '=', value };
 }
 
 /** As one JSON parameter: a statement has room for only so many. */
-function below(tx: Transaction, key: number): Test {
-  const keys = JSON.stringify(keysBelow(tx, key));
-  return raw<SqlBool>`${raw.ref('run.key')} in (select value from json_each(${keys}))`;
-}
-
-function testOf(filter: Filter): Test {
-  switch (filter.is) {
-    case 'and':
-      return joined(filter.parts.map(testOf), (one, other) => build.and([one, other]));
-    case 'or':
-      return joined(filter.parts.map(testOf), (one, other) => build.or([one, other]));
-    case 'not':
-      return build.not(testOf(filter.part));
-    case 'null':
-      return build.not(matching(filter.field, () => []));
-    case 'compare':
-      return compared(filter);
-    case 'in':
-      return build.or([contained(filter, 'string'), contained(filter, 'number'), contained(filter, 'boolean')]);
-    case 'like':
-      return matching(filter.field, (column) => [raw<SqlBool>`${column} like ${filter.pattern}`], 'text');
-  }
-}
-
-/** By halves: the database refuses expressions that are nested too deeply, and a long chain nests as deeply as it is long. */
-function joined(tests: Test[], join: (one: Test, other: Test) => Test): Test {
-  if (tests.length === 1) return tests[0]!;
-  const middle = tests.length >> 1;
-  return join(joined(tests.slice(0, middle), join), joined(tests.slice(middle), join));
-}
-
-function contained({ field, values }: Extract<Filter, { is: 'in' }>, type: 'string' | 'number' | 'boolean'): Test {
-  const some = values.filter((value) => typeof value === type && !Number.isNaN(value));
-  if (some.length === 0) return raw<SqlBool>`0`;
-  const list = raw.join(some.map(bound));
-  return matching(
-    field,
-    (column) => [raw<SqlBool>`${column} in (${list})`],
-    type === 'string' ? 'text' : 'number',
-    some[0],
-  );
-}
-
-function compared({ field, by, value }: Extract<Filter, { is: 'compare' }>): Test {
-  // NaN is no number to the database, and equals nothing.
-  if (typeof value === 'number' && Number.isNaN(value)) return raw<SqlBool>`0`;
-  const operator = raw.raw(by);
-  return matching(
-    field,
-    (column) => [raw<SqlBool>`${column} ${operator} ${bound(value)}`],
-    typeof value === 'string' ? 'text' : 'number',
-    value,
-  );
-}
-
-function bound(value: Value): string | number {
-  return typeof value === 'boolean' ? Number(value) : value;
-}
-
-type Column = Expression<unknown>;
-
-/** True for runs that have the field, and where it passes the tests; false for the others, never unknown, so that `not` works. */
-function matching(field: Field, tests: (column: Column) => Test[], type?: 'text' | 'number', value?: Value): Test {
-  if (field.of === 'run') {
-    const column = columns[field.name];
-    const ref = raw.ref(`run.${column}`);
-    return build.and([
-      ...(never.has(column) && tests(ref).length > 0 ? [] : [raw<SqlBool>`${ref} is not null`]),
-      ...tests(ref),
-    ]);
-  }
-  return build('run.key', 'in', keysWith(field, tests, type, value));
-}
-
-function keysWith(
-  field: Exclude<Field, { of: 'run' }>,
-  tests: (column: Column) => Test[],
-  type?: 'text' | 'number',
-  value?: Value,
-): SelectQueryBuilder<Schema, never, { run_key: number }> {
-  const name = field.name.toWellFormed();
-  if (field.of === 'metrics') {
-    const ref = metricColumn('metric', field.aggregate);
-    const absent = tests(ref).length === 0 ? [] : [raw<SqlBool>`${ref} is not null`, ...tests(ref)];
-    return sql.selectFrom('metric').select('run_key').where('name', '=', name).where(build.and(absent));
-  }
-  if (field.of === 'parameters') {
-    const ref = raw.ref(`run_parameter.${type ?? 'number'}`);
-    const kind =
-      type === undefined
-        ? [raw<SqlBool>`run_parameter.kind <> 'null'`]
-        : [raw<SqlBool>`run_parameter.kind = ${typeof value === 'boolean' ? 'boolean' : type}`];
-    return sql
-      .selectFrom('run_parameter')
-      .select('run_key')
-      .where('name', '=', name)
-      .where(build.and([...kind, ...tests(ref)]));
-  }
-  const table = field.of === 'tags' ? 'run_tag' : 'run_property';
-  return sql
-    .selectFrom(table)
-    .select('run_key')
-    .where('name', '=', name)
-    .where(build.and(tests(raw.ref(`${table}.value`))));
-}
-
-function metricColumn(table: string, aggregate: Aggregate): Column {
-  return aggregate === 'count'
-    ? raw`(${raw.ref(`${table}.points`)} + ${raw.ref(`${table}.rows`)})`
-    : raw.ref(`${table}.${aggregate}`);
-}
-
-interface SortKey {
-  value: Column;
-  descending: boolean;
-  /** Never null: an index can give the order. */
-  present?: true;
-}
-
-/** Runs that lack the field come last, whichever the direction. */
-function sortKeys({ field, descending }: Order, at: number): SortKey[] {
-  if (field.of === 'run') {
-    const column = columns[field.name];
-    return [{ value: raw.ref(`run.${column}`), descending, ...(never.has(column) && { present: true }) }];
-  }
-  const of = (
-    table: 'metric' | 'run_parameter' | 'run_tag' | 'run_property',
-    column: (alias: string) => Column,
-  ): SortKey => {
-    const alias = `o${at}`;
-    const from = raw`${raw.table(table)} as ${raw.ref(alias)}`;
-    const its = raw`${raw.ref(`${alias}.run_key`)} = ${raw.ref('run.key')} and ${raw.ref(`${alias}.name`)} = ${field.name.toWellFormed()}`;
-    return { value: raw`(select ${column(alias)} from ${from} where ${its})`, descending };
-  };
-  if (field.of === 'metrics') return [of('metric', (alias) => metricColumn(alias, field.aggregate))];
-  if (field.of === 'parameters')
-    return [
-      of('run_parameter', (alias) => raw.ref(`${alias}.number`)),
-      of('run_parameter', (alias) => raw.ref(`${alias}.text`)),
-    ];
-  return [of(field.of === 'tags' ? 'run_tag' : 'run_property', (alias) => raw.ref(`${alias}.value`))];
-}
-
-/** What comes after a row in the order of the keys, nulls last. */
-function after(keys: SortKey[], last: (string | number | null)[]): Test {
-  return build.or(
-    keys.map((key, at) => {
-      const equal = keys.slice(0, at).map((before, i) => raw<SqlBool>`${before.value} is ${last[i]}`);
-      return build.and([...equal, beyond(key, last[at]!)]);
-    }),
-  );
-}
-
-function beyond(key: SortKey, value: string | number | null): Test {
-  if (value === null) return raw<SqlBool>`0`;
-  const further = key.descending ? raw<SqlBool>`${key.value} < ${value}` : raw<SqlBool>`${key.value} > ${value}`;
-  return key.present ? further : build.or([further, raw<SqlBool>`${key.value} is null`]);
+function below(tx: Transaction, key: number): Source {
+  const keys = keysBelow(tx, key);
+  return { size: keys.length, keys: raw`select value as run_key from json_each(${JSON.stringify(keys)})` };
 }

@@ -6,18 +6,102 @@ import { sql, type Transaction } from '../db/transactions.ts';
 import { summariesOf } from '../telemetry/metrics.ts';
 import { parameterOf } from './labels.ts';
 import { position } from './queue.ts';
-import type { RunRow } from './store.ts';
+import type { LabelRow, ParameterRow, RunRow } from './store.ts';
 
-export function recordsOf(tx: Transaction, rows: readonly RunRow[], metrics?: readonly string[]): Run[] {
+/** Columns that may hold much. */
+export type WideField = 'configuration' | 'environment' | 'git' | 'lastLines' | 'differences';
+export interface Wanted {
+  wide: readonly WideField[];
+  /** Of the narrow ones: what identifies a run comes always. */
+  fields: ReadonlySet<string> | 'all';
+  tags: Names;
+  properties: Names;
+  parameters: Names;
+  metrics?: readonly string[] | undefined;
+}
+type Names = readonly string[] | 'all';
+
+const wideColumns = {
+  configuration: 'configuration',
+  environment: 'environment',
+  git: 'git',
+  lastLines: 'last_lines',
+  differences: 'differences',
+} as const satisfies Record<WideField, keyof RunRow>;
+/** By their field; `null` in a row is a field that the run does not have. */
+const optionalColumns = {
+  displayName: 'display_name',
+  description: 'description',
+  parent: 'parent',
+  reason: 'reason',
+  target: 'target',
+  snapshot: 'snapshot',
+  host: 'host',
+  startedAt: 'started_at',
+  endedAt: 'ended_at',
+  durationMs: 'duration_ms',
+  exitCode: 'exit_code',
+  activity: 'activity',
+  resubmittedFrom: 'resubmitted_from',
+} as const satisfies Partial<Record<keyof Run, keyof RunRow>>;
+const identifying = [
+  'key',
+  'workspace',
+  'id',
+  'experiment',
+  'number',
+  'root',
+  'child_count',
+  'state',
+  'attempt',
+  'interactive',
+  'user',
+  'created_at',
+  'queue',
+] as const satisfies (keyof RunRow)[];
+type OptionalField = keyof typeof optionalColumns;
+type ReadRow = Pick<RunRow, (typeof identifying)[number]> & Partial<RunRow>;
+
+const everything: Wanted = {
+  wide: Object.keys(wideColumns) as WideField[],
+  fields: 'all',
+  tags: 'all',
+  properties: 'all',
+  parameters: 'all',
+};
+
+/** The whole records. */
+export function recordsOf(tx: Transaction, rows: readonly RunRow[]): Run[] {
+  return recordsFrom(tx, rows, everything);
+}
+
+/** Of runs by their keys, what is wanted; nothing else is read. */
+export function recordsByKey(tx: Transaction, keys: readonly number[], wanted: Wanted): Run[] {
+  if (keys.length === 0) return [];
+  const optional = (Object.keys(optionalColumns) as OptionalField[]).filter(
+    (field) => wanted.fields === 'all' || wanted.fields.has(field),
+  );
+  const columns: (keyof RunRow)[] = [
+    ...identifying,
+    ...optional.map((field) => optionalColumns[field]),
+    ...wanted.wide.map((field) => wideColumns[field]),
+  ];
+  const rows = tx.all(sql.selectFrom('run').select(columns).where('key', 'in', keys)) as ReadRow[];
+  const places = new Map(keys.map((key, at) => [key, at]));
+  return recordsFrom(
+    tx,
+    rows.sort((one, other) => places.get(one.key)! - places.get(other.key)!),
+    wanted,
+  );
+}
+
+function recordsFrom(tx: Transaction, rows: readonly ReadRow[], wanted: Wanted): Run[] {
   if (rows.length === 0) return [];
   const keys = rows.map(({ key }) => key);
-  const tags = labelsOf(tx, 'run_tag', keys);
-  const properties = labelsOf(tx, 'run_property', keys);
-  const parameters = grouped(
-    tx.all(sql.selectFrom('run_parameter').selectAll().where('run_key', 'in', keys)),
-    parameterOf,
-  );
-  const summaries = metrics && new Map<number, MetricSummary[]>(summariesOf(tx, keys, metrics));
+  const tags = labelsOf(tx, 'run_tag', keys, wanted.tags);
+  const properties = labelsOf(tx, 'run_property', keys, wanted.properties);
+  const parameters = grouped(entriesOf(tx, 'run_parameter', keys, wanted.parameters) as ParameterRow[], parameterOf);
+  const summaries = wanted.metrics && new Map<number, MetricSummary[]>(summariesOf(tx, keys, wanted.metrics));
   return rows.map((row) => ({
     ...plainRecord(row),
     ...(row.state === 'queued' && row.queue !== null && { queuePosition: position(tx, row) }),
@@ -28,12 +112,26 @@ export function recordsOf(tx: Transaction, rows: readonly RunRow[], metrics?: re
   }));
 }
 
+function entriesOf(
+  tx: Transaction,
+  table: 'run_tag' | 'run_property' | 'run_parameter',
+  keys: number[],
+  names: Names,
+): (LabelRow | ParameterRow)[] {
+  if (names.length === 0) return [];
+  const query = sql.selectFrom(table as 'run_tag').selectAll().where('run_key', 'in', keys);
+  if (names === 'all') return tx.all(query);
+  const wellFormed = names.map((name) => name.toWellFormed());
+  return tx.all(query.where('name', 'in', wellFormed));
+}
+
 function labelsOf(
   tx: Transaction,
   table: 'run_tag' | 'run_property',
   keys: number[],
+  names: Names,
 ): Map<number, Record<string, string>> {
-  return grouped(tx.all(sql.selectFrom(table).selectAll().where('run_key', 'in', keys)), ({ value }) => value);
+  return grouped(entriesOf(tx, table, keys, names) as LabelRow[], ({ value }) => value);
 }
 
 function grouped<R extends { run_key: number; name: string }, V>(
@@ -50,42 +148,30 @@ function grouped<R extends { run_key: number; name: string }, V>(
   return new Map([...byRun].map(([key, entries]) => [key, Object.fromEntries(entries)]));
 }
 
-function plainRecord(row: RunRow): Omit<Run, 'parameters' | 'tags' | 'properties'> {
+function plainRecord(row: ReadRow): Omit<Run, 'parameters' | 'tags' | 'properties'> {
   return {
     id: row.id,
     workspace: row.workspace,
     experiment: row.experiment,
     number: row.number,
-    ...given('displayName', row.display_name),
-    ...given('description', row.description),
-    ...given('parent', row.parent),
     root: row.root,
     childCount: row.child_count,
     state: row.state,
-    ...given('reason', row.reason),
     attempt: row.attempt,
     interactive: row.interactive === 1,
-    ...given('target', row.target),
-    ...parsed('configuration', row.configuration),
-    ...given('snapshot', row.snapshot),
-    ...parsed('environment', row.environment),
-    ...parsed('git', row.git),
     user: row.user,
-    ...given('host', row.host),
     createdAt: row.created_at,
-    ...given('startedAt', row.started_at),
-    ...given('endedAt', row.ended_at),
-    ...given('durationMs', row.duration_ms),
-    ...given('exitCode', row.exit_code),
-    ...parsed('lastLines', row.last_lines),
-    ...given('activity', row.activity),
+    ...fieldsFrom(row, optionalColumns, (value) => value),
+    ...fieldsFrom(row, wideColumns, (json) => JSON.parse(json as string)),
   };
 }
 
-function given<K extends string, V>(name: K, value: V | null): { [P in K]?: V } {
-  return value === null ? {} : ({ [name]: value } as { [P in K]: V });
-}
-
-function parsed<K extends keyof Run>(name: K, json: string | null): Pick<Run, K> | object {
-  return json === null ? {} : { [name]: JSON.parse(json) };
+/** Those that were read, and are there. */
+function fieldsFrom(row: ReadRow, columns: Record<string, keyof RunRow>, value: (kept: unknown) => unknown): object {
+  const fields: [string, unknown][] = [];
+  for (const [field, column] of Object.entries(columns)) {
+    const kept = row[column];
+    if (kept !== null && kept !== undefined) fields.push([field, value(kept)]);
+  }
+  return Object.fromEntries(fields);
 }

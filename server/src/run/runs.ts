@@ -64,6 +64,7 @@ export class Runs {
       parameters: { ...parametersOf(input.configuration.arguments), ...input.parameters },
       tags: input.tags ?? {},
       properties: input.properties ?? {},
+      arguments: input.configuration.arguments,
       secrets: Object.keys(input.secrets ?? {}).length > 0 ? intake.seal(JSON.stringify(input.secrets), place) : null,
       activity: {
         id: activity,
@@ -100,6 +101,7 @@ export class Runs {
       parameters: input.parameters ?? {},
       tags: input.tags ?? {},
       properties: input.properties ?? {},
+      arguments: null,
       secrets: null,
       activity: null,
       moment: at,
@@ -150,7 +152,7 @@ export class Runs {
   }
 
   async query(input: CheckedOf<'runs', 'query'>): Promise<OutputOf<'runs', 'query'>> {
-    return this.#needs.db.transact(queryReadings.page, input);
+    return this.#needs.db.transact(queryReadings.page, { ...input, now: this.#needs.moment().now });
   }
 
   async list(input: CheckedOf<'runs', 'list'>): Promise<OutputOf<'runs', 'list'>> {

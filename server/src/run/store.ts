@@ -60,6 +60,10 @@ export interface RunRow {
   leased: number;
   /** Of what it was made from, so that making it again is recognised. */
   content_hash: string;
+  /** The id of the run that it does again. */
+  resubmitted_from: string | null;
+  /** JSON: Run['differences']. */
+  differences: string | null;
 }
 
 export interface ParameterRow {
@@ -86,10 +90,12 @@ export interface PrivateRow {
   cancel_asked: number;
 }
 
-interface LabelRow {
+export interface LabelRow {
   run_key: number;
   name: string;
   value: string;
+  /** The value, where it reads as a number: queries compare it as one. */
+  number: number | null;
 }
 
 export interface RunFileRow {
@@ -107,6 +113,7 @@ declare module '../db/schema.ts' {
     run_parameter: ParameterRow;
     run_tag: LabelRow;
     run_property: LabelRow;
+    run_arguments: { run_key: number; text: string };
     run_file: RunFileRow;
   }
 }
@@ -116,6 +123,15 @@ const labels = (table: string) => `
         run_key INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (run_key, name)
       ) STRICT, WITHOUT ROWID;
       CREATE INDEX ${table}_by_value ON ${table} (name, value, run_key);`;
+
+/** A column of REAL turns text into a number only where all of it is one. */
+const numbered = (table: string) => `
+      ALTER TABLE ${table} ADD COLUMN number REAL;
+      DELETE FROM reads_as_number;
+      INSERT INTO reads_as_number SELECT run_key, name, value FROM ${table};
+      UPDATE ${table} SET number = found.value FROM reads_as_number AS found
+      WHERE typeof(found.value) = 'real' AND found.run_key = ${table}.run_key AND found.name = ${table}.name;
+      CREATE INDEX ${table}_by_number ON ${table} (name, number, run_key) WHERE number IS NOT NULL;`;
 
 export const runMigrations: Migration[] = [
   {
@@ -152,6 +168,25 @@ export const runMigrations: Migration[] = [
         run_key INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, path TEXT NOT NULL, digest TEXT NOT NULL, size_bytes INTEGER NOT NULL, at TEXT NOT NULL,
         PRIMARY KEY (run_key, path)
       ) STRICT, WITHOUT ROWID;
+    `,
+  },
+  {
+    // What queries compare and sort by stands together, apart from the wide columns of a run: reading all of it is reading little.
+    name: '0020-query',
+    up: `
+      ALTER TABLE run ADD COLUMN resubmitted_from TEXT;
+      ALTER TABLE run ADD COLUMN differences TEXT;
+      CREATE INDEX run_by_origin ON run (workspace, resubmitted_from) WHERE resubmitted_from IS NOT NULL;
+      CREATE INDEX run_narrow ON run (
+        workspace, key, created_at, experiment, state, id, number, parent, root, target, user, host, display_name, snapshot, started_at, ended_at,
+        duration_ms, attempt, exit_code, child_count, interactive, resubmitted_from
+      );
+      CREATE TABLE run_arguments (run_key INTEGER PRIMARY KEY REFERENCES run ON DELETE CASCADE, text TEXT NOT NULL) STRICT;
+      INSERT INTO run_arguments SELECT key, coalesce((
+        SELECT substr(group_concat(CASE type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE value END, ' '), 1, 32000)
+        FROM json_each(configuration, '$.arguments')), '') FROM run WHERE configuration IS NOT NULL;
+      CREATE TEMP TABLE reads_as_number (run_key INTEGER, name TEXT, value REAL);${numbered('run_tag')}${numbered('run_property')}
+      DROP TABLE reads_as_number;
     `,
   },
 ];

@@ -226,10 +226,12 @@ function appendPoints(tx: Transaction, metric: MetricRow, added: Points): void {
 
 function insertPoints(tx: Transaction, metric: number, number: number, start: number, points: Points): void {
   const { min, max } = points.extremes();
-  const { numbers, steps, times, odd, first_step, last_step } = points.columns();
+  const steps = points.extremeSteps();
+  const columns = points.columns();
   tx.statement(
-    `INSERT INTO point_chunk (metric, number, start, count, min, max, last, first_step, last_step, numbers, steps, times, odd)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    `INSERT INTO point_chunk
+       (metric, number, start, count, min, max, last, first_step, last_step, min_step, max_step, numbers, steps, times, odd)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   ).run(
     metric,
     number,
@@ -238,12 +240,14 @@ function insertPoints(tx: Transaction, metric: number, number: number, start: nu
     min,
     max,
     points.valueAt(points.count - 1).number,
-    first_step,
-    last_step,
-    numbers,
-    steps,
-    times,
-    odd,
+    columns.first_step,
+    columns.last_step,
+    steps.min,
+    steps.max,
+    columns.numbers,
+    columns.steps,
+    columns.times,
+    columns.odd,
   );
 }
 

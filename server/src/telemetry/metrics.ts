@@ -18,6 +18,8 @@ import {
   timeOf,
 } from './series.ts';
 
+export { valueAtStep } from './steps.ts';
+
 /** What the run room knows of a run. */
 export interface RunPlace {
   key: number;

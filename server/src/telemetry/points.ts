@@ -69,15 +69,13 @@ export class Points {
   }
 
   /** Of the numbers; null if there is none. */
-  extremes(): { min: number | null; max: number | null } {
-    let min = Number.POSITIVE_INFINITY;
-    let max = Number.NEGATIVE_INFINITY;
-    for (const value of this.numbers) {
-      if (value < min) min = value;
-      if (value > max) max = value;
-    }
-    // Infinities alone leave one of the two where it began, which is right then.
-    return this.numbers.some((value) => !Number.isNaN(value)) ? { min, max } : { min: null, max: null };
+  extremes(): Extremes {
+    return extremesOf(this.numbers);
+  }
+
+  /** Null if no point has a step. */
+  extremeSteps(): Extremes {
+    return extremesOf(this.steps);
   }
 
   /** The value at an index as the summary's columns hold it. */
@@ -87,6 +85,22 @@ export class Points {
     const found = this.odd.find(([at]) => at === index);
     return { number: null, text: JSON.stringify(found ? found[1] : 'NaN') };
   }
+}
+
+interface Extremes {
+  min: number | null;
+  max: number | null;
+}
+
+function extremesOf(values: readonly number[]): Extremes {
+  let min = Number.POSITIVE_INFINITY;
+  let max = Number.NEGATIVE_INFINITY;
+  for (const value of values) {
+    if (value < min) min = value;
+    if (value > max) max = value;
+  }
+  // Infinities alone leave one of the two where it began, which is right then.
+  return values.some((value) => !Number.isNaN(value)) ? { min, max } : { min: null, max: null };
 }
 
 /** How a chunk keeps its points. Without `steps` they are even: at equal distances from the first to the last, or none at all. */

@@ -1,0 +1,132 @@
+// In which order runs come, and how that order is walked. Runs that lack a field come last, whichever the direction: first those that
+// have it are walked along its index, then those that do not, in the order of what is asked next.
+import { sql as raw } from 'kysely';
+import { columnOf, keptOf, type Manner, type Sql } from './query-conditions.ts';
+import type { Field } from './query-fields.ts';
+import type { Order } from './query-language.ts';
+
+export type SortValue = string | number | null;
+
+/** Rows that hold the values of a sort key: a run that has it has one. */
+export interface Lead {
+  table: string;
+  /** The one that gives the order; without, they are sorted. */
+  index?: string;
+  rows: Sql[];
+  value: Sql;
+}
+
+export interface SortKey {
+  /** Of `run`. */
+  value: Sql;
+  descending: boolean;
+  /** Never null. */
+  present: boolean;
+  lead?: Lead;
+  /** Of these an index of runs gives the order. */
+  plain?: 'created_at' | 'id' | 'key';
+}
+
+export interface Phase {
+  /** So many of the keys are null in all of it. */
+  nulls: number;
+  /** The others. */
+  keys: SortKey[];
+  lead?: Lead;
+  /** What the runs lack. */
+  lacking: Lead[];
+}
+
+const newestFirst: Order = { field: { of: 'run', name: 'createdAt' }, descending: true };
+
+export function sortKeysOf(orders: readonly Order[]): SortKey[] {
+  const all = orders.length > 0 ? orders : [newestFirst];
+  const last: SortKey = { value: raw.ref('run.key'), descending: all.at(-1)!.descending, present: true, plain: 'key' };
+  return [...all.flatMap(keysOfOrder), last];
+}
+
+function keysOfOrder({ field, descending }: Order): SortKey[] {
+  if (field.of === 'run' && field.name !== 'arguments') {
+    const { column, present } = columnOf(field.name);
+    const plain = column === 'created_at' || column === 'id' ? { plain: column } : {};
+    return [{ value: raw.ref(`run.${column}`), descending, present, ...plain }];
+  }
+  const key = (of: 'text' | 'number'): SortKey => {
+    const at = keptOf(field, 'sorted')!;
+    const lead = keptOf(field, 'lead')!;
+    const index = indexOf(field, of);
+    const its = raw.join([raw`sorted.run_key = run.key`, ...at.rows], raw` and `);
+    return {
+      value: raw`(select ${at.values[of]} from ${raw.table(at.table)} as sorted where ${its})`,
+      descending,
+      present: false,
+      lead: { table: lead.table, rows: lead.rows, value: lead.values[of], ...(index && { index }) },
+    };
+  };
+  if (field.of === 'metrics') return [key('number')];
+  if (field.of === 'run') return [key('text')];
+  return [key('number'), key('text')]; // numbers come before text
+}
+
+function indexOf(field: Field, of: 'text' | 'number'): string | undefined {
+  if (field.of === 'metrics')
+    return !('step' in field) && ['last', 'min', 'max'].includes(field.aggregate)
+      ? `metric_by_${field.aggregate}`
+      : undefined;
+  if (field.of === 'run') return undefined;
+  const table = { tags: 'run_tag', properties: 'run_property', parameters: 'run_parameter' }[field.of];
+  const column = of === 'number' ? 'number' : field.of === 'parameters' ? 'text' : 'value';
+  return `${table}_by_${column}`;
+}
+
+/** One after another, the phases hold each run once, in the order of the keys. */
+export function phasesOf(keys: readonly SortKey[], nulls = 0, lacking: readonly Lead[] = []): Phase[] {
+  const [first, ...rest] = keys as [SortKey, ...SortKey[]];
+  if (!first.lead) return [{ nulls, keys: [...keys], lacking: [...lacking] }];
+  const having = { ...first, value: first.lead.value, present: true };
+  // By the key as the index has it, so that its order is seen to be the wanted one.
+  const behind = rest.map((key) => (key.plain === 'key' ? { ...key, value: raw.ref('lead.run_key') } : key));
+  return [
+    { nulls, keys: [having, ...behind], lead: first.lead, lacking: [...lacking] },
+    ...phasesOf(rest, nulls + 1, [...lacking, first.lead]),
+  ];
+}
+
+export function lacks({ table, rows, value }: Lead, manner: Manner): Sql {
+  const its = raw.join([...rows, raw`${value} is not null`], raw` and `);
+  const from = raw`from ${raw.table(table)} as lead where ${its}`;
+  return manner === 'set'
+    ? raw`+run.key not in (select lead.run_key ${from})`
+    : raw`not exists (select 1 ${from} and lead.run_key = run.key)`;
+}
+
+/** `sort_0`, `sort_1` …: by the name of what is selected, so that it is computed once. */
+export function orderBy(keys: readonly SortKey[]): Sql {
+  return raw.join(
+    keys.map((key, at) => {
+      const direction = raw.raw(`${key.descending ? 'desc' : 'asc'}${key.present ? '' : ' nulls last'}`);
+      return raw`${raw.ref(`sort_${at}`)} ${direction}`;
+    }),
+  );
+}
+
+export function sortValues(keys: readonly SortKey[]): Sql {
+  return raw.join(keys.map((key, at) => raw`${key.value} as ${raw.ref(`sort_${at}`)}`));
+}
+
+/** What comes after a row in the order of the keys, nulls last. The first key bounds an index by itself. */
+export function after(keys: readonly SortKey[], last: readonly SortValue[]): Sql[] {
+  const beyond = keys.map((key, at) => {
+    const equal = keys.slice(0, at).map((before, i) => raw`${before.value} is ${last[i]}`);
+    return raw`(${raw.join([...equal, further(key, last[at]!)], raw` and `)})`;
+  });
+  const [first] = keys as [SortKey, ...SortKey[]];
+  const bound = first.present ? [raw`${first.value} ${raw.raw(first.descending ? '<=' : '>=')} ${last[0]}`] : [];
+  return [...bound, raw`(${raw.join(beyond, raw` or `)})`];
+}
+
+function further(key: SortKey, value: SortValue): Sql {
+  if (value === null) return raw`0`;
+  const compared = raw`${key.value} ${raw.raw(key.descending ? '<' : '>')} ${value}`;
+  return key.present ? compared : raw`(${compared} or ${key.value} is null)`;
+}

@@ -1,0 +1,32 @@
+// Regular expressions of queries, by an engine whose time grows with the text only, never exponentially: no pattern can stop the server.
+import { RE2JS, RE2JSException } from 're2js';
+
+const kept = new Map<string, RE2JS>();
+const mostKept = 100;
+const longest = 1_000;
+
+/** What is wrong with a pattern. */
+export function flawOfPattern(pattern: string): string | undefined {
+  if (pattern.length > longest) return `it has more than ${longest} characters`;
+  try {
+    compiled(pattern);
+    return undefined;
+  } catch (error) {
+    if (error instanceof RE2JSException) return error.message;
+    throw error;
+  }
+}
+
+/** Whether it is found anywhere in the text. */
+export function isFound(pattern: string, text: string): boolean {
+  return compiled(pattern).matcher(text).find();
+}
+
+function compiled(pattern: string): RE2JS {
+  const known = kept.get(pattern);
+  if (known) return known;
+  const made = RE2JS.compile(pattern);
+  if (kept.size >= mostKept) kept.delete(kept.keys().next().value!);
+  kept.set(pattern, made);
+  return made;
+}
