@@ -1,7 +1,15 @@
 // What a store may do to the database: synchronous functions that run inside the database worker, each one a transaction.
 // A store declares them by name; the worker finds them by that name, because functions cannot cross to another thread.
 // Invariants: no await inside; input and result are plain data; all of a function is committed, or nothing of it.
-import { type Compilable, DummyDriver, Kysely, type RawBuilder, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely';
+import {
+  type Compilable,
+  DummyDriver,
+  Kysely,
+  type RawBuilder,
+  SqliteAdapter,
+  SqliteIntrospector,
+  SqliteQueryCompiler,
+} from 'kysely';
 import type { Schema } from './schema.ts';
 
 /** Builds queries and runs none: Kysely's types and compiler without a connection. */

@@ -231,7 +231,8 @@ class Reader {
     if (holding !== 'text' && holding !== 'any')
       this.#refuse(`=, !=, <, <=, >, >= or in, since this field holds a ${holding}, not text`, at);
     const word = this.#word;
-    if (word.kind !== 'text') this.#refuse(is === 'like' ? "a text, such as 'ridge%'" : "a text, such as '^ridge-[0-9]+$'");
+    if (word.kind !== 'text')
+      this.#refuse(is === 'like' ? "a text, such as 'ridge%'" : "a text, such as '^ridge-[0-9]+$'");
     this.#next++;
     const flaw = is === 'matches' ? flawOfPattern(word.value) : undefined;
     if (flaw !== undefined) this.#refuse(`a regular expression (RE2), and this is none: ${flaw}`, word.at);

@@ -5,8 +5,6 @@ import { columnOf, joined, keysOf, type Leaf, type Sql } from './query-condition
 import type { Field, PlainField } from './query-fields.ts';
 import type { Filter } from './query-language.ts';
 
-/** As many runs can be looked at, and sorted, in some milliseconds. */
-const few = 2_000;
 /** More are not counted: a query of hundreds of comparisons would spend its time on that. */
 const mostCounted = 24;
 
@@ -24,18 +22,25 @@ export function conjuncts(filter: Filter | undefined): Filter[] {
   return filter.is === 'and' ? filter.parts.flatMap(conjuncts) : [filter];
 }
 
-export function fewRunsOf(tx: Transaction, workspace: string, parts: readonly Filter[]): Source | undefined {
-  return new Counting(tx, workspace).smallest(parts);
+export function fewRunsOf(
+  tx: Transaction,
+  workspace: string,
+  parts: readonly Filter[],
+  few: number,
+): Source | undefined {
+  return new Counting(tx, workspace, few).smallest(parts);
 }
 
 class Counting {
   readonly #tx: Transaction;
   readonly #workspace: string;
+  readonly #few: number;
   #left = mostCounted;
 
-  constructor(tx: Transaction, workspace: string) {
+  constructor(tx: Transaction, workspace: string, few: number) {
     this.#tx = tx;
     this.#workspace = workspace;
+    this.#few = few;
   }
 
   smallest(parts: readonly Filter[]): Source | undefined {
@@ -74,7 +79,15 @@ class Counting {
       found.push(source);
     }
     const size = found.reduce((sum, source) => sum + source.size, 0);
-    return size > few ? undefined : { size, keys: raw.join(found.map(({ keys }) => keys), raw` union all `) };
+    return size > this.#few
+      ? undefined
+      : {
+          size,
+          keys: raw.join(
+            found.map(({ keys }) => keys),
+            raw` union all `,
+          ),
+        };
   }
 
   #leaf(leaf: Exclude<Leaf, { is: 'null' }>): Source | undefined {
@@ -117,9 +130,11 @@ class Counting {
 
   #counted(keys: Sql): Source | undefined {
     if (this.#left-- <= 0) return undefined;
-    const counting = raw<{ size: number }>`select count(*) as size from (select 1 from (${keys}) limit ${raw.lit(few + 1)})`;
+    const counting = raw<{
+      size: number;
+    }>`select count(*) as size from (select 1 from (${keys}) limit ${raw.lit(this.#few + 1)})`;
     const { size } = this.#tx.first(written(counting))!;
-    return size > few ? undefined : { keys, size };
+    return size > this.#few ? undefined : { keys, size };
   }
 }
 

@@ -42,12 +42,20 @@ export interface RunQuery {
   pageSize?: number | undefined;
   /** What relative times count from, in ms. */
   now: number;
+  effort?: Effort;
+}
+
+export interface Effort {
+  /** So many runs are looked at and sorted without further ado. */
+  few: number;
+  /** Runs that are looked at one by one before their sets are collected. */
+  steps: number;
 }
 
 type Found = { key: number } & Record<`sort_${number}`, SortValue>;
 
-/** Runs that are looked at one by one before their sets are collected. */
-const mostSteps = 8_000;
+/** Either takes some milliseconds. */
+const usualEffort: Effort = { few: 2_000, steps: 8_000 };
 
 export const queryReadings = readings('run-query', {
   page(tx: Transaction, query: RunQuery): { items: Run[]; nextPage?: string } {
@@ -77,12 +85,14 @@ class Search {
   /** All of them must hold; and the run must be one of the descendants, if any are asked for. */
   readonly #parts: Filter[];
   readonly #below: Source | undefined;
+  readonly #effort: Effort;
 
   constructor(tx: Transaction, query: RunQuery, keys: SortKey[], limit: number) {
     this.#tx = tx;
     this.#workspace = query.workspace;
     this.#keys = keys;
     this.#limit = limit;
+    this.#effort = query.effort ?? usualEffort;
     const { workspace, experiment, parent, ancestor, filter, now } = query;
     if (parent !== undefined) requireRun(tx, workspace, parent);
     this.#below = ancestor === undefined ? undefined : below(tx, requireRun(tx, workspace, ancestor).key);
@@ -105,7 +115,7 @@ class Search {
       if (left <= 0 || resumed === 'over') continue;
       const walked =
         manner === 'probe' && isWalkable(phase)
-          ? withinSteps(mostSteps, () => this.#phase(phase, resumed, 'probe', left))
+          ? withinSteps(this.#effort.steps, () => this.#phase(phase, resumed, 'probe', left))
           : undefined;
       if (!walked) manner = 'set';
       rows.push(...(walked ?? this.#phase(phase, resumed, 'set', left)));
@@ -114,8 +124,8 @@ class Search {
   }
 
   #source(): Source | undefined {
-    const found = fewRunsOf(this.#tx, this.#workspace, this.#parts);
-    if (!this.#below || this.#below.size > 2_000) return found;
+    const found = fewRunsOf(this.#tx, this.#workspace, this.#parts, this.#effort.few);
+    if (!this.#below || this.#below.size > this.#effort.few) return found;
     return found && found.size < this.#below.size ? found : this.#below;
   }
 

@@ -119,7 +119,10 @@ function entriesOf(
   names: Names,
 ): (LabelRow | ParameterRow)[] {
   if (names.length === 0) return [];
-  const query = sql.selectFrom(table as 'run_tag').selectAll().where('run_key', 'in', keys);
+  const query = sql
+    .selectFrom(table as 'run_tag')
+    .selectAll()
+    .where('run_key', 'in', keys);
   if (names === 'all') return tx.all(query);
   const wellFormed = names.map((name) => name.toWellFormed());
   return tx.all(query.where('name', 'in', wellFormed));
