@@ -89,3 +89,19 @@ export function bodyOf(name: string): Body {
     throw new Error(`The database worker knows no transaction ${name}: import its store in server/src/stores.ts.`);
   return body;
 }
+
+// Functions of a store's own inside SQL, which the worker calls. Only for reading: no table and no index may depend on one.
+type SqlValue = null | number | bigint | string | Uint8Array;
+type SqlFunction = (...values: never[]) => SqlValue;
+
+const functions = new Map<string, { act: SqlFunction; steady: boolean }>();
+
+/** `steady`: the same values give the same answer, so that the database need not ask again. */
+export function sqlFunction(name: string, act: SqlFunction, { steady }: { steady: boolean }): void {
+  if (functions.has(name)) throw new Error(`The SQL function ${name} is declared twice.`);
+  functions.set(name, { act, steady });
+}
+
+export function sqlFunctions(): Iterable<[string, { act: SqlFunction; steady: boolean }]> {
+  return functions;
+}

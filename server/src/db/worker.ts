@@ -4,9 +4,8 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
-import { sqlFunctions } from './functions.ts';
 import type { Answer, Call, Committed, Failure, Opening } from './protocol.ts';
-import { bodyOf, type Query, type Transaction } from './transactions.ts';
+import { bodyOf, type Query, sqlFunctions, type Transaction } from './transactions.ts';
 
 /** Most calls that share a commit: bounds how long the first one waits. */
 const callsPerCommit = 500;

@@ -1,7 +1,7 @@
 // No query holds up the others: each may look at so many runs one by one, and take so long in all.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { sql as raw } from 'kysely';
-import { sqlFunction } from '../db/functions.ts';
+import { sqlFunction } from '../db/transactions.ts';
 import type { Sql } from './query-conditions.ts';
 import { isFound } from './query-patterns.ts';
 

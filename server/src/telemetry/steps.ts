@@ -1,6 +1,6 @@
 // The value of a metric at a step, for queries: the headers of its chunks tell which to look into.
 import { type RawBuilder, sql as raw } from 'kysely';
-import { sqlFunction } from '../db/functions.ts';
+import { sqlFunction } from '../db/transactions.ts';
 import { doubles } from './points.ts';
 
 sqlFunction(

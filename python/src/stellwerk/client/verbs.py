@@ -1431,7 +1431,7 @@ class Runs:
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
                 `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `metrics`?.
+                `resubmittedFrom`?, `differences`?, `metrics`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/runs", {
@@ -1486,7 +1486,7 @@ class Runs:
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
                 `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `metrics`?.
+                `resubmittedFrom`?, `differences`?, `metrics`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/runs/start", {
@@ -1606,7 +1606,7 @@ class Runs:
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
                 `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `metrics`?.
+                `resubmittedFrom`?, `differences`?, `metrics`?.
         Readers of the workspace may call it.
         """
         return self._calls.json("GET", "/workspaces/{workspace}/runs/{run}", {
@@ -1623,6 +1623,7 @@ class Runs:
         ancestor: Optional[str] = None,
         filter: Optional[str] = None,
         order_by: Optional[Sequence[str]] = None,
+        columns: Optional[Sequence[str]] = None,
         metrics: Optional[Sequence[str]] = None,
         page: Optional[str] = None,
         page_size: Optional[int] = None,
@@ -1635,9 +1636,13 @@ class Runs:
             parent: Only children of this run. Up to 256 characters.
             ancestor: Only descendants of this run. Up to 256 characters.
             filter: Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha
-                >= 0.1 and createdAt > '2026-11-01'`; metrics also by `.min`, `.max`, `.last`.
+                >= 0.1 and createdAt > 'now-7d'`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`;
+                `matches` takes a regular expression.
             order_by: Such as `metrics.mse asc`, `createdAt desc` (the default). Up to 5 entries.
-            metrics: Metrics whose summaries are wanted with each run. Up to 1000 entries.
+            columns: What is wanted of each run: fields, `tags.kind`, all `tags`, `parameters.alpha`, `metrics.mse`.
+                Id, experiment, number, state, user and time come always. Unless given: all but metrics and what is
+                wide (`configuration`, `environment`, `git`, `lastLines`, `differences`). Up to 1000 entries.
+            metrics: Metrics whose summaries are wanted with each run, by their exact names. Up to 1000 entries.
             page: The `nextPage` of the answer before. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
@@ -1651,6 +1656,7 @@ class Runs:
             "ancestor": ancestor,
             "filter": filter,
             "orderBy": order_by,
+            "columns": columns,
             "metrics": metrics,
             "page": page,
             "pageSize": page_size,
@@ -1665,6 +1671,7 @@ class Runs:
         ancestor: Optional[str] = None,
         filter: Optional[str] = None,
         order_by: Optional[Sequence[str]] = None,
+        columns: Optional[Sequence[str]] = None,
         metrics: Optional[Sequence[str]] = None,
         page: Optional[str] = None,
         page_size: Optional[int] = None,
@@ -1677,9 +1684,13 @@ class Runs:
             parent: Only children of this run. Up to 256 characters.
             ancestor: Only descendants of this run. Up to 256 characters.
             filter: Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha
-                >= 0.1 and createdAt > '2026-11-01'`; metrics also by `.min`, `.max`, `.last`.
+                >= 0.1 and createdAt > 'now-7d'`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`;
+                `matches` takes a regular expression.
             order_by: Such as `metrics.mse asc`, `createdAt desc` (the default). Up to 5 entries.
-            metrics: Metrics whose summaries are wanted with each run. Up to 1000 entries.
+            columns: What is wanted of each run: fields, `tags.kind`, all `tags`, `parameters.alpha`, `metrics.mse`.
+                Id, experiment, number, state, user and time come always. Unless given: all but metrics and what is
+                wide (`configuration`, `environment`, `git`, `lastLines`, `differences`). Up to 1000 entries.
+            metrics: Metrics whose summaries are wanted with each run, by their exact names. Up to 1000 entries.
             page: The `nextPage` of the answer before. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
@@ -1693,6 +1704,7 @@ class Runs:
             "ancestor": ancestor,
             "filter": filter,
             "orderBy": order_by,
+            "columns": columns,
             "metrics": metrics,
             "page": page,
             "pageSize": page_size,
@@ -1722,7 +1734,7 @@ class Runs:
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
                 `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `metrics`?.
+                `resubmittedFrom`?, `differences`?, `metrics`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("PATCH", "/workspaces/{workspace}/runs/{run}", {
@@ -1750,7 +1762,7 @@ class Runs:
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
                 `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `metrics`?.
+                `resubmittedFrom`?, `differences`?, `metrics`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/runs/{run}/cancel", {
@@ -1914,7 +1926,7 @@ class Journals:
 class Metrics:
     """The verbs of `metrics`.
 
-    Reasons of their errors: `query.invalid`.
+    Reasons of their errors: `query.invalid`, `query.too-costly`.
     """
 
     def __init__(self, calls: Calls) -> None:
