@@ -53,7 +53,7 @@ async function walk(shell: Shell, server: ServerProcess): Promise<void> {
   });
   await step(2, 'A run configuration from train.runconfig, its environment built from environment.yml', async () => {
     await shell.type('run', 'submit', '.', '--configuration', 'train.runconfig', '--experiment', 'ridge');
-    const [submitted] = (await client.runs.list({ workspace, experiment: 'ridge' })).items;
+    const [submitted] = (await client.runs.list({ workspace, experiment: 'ridge', columns: ['configuration'] })).items;
     expect(submitted?.configuration?.script === 'train.py', 'The run was not recorded with its configuration.');
     run = await untilBuilt(client, submitted.id);
     expect(run.environment?.lockHash, 'The run has no lock of its environment.');

@@ -93,20 +93,21 @@ export function keptOf(field: Field, table: string): Kept | undefined {
 /** A comparison of one field. `null` is about being there, the others about a value that is. */
 export type Leaf = Extract<Filter, { field: Field }>;
 
-export function conditionOf(filter: Filter, manner: Manner): Sql {
+/** `key` is where the run's key stands: beside what is walked along, it is known before the run is looked up. */
+export function conditionOf(filter: Filter, manner: Manner, key: Sql): Sql {
   switch (filter.is) {
     case 'and':
     case 'or':
       return joined(
-        filter.parts.map((part) => conditionOf(part, manner)),
+        filter.parts.map((part) => conditionOf(part, manner, key)),
         filter.is,
       );
     case 'not':
-      return raw`not ${conditionOf(filter.part, manner)}`;
+      return raw`not ${conditionOf(filter.part, manner, key)}`;
     case 'null':
-      return raw`not ${presence(filter, manner)}`;
+      return raw`not ${presence(filter, manner, key)}`;
     default:
-      return presence(filter, manner);
+      return presence(filter, manner, key);
   }
 }
 
@@ -118,7 +119,7 @@ export function joined(conditions: readonly Sql[], by: 'and' | 'or'): Sql {
 }
 
 /** True for runs that have the field, and where it passes. */
-function presence(leaf: Leaf, manner: Manner): Sql {
+function presence(leaf: Leaf, manner: Manner, key: Sql): Sql {
   const { field } = leaf;
   if (field.of === 'run' && field.name !== 'arguments') {
     const { column, present } = columnOf(field.name);
@@ -127,9 +128,11 @@ function presence(leaf: Leaf, manner: Manner): Sql {
     if (leaf.is === 'null') return present ? raw`1` : raw`(${ref} is not null)`;
     return present ? tests(leaf, value) : raw`(${ref} is not null and ${tests(leaf, value)})`;
   }
-  if (manner === 'set') return raw`+run.key in (${keysOf(leaf)})`;
+  if (manner === 'set') return raw`+${key} in (${keysOf(leaf)})`;
   const { table, rows, values } = keptOf(field, 'kept')!;
-  const conditions = [raw`kept.run_key = run.key`, ...rows, ...ownTests(leaf, values)];
+  // The plus keeps indexes by value out of it: the row of the run is what is to be looked up.
+  const plain = { text: raw`+${values.text}`, number: raw`+${values.number}` };
+  const conditions = [raw`kept.run_key = ${key}`, ...rows, ...ownTests(leaf, plain)];
   return raw`exists (select 1 from ${raw.table(table)} as kept where ${joined(conditions, 'and')})`;
 }
 

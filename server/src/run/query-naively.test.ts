@@ -160,7 +160,14 @@ const plainNumber: fc.Arbitrary<Term> = fc.record({
 });
 const labelled = fc.oneof(group('tags'), group('properties'));
 const textual = fc.oneof(labelled, group('parameters'), plainText);
-const anyTerm = fc.oneof(textual, plainNumber, metricTerm, fc.record({ plain: fc.constant('createdAt' as const) }));
+const anyTerm = fc.oneof(
+  textual,
+  plainNumber,
+  metricTerm,
+  fc.record({
+    plain: fc.constantFrom('createdAt' as const, 'startedAt' as const, 'endedAt' as const, 'durationMs' as const),
+  }),
+);
 const plainValue = fc.constantFrom(
   'r1',
   'r20',

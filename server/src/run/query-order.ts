@@ -23,9 +23,19 @@ export interface SortKey {
   /** Never null. */
   present: boolean;
   lead?: Lead;
-  /** Of these an index of runs gives the order. */
-  plain?: 'created_at' | 'id' | 'key';
+  /** The same rows, where a run must have none. */
+  lacked?: Lead;
+  /** A column that an index of runs has in order. */
+  plain?: keyof typeof plainIndexes;
 }
+
+export const plainIndexes = {
+  created_at: 'run_by_time',
+  ended_at: 'run_by_end',
+  duration_ms: 'run_by_duration',
+  id: 'run_by_id',
+  key: 'run_narrow',
+} as const;
 
 export interface Phase {
   /** So many of the keys are null in all of it. */
@@ -34,7 +44,7 @@ export interface Phase {
   keys: SortKey[];
   lead?: Lead;
   /** What the runs lack. */
-  lacking: Lead[];
+  lacking: SortKey[];
 }
 
 const newestFirst: Order = { field: { of: 'run', name: 'createdAt' }, descending: true };
@@ -48,19 +58,23 @@ export function sortKeysOf(orders: readonly Order[]): SortKey[] {
 function keysOfOrder({ field, descending }: Order): SortKey[] {
   if (field.of === 'run' && field.name !== 'arguments') {
     const { column, present } = columnOf(field.name);
-    const plain = column === 'created_at' || column === 'id' ? { plain: column } : {};
+    const plain = column in plainIndexes ? { plain: column as keyof typeof plainIndexes } : {};
     return [{ value: raw.ref(`run.${column}`), descending, present, ...plain }];
   }
   const key = (of: 'text' | 'number'): SortKey => {
     const at = keptOf(field, 'sorted')!;
-    const lead = keptOf(field, 'lead')!;
+    const leadOf = (alias: string): Lead => {
+      const kept = keptOf(field, alias)!;
+      return { table: kept.table, rows: kept.rows, value: kept.values[of] };
+    };
     const index = indexOf(field, of);
     const its = raw.join([raw`sorted.run_key = run.key`, ...at.rows], raw` and `);
     return {
       value: raw`(select ${at.values[of]} from ${raw.table(at.table)} as sorted where ${its})`,
       descending,
       present: false,
-      lead: { table: lead.table, rows: lead.rows, value: lead.values[of], ...(index && { index }) },
+      lead: { ...leadOf('lead'), ...(index && { index }) },
+      lacked: leadOf('lacked'),
     };
   };
   if (field.of === 'metrics') return [key('number')];
@@ -80,24 +94,27 @@ function indexOf(field: Field, of: 'text' | 'number'): string | undefined {
 }
 
 /** One after another, the phases hold each run once, in the order of the keys. */
-export function phasesOf(keys: readonly SortKey[], nulls = 0, lacking: readonly Lead[] = []): Phase[] {
+export function phasesOf(keys: readonly SortKey[], nulls = 0, lacking: readonly SortKey[] = []): Phase[] {
   const [first, ...rest] = keys as [SortKey, ...SortKey[]];
-  if (!first.lead) return [{ nulls, keys: [...keys], lacking: [...lacking] }];
-  const having = { ...first, value: first.lead.value, present: true };
+  const { lead } = first;
+  if (first.present || !(lead || first.plain)) return [{ nulls, keys: [...keys], lacking: [...lacking] }];
+  const having = { ...first, present: true, ...(lead && { value: lead.value }) };
   // By the key as the index has it, so that its order is seen to be the wanted one.
-  const behind = rest.map((key) => (key.plain === 'key' ? { ...key, value: raw.ref('lead.run_key') } : key));
+  const behind = rest.map((key) => (lead && key.plain === 'key' ? { ...key, value: raw.ref('lead.run_key') } : key));
   return [
-    { nulls, keys: [having, ...behind], lead: first.lead, lacking: [...lacking] },
-    ...phasesOf(rest, nulls + 1, [...lacking, first.lead]),
+    { nulls, keys: [having, ...behind], lacking: [...lacking], ...(lead && { lead }) },
+    ...phasesOf(rest, nulls + 1, [...lacking, first]),
   ];
 }
 
-export function lacks({ table, rows, value }: Lead, manner: Manner): Sql {
-  const its = raw.join([...rows, raw`${value} is not null`], raw` and `);
-  const from = raw`from ${raw.table(table)} as lead where ${its}`;
+export function lacks({ lacked, value: column }: SortKey, manner: Manner, key: Sql): Sql {
+  if (!lacked) return raw`+${column} is null`;
+  const { table, rows, value } = lacked;
+  const its = raw.join([...rows, raw`+${value} is not null`], raw` and `);
+  const from = raw`from ${raw.table(table)} as lacked where ${its}`;
   return manner === 'set'
-    ? raw`+run.key not in (select lead.run_key ${from})`
-    : raw`not exists (select 1 ${from} and lead.run_key = run.key)`;
+    ? raw`+${key} not in (select lacked.run_key ${from})`
+    : raw`not exists (select 1 ${from} and lacked.run_key = ${key})`;
 }
 
 /** `sort_0`, `sort_1` …: by the name of what is selected, so that it is computed once. */

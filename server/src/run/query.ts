@@ -15,10 +15,12 @@ import type { PlainField } from './query-fields.ts';
 import { type Filter, parseFilter, parseOrder } from './query-language.ts';
 import {
   after,
+  type Lead,
   lacks,
   orderBy,
   type Phase,
   phasesOf,
+  plainIndexes,
   type SortKey,
   type SortValue,
   sortKeysOf,
@@ -55,7 +57,7 @@ export interface Effort {
 type Found = { key: number } & Record<`sort_${number}`, SortValue>;
 
 /** Either takes some milliseconds. */
-const usualEffort: Effort = { few: 2_000, steps: 8_000 };
+const usualEffort: Effort = { few: 2_000, steps: 4_000 };
 
 export const queryReadings = readings('run-query', {
   page(tx: Transaction, query: RunQuery): { items: Run[]; nextPage?: string } {
@@ -137,45 +139,46 @@ class Search {
 
   #phase(phase: Phase, last: SortValue[] | undefined, manner: Manner, limit: number): Found[] {
     const { keys, lead } = phase;
+    const key = raw.ref(lead ? 'lead.run_key' : 'run.key');
     const tests = [
-      ...(manner === 'probe' ? [countedStep(raw.ref(lead ? 'lead.run_key' : 'run.key'))] : []),
-      ...phase.lacking.map((one) => lacks(one, manner)),
-      ...this.#tests(manner),
+      ...(manner === 'probe' ? [countedStep(key)] : []),
+      ...phase.lacking.map((one) => lacks(one, manner, key)),
+      ...this.#tests(manner, key),
       ...(last ? after(keys, last) : []),
     ];
-    if (!lead) return this.#padded(phase, this.#select(this.#base(phase), keys, tests, limit));
-    const index = lead.index ? raw`indexed by ${raw.ref(lead.index)}` : raw``;
-    const its = [...lead.rows, raw`${lead.value} is not null`];
-    const from = raw`${raw.table(lead.table)} as lead ${index} cross join run on run.key = lead.run_key where ${joined(its, 'and')}`;
-    return this.#padded(phase, this.#select(from, keys, tests, limit));
+    return this.#padded(phase, this.#select(lead ? this.#along(lead) : this.#base(phase), keys, tests, limit));
+  }
+
+  /** The rows of what leads, and the run of each: of the narrow columns alone, if they are enough. */
+  #along({ table, index, rows, value }: Lead): Sql {
+    const by = index ? raw`indexed by ${raw.ref(index)}` : raw``;
+    const its = joined([...rows, raw`${value} is not null`], 'and');
+    return raw`${raw.table(table)} as lead ${by} cross join run indexed by run_narrow on run.workspace = ${this.#workspace} and run.key = lead.run_key where ${its}`;
   }
 
   /** Where a phase without rows of its own begins: at an index that has the order, if one has. */
   #base({ keys }: Phase): Sql {
-    const first = keys[0]!;
-    const of = (name: PlainField) => this.#parts.find((part) => isEquality(part, name)) as Equality | undefined;
-    if (first.plain === 'id') return raw`run indexed by run_by_id where true`;
-    if (first.plain === 'created_at') {
-      const bounds = timeBoundsOf(this.#parts);
-      const within = bounds.length > 0 ? joined(bounds, 'and') : raw`true`;
-      for (const [name, index] of [
-        ['experiment', 'run_by_experiment'],
-        ['state', 'run_by_state'],
-      ] as const) {
-        const equality = of(name);
-        if (equality)
-          return raw`run indexed by ${raw.ref(index)} where ${raw.ref(`run.${name}`)} = ${equality.value} and ${within}`;
-      }
-      return raw`run indexed by run_by_time where ${within}`;
+    const { plain, present, value } = keys[0]!;
+    const begin = (index: string, ...conditions: Sql[]) =>
+      raw`run indexed by ${raw.ref(index)} where ${joined([raw`true`, ...conditions], 'and')}`;
+    if (plain !== 'created_at')
+      return begin(
+        plain ? plainIndexes[plain] : 'run_narrow',
+        ...(plain && present ? [raw`${value} is not null`] : []),
+      );
+    const bounds = timeBoundsOf(this.#parts);
+    for (const name of ['experiment', 'state'] as const) {
+      const equality = this.#parts.find((part) => isEquality(part, name)) as Equality | undefined;
+      if (equality) return begin(`run_by_${name}`, raw`${raw.ref(`run.${name}`)} = ${equality.value}`, ...bounds);
     }
-    return raw`run indexed by run_narrow where true`;
+    return begin('run_by_time', ...bounds);
   }
 
-  #tests(manner: Manner): Sql[] {
+  #tests(manner: Manner, key = raw.ref('run.key') as Sql): Sql[] {
     return [
       raw`run.workspace = ${this.#workspace}`,
-      ...(this.#below ? [raw`+run.key in (${this.#below.keys})`] : []),
-      ...this.#parts.map((part) => conditionOf(part, manner)),
+      ...(this.#below ? [raw`+${key} in (${this.#below.keys})`] : []),
+      ...this.#parts.map((part) => conditionOf(part, manner, key)),
     ];
   }
 

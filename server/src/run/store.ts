@@ -181,6 +181,8 @@ export const runMigrations: Migration[] = [
         workspace, key, created_at, experiment, state, id, number, parent, root, target, user, host, display_name, snapshot, started_at, ended_at,
         duration_ms, attempt, exit_code, child_count, interactive, resubmitted_from
       );
+      CREATE INDEX run_by_end ON run (workspace, ended_at, key);
+      CREATE INDEX run_by_duration ON run (workspace, duration_ms, key);
       CREATE TABLE run_arguments (run_key INTEGER PRIMARY KEY REFERENCES run ON DELETE CASCADE, text TEXT NOT NULL) STRICT;
       INSERT INTO run_arguments SELECT key, coalesce((
         SELECT substr(group_concat(CASE type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE value END, ' '), 1, 32000)

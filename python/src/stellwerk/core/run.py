@@ -194,7 +194,8 @@ class Run(LogsToRun, HasFiles, HasChildren):
     def get_environment(self) -> "Environment":
         from .environment import Environment
 
-        return Environment.of_source((self._record().get("configuration") or {}).get("environment") or {})
+        configuration = self._record(fresh=True).get("configuration")  # what a query found has none
+        return Environment.of_source((configuration or {}).get("environment") or {})
 
     def get_details(self) -> Dict[str, Any]:
         """What is known of the run, as Azure ML's SDK names it, with the whole record under `record`."""
