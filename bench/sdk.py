@@ -17,8 +17,7 @@ POINTS = 50_000
 
 
 def figure(name, ours, unit, peer=None):
-    ratio = None if peer is None else round(ours / peer, 3)
-    print(json.dumps({"name": name, "ours": round(ours, 1), "peer": peer and round(peer, 1), "unit": unit, "ratio": ratio}), flush=True)
+    print(json.dumps({"name": name, "ours": ours, "peer": peer, "unit": unit}), flush=True)
 
 
 def importing():
