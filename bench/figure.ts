@@ -12,7 +12,7 @@ export interface Figure {
 }
 
 /** How many times better ours is: of rates the greater is better, of times and memory the smaller. */
-export function ratioOf({ ours, peer, unit }: Figure): number | null {
+function ratioOf({ ours, peer, unit }: Figure): number | null {
   if (peer === null) return null;
   return unit.endsWith('/s') ? ours / peer : peer / ours;
 }
@@ -33,7 +33,7 @@ export function median(values: readonly number[]): number {
 }
 
 /** The smallest value that at least `part` of the values do not exceed. */
-export function percentile(values: readonly number[], part: number): number {
+function percentile(values: readonly number[], part: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.max(0, Math.ceil(sorted.length * part) - 1)] ?? Number.NaN;
 }

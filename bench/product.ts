@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 import { type Client, createClient } from '@stellwerk/client/client.ts';
 import { memoryOf } from './processes.ts';
 
-export const repository = join(import.meta.dirname, '..');
+const repository = join(import.meta.dirname, '..');
 const command = join(repository, 'cli', 'dist', 'package', 'bin', 'stellwerk.mjs');
 export const workspace = 'bench';
 

@@ -1,14 +1,16 @@
 // All that is measured, in the order in which it is.
-import type { Figure } from './figure.ts';
+
 import * as createRun from './create-run.ts';
+import type { Figure } from './figure.ts';
 import * as ingest from './ingest.ts';
 import * as sdk from './sdk.ts';
 import * as series from './series.ts';
 import * as start from './start.ts';
+import * as visible from './visible.ts';
 
 export interface Suite {
   names: readonly string[];
   measure(): AsyncIterable<Figure>;
 }
 
-export const suites: readonly Suite[] = [start, sdk, ingest, createRun, series];
+export const suites: readonly Suite[] = [start, sdk, visible, ingest, createRun, series];

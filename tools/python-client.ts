@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { hints } from '@stellwerk/contract/errors.ts';
 import { pathFields, usesQuery, type Verb } from '@stellwerk/contract/verb.ts';
 import { eachVerb, verbs } from '@stellwerk/contract/verbs.ts';
-import { z } from 'zod';
+import * as z from 'zod';
 
 const target = new URL('../python/src/stellwerk/client/verbs.py', import.meta.url);
 const width = 118;

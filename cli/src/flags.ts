@@ -2,7 +2,7 @@
 // Lists repeat their flag; records take key=value; the fields of an object are dotted; an object as a whole is JSON, or @file in JSON or YAML.
 import { readFileSync } from 'node:fs';
 import { Option } from 'commander';
-import { z } from 'zod';
+import * as z from 'zod';
 import { dataFile, prepareYaml } from './data-file.ts';
 import { UsageError } from './failures.ts';
 import { kebab } from './names.ts';

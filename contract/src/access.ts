@@ -1,5 +1,5 @@
 // Who may do what: users, service principals, roles in workspaces, tokens and the audit log.
-import { z } from 'zod';
+import * as z from 'zod';
 import { page, pageSize, resourceName, time } from './values.ts';
 import { nothing, pageOf, verb } from './verb.ts';
 

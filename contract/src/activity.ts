@@ -1,5 +1,5 @@
 // Long operations: running a script, building an image, deploying a service.
-import { z } from 'zod';
+import * as z from 'zod';
 import { page, pageSize, resourceName, time } from './values.ts';
 import { pageOf, verb } from './verb.ts';
 

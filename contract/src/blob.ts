@@ -1,5 +1,5 @@
 // Bytes on their way to the server: named by their digest, so that sending them again is harmless and a cut upload goes on.
-import { z } from 'zod';
+import * as z from 'zod';
 import { digest, resourceName } from './values.ts';
 import { verb } from './verb.ts';
 

@@ -1,5 +1,5 @@
 // Compute targets: where scripts run and web services are hosted. One word names a kind everywhere.
-import { z } from 'zod';
+import * as z from 'zod';
 import { description, page, pageSize, resourceName, tags, time } from './values.ts';
 import { nothing, pageOf, verb } from './verb.ts';
 

@@ -1,5 +1,5 @@
 // Named storage. Each workspace has a default datastore.
-import { z } from 'zod';
+import * as z from 'zod';
 import { digest, limits, page, pageSize, relativePath, resourceName, time } from './values.ts';
 import { pageOf, verb } from './verb.ts';
 

@@ -2,7 +2,7 @@
 // and where packages come from (the index settings).
 // Invariants: a plan is plain data and holds no credential; equal plans have equal keys; index settings are the only
 // record in which credentials may stand, and they are sealed in the vault or lie in a 0600 file, never in a plan.
-import { z } from 'zod';
+import * as z from 'zod';
 
 export const pythonMinor = z
   .string()

@@ -1,5 +1,5 @@
 // Every way in which Stellwerk refuses something. A code has one HTTP status; a reason is specific, stable and has a hint.
-import { z } from 'zod';
+import * as z from 'zod';
 
 export const statusOf = {
   'invalid-argument': 400,

@@ -1,5 +1,5 @@
 // An image bundles models, a scoring script and what it needs. Made by the server itself, without Docker.
-import { z } from 'zod';
+import * as z from 'zod';
 import { environmentSource } from './run-configuration.ts';
 import {
   description,

@@ -1,5 +1,5 @@
 // The model registry: models by name and version; registering a name again makes the next version.
-import { z } from 'zod';
+import * as z from 'zod';
 import {
   description,
   digest,

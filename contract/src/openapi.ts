@@ -1,6 +1,6 @@
 // The API's description, OpenAPI 3.1, from the table of verbs: served as /openapi.json and kept at the repository's root.
 // Requests are described as a caller gives them, answers as the server gives them; records with an id are components.
-import { z } from 'zod';
+import * as z from 'zod';
 import { errorBody, statusOf } from './errors.ts';
 import { type Permission, pathFields, usesQuery, type Verb } from './verb.ts';
 import { apiPrefix, eachVerb } from './verbs.ts';

@@ -1,5 +1,5 @@
 // How a script runs on a given target. Saved beside the script as `*.runconfig` (YAML), or just an object.
-import { z } from 'zod';
+import * as z from 'zod';
 import { relativePath, resourceName } from './values.ts';
 
 /** Where the environment comes from: a Python that is there, or one built from a specification. */

@@ -1,5 +1,5 @@
 // A run is the record of one execution, filed under an experiment; it may have children, to any depth.
-import { z } from 'zod';
+import * as z from 'zod';
 import { condaAddress } from './conda-lock.ts';
 import { environmentPlan, environmentTarget, indexAccess } from './environment.ts';
 import { dataReference, runConfiguration } from './run-configuration.ts';

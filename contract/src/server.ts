@@ -1,5 +1,5 @@
 // The server itself: what it is, and the settings that hold for all workspaces.
-import { z } from 'zod';
+import * as z from 'zod';
 import { indexSettings } from './environment.ts';
 import { time } from './values.ts';
 import { verb } from './verb.ts';

@@ -1,5 +1,5 @@
 // The project folder as it was submitted, once per content.
-import { z } from 'zod';
+import * as z from 'zod';
 import { digest, limits, relativePath, resourceName, time } from './values.ts';
 import { verb } from './verb.ts';
 

@@ -1,5 +1,5 @@
 // What runs report: the journal they ship, the metrics and logs it becomes, and how those are read.
-import { z } from 'zod';
+import * as z from 'zod';
 import { limits, relativePath, resourceName, runId, time } from './values.ts';
 import { verb } from './verb.ts';
 

@@ -1,5 +1,5 @@
 // The plain values that records are made of: names, times, digests, paths, tags, and their limits.
-import { z } from 'zod';
+import * as z from 'zod';
 
 export const limits = {
   nameLength: 256,

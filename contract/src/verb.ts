@@ -1,5 +1,5 @@
 // How a verb is declared. One table of verbs (`verbs.ts`) types the server, the SDKs and the CLI and gives the API page.
-import { z } from 'zod';
+import * as z from 'zod';
 
 /**
  * Who may call a verb: `public` anyone; `signed-in` any user; `administrator` the server's administrators;

@@ -1,5 +1,5 @@
 // A web service: an image as a load-balanced HTTP endpoint.
-import { z } from 'zod';
+import * as z from 'zod';
 import { description, freeName, limits, page, pageSize, resourceName, tags, time } from './values.ts';
 import { nothing, pageOf, verb } from './verb.ts';
 

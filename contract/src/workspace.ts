@@ -1,5 +1,5 @@
 // The top-level resource: everything made with the service belongs to one workspace.
-import { z } from 'zod';
+import * as z from 'zod';
 import { description, page, pageSize, resourceName, tags, time } from './values.ts';
 import { nothing, pageOf, verb } from './verb.ts';
 

@@ -11,6 +11,7 @@ import { Database, FolderInUse } from './db/database.ts';
 import { HttpServer } from './http/server.ts';
 import { Incidents } from './incidents.ts';
 import { buildRooms, type Ground, type Rooms } from './rooms.ts';
+import { giveBackStartUpMemory } from './start-up-memory.ts';
 import { migrations } from './stores.ts';
 import { Vault } from './vault/vault.ts';
 
@@ -43,6 +44,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
   await rooms.worker.start();
   rooms.supervisor.start();
   const signIn = await firstSignIn(rooms.access);
+  giveBackStartUpMemory();
   return { url: ground.url(), ...(signIn && { signIn }), stop: () => stop(ground, rooms, http) };
 }
 

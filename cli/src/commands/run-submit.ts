@@ -9,7 +9,7 @@ import { runVerbs } from '@stellwerk/contract/run.ts';
 import { type RunConfigurationInput, runConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import type { InputOf } from '@stellwerk/contract/verbs.ts';
 import { Command, Option } from 'commander';
-import { z } from 'zod';
+import * as z from 'zod';
 import { CommandFailed, UsageError } from '../failures.ts';
 import { type Flag, flagsOf, inputFrom, schemaOf } from '../flags.ts';
 import { followRun } from '../follow.ts';

@@ -1,6 +1,6 @@
 // The one file that the gateway obeys: which services there are, where their replicas listen and who may call them.
 // The server writes it whole and renames it into place; the gateway reads it whenever it changes.
-import { z } from 'zod';
+import * as z from 'zod';
 
 const address = z.union([
   z.strictObject({ socketPath: z.string() }),

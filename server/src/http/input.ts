@@ -1,6 +1,6 @@
 // A verb's input from a request: fields of the path, and the query or the JSON body, checked against the contract.
 import { pathFields, usesQuery, type Verb } from '@stellwerk/contract/verb.ts';
-import { z } from 'zod';
+import * as z from 'zod';
 import { invalidInput } from './errors.ts';
 
 export type InputReader = (parts: { params: unknown; query: unknown; body: unknown }) => Record<string, unknown>;

@@ -1,7 +1,7 @@
 // The few pages that the server itself shows: the way in, and the API to read.
 import { createHash } from 'node:crypto';
 import { eachVerb } from '@stellwerk/contract/verbs.ts';
-import { z } from 'zod';
+import * as z from 'zod';
 
 export interface Page {
   html: string;

@@ -1,5 +1,5 @@
 // `manifest.json` of a docker-save archive: which image it holds, and in which files its parts are.
-import { z } from 'zod';
+import * as z from 'zod';
 import { checkPath } from './layer-entry.ts';
 import { invalidImage } from './manifest.ts';
 

@@ -2,7 +2,7 @@
 // Invariants: the same image always makes the same bytes (fixed order and times); layers are uncompressed, so a layer's
 // digest is also its diff id; nothing but what the caller gave gets in, so no secret of a build can.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Bytes, Digest } from '../blob/bytes.ts';
 import { digestOf, isDigest } from './digest.ts';
 

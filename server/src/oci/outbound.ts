@@ -8,7 +8,7 @@ import { lookup } from 'node:dns/promises';
 import { BlockList, isIP, type LookupFunction } from 'node:net';
 import { createSecureContext, getCACertificates } from 'node:tls';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
-import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici';
+import type { Dispatcher } from 'undici';
 
 export interface Outbound {
   /** `host` or `host:port` each may lie in a private network; `http://host:port` may also speak plain HTTP. */
@@ -77,6 +77,7 @@ export async function dispatcherFor(url: URL, outbound: Outbound): Promise<Dispa
   const allowed = isAllowed(url, outbound);
   const limits = { headersTimeout: 60_000, bodyTimeout: 60_000, maxHeaderSize: 64 * 1024 };
   const tls = { secureContext: createSecureContext({ ca: trustedCertificates(outbound.caBundle) }) };
+  const { Agent, EnvHttpProxyAgent } = await import('undici'); // of much memory, and often never needed
   const timeout = 8_000;
   const connect = { ...tls, timeout, ...(allowed ? {} : { lookup: publicOnly }) };
   const { httpProxy, httpsProxy, noProxy = '' } = outbound.proxies ?? {};

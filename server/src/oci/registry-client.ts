@@ -1,7 +1,7 @@
 // Pulls from an OCI registry (the distribution API), with credentials that are used for the pull and kept nowhere.
 // What a registry answers is never repeated to the user, so that nobody reads other services through it.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
-import { type Dispatcher, request } from 'undici';
+import type { Dispatcher } from 'undici';
 import type { ImageSource } from './import-image.ts';
 import { documentLimitBytes, invalidImage, mediaTypes } from './manifest.ts';
 import { checkUrl, dispatcherFor, type Outbound, speaksPlainHttp } from './outbound.ts';
@@ -103,6 +103,7 @@ export class RegistryClient implements AsyncDisposable {
     }
     const headers = { accept, 'user-agent': 'stellwerk', ...(authorization ? { authorization } : {}) };
     try {
+      const { request } = await import('undici');
       return await request(url, { dispatcher, headers, signal: this.#signal ?? null });
     } catch (error) {
       this.#signal?.throwIfAborted();

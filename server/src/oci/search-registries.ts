@@ -3,7 +3,7 @@
 import { readFile } from 'node:fs/promises';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { parse } from 'smol-toml';
-import { z } from 'zod';
+import * as z from 'zod';
 import { isRegistry } from './registry-reference.ts';
 
 const configuration = z.object({
