@@ -12,6 +12,21 @@ export const comforts: readonly Comfort[] = [
     build: async (session) => (await import('./commands/up.ts')).upCommand(session),
   },
   {
+    name: 'backup',
+    summary: 'Saves everything that the server keeps to a file, while it serves, and reads it back.',
+    build: async (session) => (await import('./commands/backup.ts')).backupCommand(session),
+  },
+  {
+    name: 'restore',
+    summary: 'Makes an installation of a backup, in an empty folder.',
+    build: async (session) => (await import('./commands/backup.ts')).restoreCommand(session),
+  },
+  {
+    name: 'verify',
+    summary: 'Looks whether an installation, or a backup, is whole.',
+    build: async (session) => (await import('./commands/backup.ts')).verifyCommand(session),
+  },
+  {
     name: 'login',
     summary: 'Signs in to a server, and keeps it for this user.',
     build: async (session) => (await signingIn()).loginCommand(session),

@@ -37,6 +37,21 @@ export const serverVerbs = {
       input: z.object({}),
       output: serverInfo,
     }),
+    backup: verb({
+      summary:
+        'Everything that the server keeps, as it is at one moment, as a tar archive. It holds every secret and the key to them: keep it as you would keep the server.',
+      method: 'POST',
+      path: '/server/backup',
+      permission: 'administrator',
+      transport: 'download',
+      input: z.object({
+        withoutKey: z
+          .boolean()
+          .optional()
+          .describe('Leaves the master key out: without it no secret of the archive can be read, nor restored.'),
+      }),
+      output: z.string(),
+    }),
   },
   packageIndexes: {
     get: verb({

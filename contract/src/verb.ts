@@ -51,7 +51,7 @@ export function pathFields(path: string): string[] {
 
 /** Whether what is not in the path travels in the query instead of a JSON body. */
 export function usesQuery(verb: Verb): boolean {
-  return verb.method === 'GET' || verb.method === 'DELETE' || verb.transport === 'upload';
+  return verb.method === 'GET' || verb.method === 'DELETE' || verb.transport !== 'json';
 }
 
 export function pageOf<T extends z.ZodType>(item: T, id: string) {

@@ -6,8 +6,10 @@ import { join } from 'node:path';
 import type { OutputOf } from '@stellwerk/contract/verbs.ts';
 import type { Access } from './access/access.ts';
 import { assetPath, wheelPath } from './assets.ts';
+import { type Manifest, readArchive, restore, type Verification, verify } from './backup/backups.ts';
 import { type Config, configOf, type StartOptions, StartRefused } from './config.ts';
 import { Database, FolderInUse } from './db/database.ts';
+import { SchemaRefused } from './db/migrations.ts';
 import { HttpServer } from './http/server.ts';
 import { Incidents } from './incidents.ts';
 import { buildRooms, type Ground, type Rooms } from './rooms.ts';
@@ -15,7 +17,9 @@ import { giveBackStartUpMemory } from './start-up-memory.ts';
 import { migrations } from './stores.ts';
 import { Vault } from './vault/vault.ts';
 
+export { ArchiveRefused } from './backup/backups.ts';
 export { type StartOptions, StartRefused } from './config.ts';
+export { SchemaRefused } from './db/migrations.ts';
 
 type SignInLink = OutputOf<'users', 'createSignIn'>;
 
@@ -48,6 +52,26 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
   return { url: ground.url(), ...(signIn && { signIn }), stop: () => stop(ground, rooms, http) };
 }
 
+/** Reads a backup to its end, and checks every byte of it. */
+export function checkBackup(archive: string): Promise<Manifest> {
+  return readArchive(archive, async ({ chunks }) => {
+    for await (const _ of chunks);
+  });
+}
+
+/** Makes an installation of a backup, in an empty folder. */
+export function restoreBackup(options: { archive: string; data: string; key?: string }): Promise<Manifest> {
+  return restore(options, migrations);
+}
+
+/** Whether all is there and right in a data folder, also while a server runs on it. */
+export function verifyData(
+  data: string,
+  onProgress: (doneBytes: number, totalBytes: number) => void,
+): Promise<Verification> {
+  return verify({ data, onProgress }, migrations);
+}
+
 const urls = new WeakMap<Ground, { users: string; here: string }>();
 
 async function prepare(config: Config): Promise<Ground> {
@@ -65,7 +89,7 @@ async function prepare(config: Config): Promise<Ground> {
   };
   const db = await Database.open(config.data, assetPath('database-worker'), migrations, broken).catch(
     (error: unknown) => {
-      throw error instanceof FolderInUse ? new StartRefused(error.message) : error;
+      throw error instanceof FolderInUse || error instanceof SchemaRefused ? new StartRefused(error.message) : error;
     },
   );
   const ground: Ground = {

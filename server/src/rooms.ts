@@ -8,6 +8,7 @@ import { pipeline } from 'node:stream/promises';
 import { Access, asUser, type Caller } from './access/access.ts';
 import { Activities, ActivityWorker } from './activity/activities.ts';
 import { assetPath } from './assets.ts';
+import { Backups } from './backup/backups.ts';
 import { Blobs } from './blob/blobs.ts';
 import type { Digest } from './blob/bytes.ts';
 import { FileBytes } from './blob/files.ts';
@@ -259,8 +260,11 @@ export function buildRooms(ground: Ground) {
     },
   });
 
+  const backups = new Backups({ folder: config.data, bytes, now, version });
+
   const service: Service = {
     server: {
+      backup: (input) => backups.create(input),
       get: async () => ({
         product: 'stellwerk',
         version,

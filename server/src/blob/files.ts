@@ -13,6 +13,8 @@ export class FileBytes implements Bytes {
   readonly #folder: string;
   readonly #partial: string;
   #writes = 0;
+  #holds = 0;
+  #released = Promise.withResolvers<void>();
 
   /** One process at a time uses a folder: what an earlier one left unfinished is removed. */
   constructor(folder: string) {
@@ -79,6 +81,21 @@ export class FileBytes implements Bytes {
 
   async sizeOf(digest: Digest): Promise<number> {
     return (await stat(this.path(digest))).size;
+  }
+
+  /** While any is held, no content is removed: whoever copies contents needs all that there were when it began. */
+  holdRemovals(): Disposable {
+    this.#holds++;
+    let isHeld = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (!isHeld) return;
+        isHeld = false;
+        if (--this.#holds > 0) return;
+        this.#released.resolve();
+        this.#released = Promise.withResolvers();
+      },
+    };
   }
 
   path(digest: Digest): string {

@@ -42,7 +42,7 @@ export class Database {
     const lock = takeFolder(folder);
     const file = join(folder, 'stellwerk.db');
     try {
-      migrate(file, migrations);
+      await migrate(file, migrations);
     } catch (error) {
       lock.close(); // a refused start leaves the folder to the next one
       throw error;

@@ -32,17 +32,17 @@ const types: Record<string, TarMember['type']> = {
   '6': 'device',
 };
 
-/** The members of a tar file, in its order. */
-export async function* tarMembers(file: string, signal?: AbortSignal): AsyncGenerator<TarMember> {
+/** The members of a tar file, in its order. Who does not keep them may allow more. */
+export async function* tarMembers(file: string, signal?: AbortSignal, limit = memberLimit): AsyncGenerator<TarMember> {
   const handle = await open(file, 'r');
   try {
-    yield* membersOf(new Window(handle, (await handle.stat()).size), signal);
+    yield* membersOf(new Window(handle, (await handle.stat()).size), limit, signal);
   } finally {
     await handle.close();
   }
 }
 
-async function* membersOf(window: Window, signal?: AbortSignal): AsyncGenerator<TarMember> {
+async function* membersOf(window: Window, limit: number, signal?: AbortSignal): AsyncGenerator<TarMember> {
   let long: Record<string, string> = {};
   let count = 0;
   for (let at = 0; at < window.sizeBytes; ) {
@@ -58,7 +58,7 @@ async function* membersOf(window: Window, signal?: AbortSignal): AsyncGenerator<
       continue;
     }
     const sizeBytes = long.size === undefined ? header.sizeBytes : sizeOf(long.size);
-    if (++count > memberLimit) throw refused(`The archive has more than ${memberLimit.toLocaleString('en')} members.`);
+    if (++count > limit) throw refused(`The archive has more than ${limit.toLocaleString('en')} members.`);
     const member = memberOf(header, long, sizeBytes, at);
     if (member.offset + member.sizeBytes > window.sizeBytes)
       throw refused('The archive ends in the middle of a member.');

@@ -75,13 +75,14 @@ test('a runner that is killed loses its run with a reason; no process of its scr
     host,
   );
   await untilPrinted(run, 'ready');
-  const [folder] = readdirSync(join(server.folder, 'data', 'runs'));
-  const { pid } = JSON.parse(readFileSync(join(server.folder, 'data', 'runs', folder!, 'process.json'), 'utf8'));
-  expect(processesMarked('STELLWERK_HOST_JOB', folder!).length).toBeGreaterThan(2);
+  const above = join(server.folder, 'data', 'runs');
+  const folder = join(above, readdirSync(above)[0]!);
+  const { pid } = JSON.parse(readFileSync(join(folder, 'process.json'), 'utf8'));
+  expect(processesMarked('STELLWERK_HOST_JOB', folder).length).toBeGreaterThan(2);
   killProcess(pid, 'SIGKILL');
   const lost = await untilState(run, 'lost');
   expect(lost.reason).toContain('runner');
-  await until(() => processesMarked('STELLWERK_HOST_JOB', folder!).length === 0, 'the end of all processes');
+  await until(() => processesMarked('STELLWERK_HOST_JOB', folder).length === 0, 'the end of all processes');
   await untilIdle();
   await until(async () => (await activityOf(run)).endedAt !== undefined, 'the end of the activity');
   expect(await activityOf(run)).toMatchObject({ state: 'failed', error: { reason: 'run.lost' } });

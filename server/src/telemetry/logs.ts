@@ -182,10 +182,8 @@ export class Logs {
       throw new ServiceError('not-found', 'run.file-not-found', `The run ${run} has no log ${JSON.stringify(name)}.`);
   }
 
-  /** Ids and names are free text: a hash of them is a safe name for a file. */
   #file(workspace: string, run: string, name: string): string {
-    const hash = createHash('sha256').update(`${run}\0${name}`).digest('hex');
-    return join(this.#needs.folder, workspace.toLowerCase(), hash.slice(0, 2), `${hash}.log`);
+    return logFile(this.#needs.folder, workspace, run, name);
   }
 
   #alone<T>(file: string, act: () => Promise<T>): Promise<T> {
@@ -198,6 +196,12 @@ export class Logs {
     mine.then(forget, forget);
     return mine;
   }
+}
+
+/** Ids and names are free text: a hash of them is a safe name for a file. */
+export function logFile(folder: string, workspace: string, run: string, name: string): string {
+  const hash = createHash('sha256').update(`${run}\0${name}`).digest('hex');
+  return join(folder, workspace.toLowerCase(), hash.slice(0, 2), `${hash}.log`);
 }
 
 async function appendAt(file: string, offset: number, bytes: Uint8Array): Promise<number> {

@@ -13,7 +13,7 @@ from .calls import Activity, Body, Calls, Download, Page, Record
 class Server:
     """The verbs of `server`.
 
-    Reasons of their errors: `server.stopping`, `server.internal`.
+    Reasons of their errors: `server.stopping`, `server.damaged`, `server.internal`.
     """
 
     def __init__(self, calls: Calls) -> None:
@@ -29,6 +29,24 @@ class Server:
         Anyone may call it.
         """
         return self._calls.json("GET", "/server", {}, query=True)
+
+    def backup(
+        self,
+        *,
+        without_key: Optional[bool] = None,
+    ) -> Download:
+        """Everything that the server keeps, as it is at one moment, as a tar archive. It holds every secret and the
+        key to them: keep it as you would keep the server.
+
+        Args:
+            without_key: Leaves the master key out: without it no secret of the archive can be read, nor restored.
+        Returns:
+            The bytes: read it like a file, or `save` it.
+        Server administrators may call it.
+        """
+        return self._calls.download("POST", "/server/backup", {
+            "withoutKey": without_key,
+        })
 
 
 class PackageIndexes:

@@ -4,7 +4,7 @@
 // the job's token lies in a 0600 file and never in arguments.
 import { closeSync, openSync } from 'node:fs';
 import { lstat, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { TargetError } from '@stellwerk/contract/errors.ts';
 import { identify, isAlive, killProcess, type ProcessIdentity, processesMarked } from '../../../exec/processes.ts';
 import { output, ProgramFailed, startDetached } from '../../../exec/programs.ts';
@@ -143,7 +143,7 @@ function runnerOf(handle: JobHandle): ProcessIdentity {
 async function found(folder: string): Promise<ProcessIdentity | undefined> {
   const written = await readFile(join(folder, 'process.json'), 'utf8').catch(() => undefined);
   if (written !== undefined) return JSON.parse(written) as ProcessIdentity;
-  const marked = processesMarked(mark, basename(folder)).map((pid) => identify(pid));
+  const marked = processesMarked(mark, folder).map((pid) => identify(pid));
   return marked
     .filter((process) => process !== undefined)
     .sort((a, b) => a.startTicks - b.startTicks || a.pid - b.pid)[0];

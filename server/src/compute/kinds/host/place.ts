@@ -1,5 +1,5 @@
 // The place of a job on this machine: a folder, and the Unix id that it belongs to if that is not the server's. Whatever is started for the job
-// carries the folder's name in its environment, by which it is found and ended.
+// carries the folder in its environment, by which it is found and ended: the job of the same name of another installation has another folder.
 import { createHash } from 'node:crypto';
 import { chmod, chown, copyFile, cp, lstat, mkdir, rename, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -9,7 +9,7 @@ import { isAlive, killProcess, type ProcessIdentity, processesMarked } from '../
 import { output, type Program, run } from '../../../exec/programs.ts';
 import type { HostNeeds } from './host.ts';
 
-/** In the environment of the runner and of all it starts. */
+/** In the environment of the runner and of all it starts: the folder of the job. */
 export const mark = 'STELLWERK_HOST_JOB';
 const pollMs = 20;
 /** The guard has this many polls to do its work. */
@@ -33,7 +33,7 @@ export async function programIn(
     ...(uid === undefined ? inherited : withoutOwnPlaces(inherited)),
     PYTHONPATH: await packageFor(place, pythonPackage),
     PYTHONDONTWRITEBYTECODE: '1',
-    [mark]: basename(folder),
+    [mark]: folder,
   };
   const program = { command: 'python3', args, cwd: folder };
   if (uid === undefined) return { ...program, env };
@@ -78,8 +78,7 @@ export function nameOf(id: string): string {
  * of those that carry the mark, again until none is: between looking and killing one may have started another.
  */
 export async function killAll({ folder, uid }: Place, runner?: ProcessIdentity): Promise<void> {
-  const name = basename(folder);
-  const marked = () => processesMarked(mark, name);
+  const marked = () => processesMarked(mark, folder);
   if (runner && isAlive(runner)) {
     killProcess(runner.pid, 'SIGKILL');
     for (let polls = 0; polls < guardPolls && marked().length > 0; polls++) await pause(pollMs);

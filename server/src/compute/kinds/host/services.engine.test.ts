@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { processesMarked } from '../../../exec/processes.ts';
 import { type Isolation, isolationHere } from '../../../exec/sandbox.ts';
 import { makeTestRoot } from '../../../exec/test-root.ts';
-import { type HostReplica, HostServices } from './services.ts';
+import { type HostReplica, HostServices, markOf } from './services.ts';
 
 const here = await isolationHere();
 const kinds: Isolation[] = here === 'namespace' ? ['namespace', 'none'] : ['none'];
@@ -44,7 +44,7 @@ describe.each(kinds)('a replica with isolation %s', (isolation) => {
     return handle;
   }
   const log = async (handle: HostReplica) => (await services.logs(handle, 0)).text;
-  const alive = (handle: HostReplica) => processesMarked('STELLWERK_REPLICA', handle.id).length;
+  const alive = (handle: HostReplica) => processesMarked('STELLWERK_REPLICA', markOf(handle.folder)).length;
 
   it('listens on a socket in its folder, where it is told to', async () => {
     const handle = await start(`
@@ -126,7 +126,7 @@ time.sleep(600)`);
     await expect.poll(() => alive(handle)).toBe(2);
     await services.stop(handle, 200);
     expect(alive(handle)).toBe(0);
-    expect(processesMarked('STELLWERK_ATTENDS', handle.id)).toEqual([]);
+    expect(processesMarked('STELLWERK_ATTENDS', markOf(handle.folder))).toEqual([]);
     expect((await services.look(handle)).state).toBe('ended');
   });
 

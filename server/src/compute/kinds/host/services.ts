@@ -1,6 +1,7 @@
 // Replicas of web services on the server's own machine: each runs from its image's unpacked root, in a box of its own, and is
-// reached at a Unix socket in its folder. They outlive the server, which finds them again by their folder's name.
+// reached at a Unix socket in its folder. They outlive the server, which finds them again by their folder.
 // Invariants: one folder per replica, one process per folder; a stopped replica leaves no process; its log is bounded.
+import { createHash } from 'node:crypto';
 import { chownSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -35,7 +36,7 @@ export interface HostServicesNeeds {
 }
 
 const socketFolder = '/run/stellwerk';
-/** In the environment of everything inside the box, whatever it forks. */
+/** In the environment of everything inside the box, whatever it forks; its value is `markOf` the replica's folder. */
 const mark = 'STELLWERK_REPLICA';
 /** In the environment of what attends the box from outside. */
 const attendantMark = 'STELLWERK_ATTENDS';
@@ -87,12 +88,12 @@ export class HostServices implements HostsServices<HostReplica> {
         isolation,
       };
     };
-    const running = found(folder, replica.id);
+    const running = found(folder);
     if (running) return handle(running);
-    await this.#end(replica.id);
+    await this.#end(folder);
     this.#launch(replica, folder, isolation);
-    await until(startedWithinMs, () => found(folder, replica.id) !== undefined || existsSync(join(folder, 'exit')));
-    const started = found(folder, replica.id);
+    await until(startedWithinMs, () => found(folder) !== undefined || existsSync(join(folder, 'exit')));
+    const started = found(folder);
     if (started) return handle(started);
     await pause(pollMs); // for the last of what it printed
     throw new Error(
@@ -109,7 +110,7 @@ export class HostServices implements HostsServices<HostReplica> {
   async stop(handle: HostReplica, graceMs: number): Promise<void> {
     if (isAlive(handle.process)) signalGroup(handle.process.pid, 'SIGTERM');
     await until(graceMs, async () => (await this.look(handle)).state === 'ended');
-    await this.#end(handle.id);
+    await this.#end(handle.folder);
   }
 
   logs(handle: HostReplica, offset: number): Promise<LogPart> {
@@ -117,18 +118,20 @@ export class HostServices implements HostsServices<HostReplica> {
   }
 
   async cleanUp({ id }: { id: string }): Promise<void> {
-    await this.#end(id);
-    rmSync(join(this.#needs.folder, id), { recursive: true, force: true });
+    const folder = join(this.#needs.folder, id);
+    await this.#end(folder);
+    rmSync(folder, { recursive: true, force: true });
   }
 
   get #logPartBytes(): number {
     return this.#needs.logPartBytes ?? defaultLogPartBytes;
   }
 
-  async #end(id: string): Promise<void> {
-    await killAll(mark, id);
-    await until(attendantMs, () => processesMarked(attendantMark, id).length === 0);
-    await killAll(attendantMark, id);
+  async #end(folder: string): Promise<void> {
+    const value = markOf(folder);
+    await killAll(mark, value);
+    await until(attendantMs, () => processesMarked(attendantMark, value).length === 0);
+    await killAll(attendantMark, value);
   }
 
   /** One that ran before under this id has left its log: the new one goes on in its next part. */
@@ -137,7 +140,7 @@ export class HostServices implements HostsServices<HostReplica> {
     for (const old of ['pid', 'exit', 'socket']) rmSync(join(folder, old), { recursive: true, force: true });
     mkdirSync(sockets, { recursive: true, mode: 0o700 });
     if (isolation === 'namespace' && process.getuid?.() === 0) chownSync(sockets, boxedUser.uid, boxedUser.gid);
-    const env = { ...replica.env, [mark]: replica.id, STELLWERK_SOCKET: `${socketFolder}/score.sock` };
+    const env = { ...replica.env, [mark]: markOf(folder), STELLWERK_SOCKET: `${socketFolder}/score.sock` };
     const program = boxed(
       { ...replica, env, folders: [{ from: sockets, to: socketFolder, writable: true }] },
       isolation,
@@ -148,23 +151,28 @@ export class HostServices implements HostsServices<HostReplica> {
       command: 'sh',
       args,
       cwd: '/',
-      env: { ...program.env, [attendantMark]: replica.id },
+      env: { ...program.env, [attendantMark]: markOf(folder) },
       outputFd: 'ignore',
     });
   }
 }
 
+/** Another installation may have a replica of the same id, in another folder; a folder's path is nothing for those inside the box. */
+export function markOf(folder: string): string {
+  return createHash('sha256').update(folder).digest('hex').slice(0, 32);
+}
+
 /** The process that attends the folder's replica, if there is one. */
-function found(folder: string, id: string): ProcessIdentity | undefined {
+function found(folder: string): ProcessIdentity | undefined {
   const file = join(folder, 'pid');
   if (!existsSync(file) || existsSync(join(folder, 'exit'))) return undefined;
   const pid = Number(readFileSync(file, 'utf8'));
-  return isMarked(pid, attendantMark, id) ? identify(pid) : undefined;
+  return isMarked(pid, attendantMark, markOf(folder)) ? identify(pid) : undefined;
 }
 
 /** Again until none is left: between looking and killing one may have started another. */
-async function killAll(name: string, id: string): Promise<void> {
-  for (let left = processesMarked(name, id); left.length > 0; left = processesMarked(name, id)) {
+async function killAll(name: string, value: string): Promise<void> {
+  for (let left = processesMarked(name, value); left.length > 0; left = processesMarked(name, value)) {
     for (const pid of left) killProcess(pid, 'SIGKILL');
     await pause(pollMs);
   }

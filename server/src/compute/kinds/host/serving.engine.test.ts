@@ -9,7 +9,7 @@ import { output } from '../../../exec/programs.ts';
 import { isolationHere } from '../../../exec/sandbox.ts';
 import { makeTestRoot } from '../../../exec/test-root.ts';
 import { Gateway, type GatewayNeeds, type ServiceRoute } from '../../../gateway/gateways.ts';
-import { type HostReplica, HostServices } from './services.ts';
+import { type HostReplica, HostServices, markOf } from './services.ts';
 
 const repository = join(import.meta.dirname, '../../../../..');
 const folder = mkdtempSync(join(tmpdir(), 'stellwerk-serving-'));
@@ -150,7 +150,7 @@ it('another model is rolled out with no request lost, by a server that was resta
 
 it('a replica that is killed costs at most what it was answering', async () => {
   const [one] = started.filter(({ id }) => id.startsWith('new'));
-  for (const pid of processesMarked('STELLWERK_REPLICA', one!.id)) killProcess(pid, 'SIGKILL');
+  for (const pid of processesMarked('STELLWERK_REPLICA', markOf(one!.folder))) killProcess(pid, 'SIGKILL');
   const statuses = [];
   for (let i = 0; i < 50; i++) statuses.push((await ask()).status);
   expect(statuses.filter((status) => status !== 200).length).toBeLessThanOrEqual(1);
