@@ -35,6 +35,8 @@ export interface VerifyOptions {
 
 const again = 'Restore a backup, or delete what uses it.';
 const keyBytes = 32;
+/** SQLITE_CORRUPT, SQLITE_NOTADB. */
+const damagedCodes = new Set([11, 26]);
 
 export async function verify(options: VerifyOptions, migrations: readonly Migration[]): Promise<Verification> {
   const data = resolve(options.data);
@@ -61,18 +63,22 @@ class Verifier {
   }
 
   async run(migrations: readonly Migration[]): Promise<Verification> {
-    this.#database.exec('PRAGMA busy_timeout = 5000');
-    const isSound = this.#checkDatabase(migrations);
+    const seen = { contents: { count: 0, sizeBytes: 0 }, references: 0, snapshots: 0, logs: 0 };
     await this.#checkKey();
-    const contents = isSound ? await this.#checkContents() : { count: 0, sizeBytes: 0 };
-    return {
-      contents,
-      references: isSound ? this.#checkReferences() : 0,
-      snapshots: isSound ? await this.#checkSnapshots() : 0,
-      logs: isSound ? await this.#checkLogs() : 0,
-      datastoreFiles: await this.#checkFiles(join(this.#data, 'datastores')),
-      problems: this.#problems,
-    };
+    try {
+      this.#database.exec('PRAGMA busy_timeout = 5000');
+      if (this.#checkDatabase(migrations)) {
+        seen.contents = await this.#checkContents();
+        seen.references = this.#checkReferences();
+        seen.snapshots = await this.#checkSnapshots();
+        seen.logs = await this.#checkLogs();
+      }
+    } catch (error) {
+      if (!damagedCodes.has((error as { errcode?: number }).errcode ?? 0)) throw error;
+      this.#say(`The database is damaged: ${(error as Error).message}.`, 'Stop the server and restore a backup.');
+    }
+    const datastoreFiles = await this.#checkFiles(join(this.#data, 'datastores'));
+    return { ...seen, datastoreFiles, problems: this.#problems };
   }
 
   #say(what: string, hint: string): void {

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -8,7 +8,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Database, FolderInUse } from './database.ts';
-import type { Migration } from './migrations.ts';
+import { type Migration, SchemaRefused } from './migrations.ts';
 import { notedTopic, noteMigrations, noteReadings, noteTransactions, noteWorker } from './notes.fixture.ts';
 import { sql } from './transactions.ts';
 
@@ -186,6 +186,54 @@ describe('a data folder', () => {
     raw.close();
     expect(names.map(({ name }) => name)).toEqual(['migration', 'note']);
     expect(migrations.map(({ name }) => name)).toEqual(['0001-note']);
+  });
+
+  it('is copied before each migration as the version before left it, the newest three times; where nothing is to do, not', async () => {
+    const copies = () => (existsSync(join(folder, 'backups')) ? readdirSync(join(folder, 'backups')).sort() : []);
+    await write(await open(), 1);
+    await db!.close();
+    await (await open()).close();
+    expect(copies()).toEqual([]);
+    const later = [...noteMigrations];
+    for (const n of [2, 3, 4, 5]) {
+      later.push({ name: `000${n}-more`, up: `CREATE TABLE more${n} (id INTEGER) STRICT; DELETE FROM note;` });
+      await (await open(later)).close();
+    }
+    expect(copies()).toEqual(['stellwerk-0002-more.db', 'stellwerk-0003-more.db', 'stellwerk-0004-more.db']);
+    const failing = [...later, { name: '0006-wrong', up: 'DROP TABLE note; INSERT INTO missing VALUES (1)' }];
+    const refused = await open(failing).catch((error) => error);
+    expect(refused).toBeInstanceOf(SchemaRefused);
+    const copy = join(folder, 'backups', 'stellwerk-0005-more.db');
+    expect(refused.message).toContain(`0006-wrong failed (no such table: missing). Nothing was changed`);
+    expect(refused.message).toContain(copy);
+    await write(await open(later), 2);
+    const raw = new DatabaseSync(copy, { readOnly: true });
+    expect(raw.prepare('SELECT name FROM migration ORDER BY name').all()).toHaveLength(later.length);
+    raw.close();
+  });
+
+  it('whose index went missing, or is another than it should be, gets it again; one without a table is refused', async () => {
+    const indexed = [...noteMigrations, { name: '0002-index', up: 'CREATE INDEX note_by_text ON note (text)' }];
+    const change = (statement: string) => {
+      const raw = new DatabaseSync(join(folder, 'stellwerk.db'));
+      raw.exec(statement);
+      raw.close();
+    };
+    const index = async () => {
+      await (await open(indexed)).close();
+      const raw = new DatabaseSync(join(folder, 'stellwerk.db'), { readOnly: true });
+      const found = raw.prepare("SELECT sql FROM sqlite_schema WHERE name = 'note_by_text'").get();
+      raw.close();
+      return found?.sql;
+    };
+    const right = await index();
+    expect(right).toContain('(text)');
+    change('DROP INDEX note_by_text');
+    expect(await index()).toBe(right);
+    change('DROP INDEX note_by_text; CREATE INDEX note_by_text ON note (id)');
+    expect(await index()).toBe(right);
+    change('DROP TABLE note');
+    await expect(open(indexed)).rejects.toThrow('The database lacks note');
   });
 
   it('loses no acknowledged row when its server is killed', async () => {
