@@ -71,6 +71,16 @@ export class Installation implements AsyncDisposable {
     return new Installation(options, env, within);
   }
 
+  /** Another one, made of a backup: whoever was signed in there is here. */
+  static async restored(archive: string, from: Installation): Promise<Installation> {
+    const installation = new Installation([], {});
+    const restored = await installation.cli(['restore', archive, '--data', join(installation.folder, 'data')]);
+    if (restored.code !== 0) throw new Error(`It could not be restored: ${restored.stderr}`);
+    installation.#token = from.token;
+    await installation.up();
+    return installation;
+  }
+
   async signIn(link: string): Promise<void> {
     const login = await this.cli(['login', link]);
     if (login.code !== 0) throw new Error(`The sign-in failed: ${login.stderr}`);
@@ -79,8 +89,8 @@ export class Installation implements AsyncDisposable {
     this.#token = servers[current].token;
   }
 
-  /** Starts the server on its folder, on the ports it had before. */
-  async up(): Promise<{ url: string; signIn?: string }> {
+  /** Starts the server on its folder, on the ports it had before; `env` is for this life of it. */
+  async up(env: Record<string, string> = {}): Promise<{ url: string; signIn?: string }> {
     const [port, servicesPort] = this.#ports;
     const args = [
       cli,
@@ -97,7 +107,7 @@ export class Installation implements AsyncDisposable {
     const [command, ...rest] = [...this.#within, ...node, ...args];
     const server = spawn(command!, rest, {
       stdio: ['ignore', 'pipe', 'inherit'],
-      env: this.#env,
+      env: { ...this.#env, ...env },
       cwd: this.folder,
     });
     this.#server = server;
@@ -171,6 +181,11 @@ export class Installation implements AsyncDisposable {
     const ended = once(server, 'exit');
     server.kill(signal);
     return (await ended)[0];
+  }
+
+  /** Once the server has ended by itself. */
+  async ended(): Promise<void> {
+    if (this.isUp) await once(this.#server!, 'exit');
   }
 
   async restart(signal: 'SIGTERM' | 'SIGKILL' = 'SIGKILL'): Promise<void> {

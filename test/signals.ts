@@ -35,8 +35,12 @@ export class Signals {
     writeFileSync(join(this.folder, name), '');
   }
 
+  has(name: string): boolean {
+    return existsSync(join(this.folder, name));
+  }
+
   async heard(name: string): Promise<string> {
-    await until(`the script tells "${name}"`, () => existsSync(join(this.folder, name)));
+    await until(`the script tells "${name}"`, () => this.has(name));
     return join(this.folder, name);
   }
 }

@@ -11,11 +11,13 @@ export interface Submission extends Partial<RunConfigurationInput> {
   files?: Record<string, string>;
   /** The text of main.py. */
   code?: string;
+  /** The run's, where the story must know it beforehand. */
+  id?: string;
 }
 
 export async function submit(
   installation: Installation,
-  { files = {}, code = '', ...configuration }: Submission,
+  { files = {}, code = '', id, ...configuration }: Submission,
 ): Promise<Run> {
   const whole: RunConfigurationInput = { script: 'main.py', target: 'host', ...configuration };
   const folder = workFolder(installation.folder, {
@@ -24,6 +26,7 @@ export async function submit(
     ...files,
   });
   const args = ['--configuration', join(folder, 'it.runconfig'), '--experiment', 'a story', '--json'];
+  if (id !== undefined) args.push('--id', id);
   const submitted = await installation.cli(['run', 'submit', folder, ...args]);
   expect(submitted.code, submitted.stderr).toBe(0);
   return JSON.parse(submitted.stdout) as Run;

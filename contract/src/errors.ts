@@ -30,6 +30,8 @@ export const hints = {
   'request.too-many': 'Wait for the time given in Retry-After and try again.',
   'request.host': 'Reach the server by an address it was started for, or start it with --public-url.',
   'server.stopping': 'The server is shutting down; try again when it is back.',
+  'server.disk-full':
+    'Make room on the disk that holds the data folder; then everything goes on by itself, and nothing acknowledged is lost.',
   'server.damaged':
     'Run `stellwerk verify --data <folder>` on the server: it names all that is missing, and what to do.',
   'server.internal': 'This is a fault of ours; the incident id finds it in the server log.',

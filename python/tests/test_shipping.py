@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
 from fake_server import FakeServer
@@ -149,13 +148,11 @@ class TestShipping(ShippingCase):
         self.ship(shipper)
         self.assertEqual(self.values(), [float(i) for i in range(written)])
 
-    def test_a_quarter_of_a_million_points_are_shipped_in_seconds(self):
+    def test_a_quarter_of_a_million_points_are_shipped(self):
         line = b'["m","x",0.123456789,123456,1763915000.123]\n'
         self.write_raw(line * 250_000)
-        begun = time.monotonic()
         self.ship()
         self.assertEqual(len(self.server.run(self.id)["journals"]["main"]), len(line) * 250_000)
-        self.assertLess(time.monotonic() - begun, 60)
 
     def test_a_process_that_only_has_the_folder_can_ship_it(self):
         self.folder.journal.log("x", 7.0)

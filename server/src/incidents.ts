@@ -6,10 +6,10 @@ export class Incidents {
   readonly #newId: () => string;
 
   constructor(file: string, newId: () => string) {
-    this.#log = pino(
-      { base: null, timestamp: pino.stdTimeFunctions.isoTime },
-      pino.destination({ dest: file, mkdir: true, sync: true }),
-    );
+    const destination = pino.destination({ dest: file, mkdir: true, sync: true });
+    // Of a full disk, too, the server lives on: what cannot be written down is said.
+    destination.on('error', (error: Error) => process.stderr.write(`${file} cannot be written: ${error.message}.\n`));
+    this.#log = pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);
     this.#newId = newId;
   }
 

@@ -36,6 +36,7 @@ const doors: Record<string, string[]> = {
   db: [
     'copy',
     'database',
+    'disk-full',
     'expected-schema',
     'migrations',
     'paging',

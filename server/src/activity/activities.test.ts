@@ -168,14 +168,12 @@ describe('the log', () => {
     const asked = { signal: stop.signal };
     const { stream } = await rig.activities.getLog({ workspace, activity: id, follow: true }, undefined, asked);
     setTimeout(() => stop.abort(), 100);
-    const begun = Date.now();
     let text = '';
     stream.on('data', (data) => {
       text += data;
     });
     await expect(finished(stream)).rejects.toMatchObject({ reason: 'server.stopping' });
     expect(text).toBe('only\n');
-    expect(Date.now() - begun).toBeLessThan(2_000);
   });
 
   it('goes when its activity has gone', async () => {

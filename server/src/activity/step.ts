@@ -5,6 +5,7 @@ import type { Activity, ActivityKind } from '@stellwerk/contract/activity.ts';
 import { ServiceError, TargetError } from '@stellwerk/contract/errors.ts';
 import { limits } from '@stellwerk/contract/values.ts';
 import type { Database } from '../db/database.ts';
+import { diskFull, isDiskFull } from '../db/disk-full.ts';
 import type { Activities } from './activities.ts';
 import { type ActivityRow, activityOf, activityTransactions, type Change } from './store.ts';
 
@@ -129,6 +130,7 @@ export class Step {
       if (this.#stopping) return { againInMs: 0 };
       if (this.#canceled) return { state: 'canceled', message: 'Canceled.' };
       if (this.#abort.signal.aborted) return undefined; // the lease is another worker's
+      if (isDiskFull(error)) return { againInMs: retryLaterMs, message: diskFull().message };
       if (error instanceof TargetError && error.retry !== 'never') {
         this.#log(error.message);
         return { againInMs: error.retry === 'now' ? retryNowMs : retryLaterMs, message: error.message };

@@ -4,7 +4,7 @@ import { appendFile, open, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { pipeline } from 'node:stream/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Blobs } from '../blob/blobs.ts';
 import { FileBytes } from '../blob/files.ts';
 import { type ScratchDatabase, scratchDatabase } from '../db/scratch-database.ts';
@@ -69,7 +69,9 @@ function hashes(folder: string): Record<string, string> {
   return Object.fromEntries(
     [...files, 'master.key'].map((path) => [
       path,
-      createHash('sha256').update(readFileSync(join(folder, path))).digest('hex'),
+      createHash('sha256')
+        .update(readFileSync(join(folder, path)))
+        .digest('hex'),
     ]),
   );
 }
@@ -200,7 +202,9 @@ describe('an archive', () => {
 describe('verify', () => {
   it('names what is missing, damaged or loose, who uses it, and what to do', async () => {
     const { data } = await restored(await saved());
-    const [one, two] = [contents[5]!, contents[6]!].map((content) => createHash('sha256').update(content).digest('hex'));
+    const [one, two] = [contents[5]!, contents[6]!].map((content) =>
+      createHash('sha256').update(content).digest('hex'),
+    );
     const fileOf = (hex: string) => join(data, 'blobs', 'sha256', hex.slice(0, 2), hex);
     rmSync(fileOf(one!));
     rmSync(fileOf(two!));

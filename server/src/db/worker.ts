@@ -4,6 +4,7 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { diskFull, isDiskFull } from './disk-full.ts';
 import type { Answer, Call, Committed, Failure, Opening } from './protocol.ts';
 import { bodyOf, type Query, sqlFunctions, type Transaction } from './transactions.ts';
 
@@ -86,7 +87,8 @@ function answer(tx: Transaction, call: Call): Answer {
   }
 }
 
-function failureOf(error: unknown): Failure {
+function failureOf(thrown: unknown): Failure {
+  const error = isDiskFull(thrown) ? diskFull() : thrown;
   if (error instanceof ServiceError) {
     return {
       name: error.name,

@@ -2,6 +2,7 @@
 import { type ErrorBody, hints, ServiceError, statusOf, TargetError } from '@stellwerk/contract/errors.ts';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
+import { diskFull, isDiskFull } from '../db/disk-full.ts';
 
 export type Incident = (error: unknown) => string;
 
@@ -33,6 +34,7 @@ export function bodyOf(error: unknown, incident: Incident): { status: number; bo
 
 /** What Fastify and the world outside throw, in our words. */
 function translated(error: FastifyError | Error): ServiceError | undefined {
+  if (isDiskFull(error)) return diskFull();
   if (error instanceof TargetError) return new ServiceError('unavailable', 'target.failed', error.message);
   const status = 'statusCode' in error ? error.statusCode : undefined;
   if (status === 413)

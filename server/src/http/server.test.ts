@@ -93,17 +93,20 @@ describe('the pages', () => {
 describe('stopping', () => {
   it('ends open streams, finishes what is in flight, and does not wait for idle connections', async () => {
     const reached = Promise.withResolvers<void>();
-    const { url, http, tokens } = await start({
-      'workspaces.get': async (input) => {
-        reached.resolve();
-        await pause(400);
-        return input;
+    const { url, http, tokens } = await start(
+      {
+        'workspaces.get': async (input) => {
+          reached.resolve();
+          await pause(400);
+          return input;
+        },
+        'activities.watch': async function* (_input, _caller, signal: AbortSignal) {
+          yield { id: 1 };
+          await new Promise((resolve) => signal.addEventListener('abort', resolve));
+        },
       },
-      'activities.watch': async function* (_input, _caller, signal: AbortSignal) {
-        yield { id: 1 };
-        await new Promise((resolve) => signal.addEventListener('abort', resolve));
-      },
-    });
+      { graceMs: 600_000 },
+    ); // whoever waited for an idle connection would wait as long
     const agent = new Agent({ keepAlive: true });
     const idle = Promise.withResolvers<void>();
     get(`${url}/healthz`, { agent }, (answer) => answer.resume().on('end', idle.resolve));
@@ -112,12 +115,10 @@ describe('stopping', () => {
     const events = await fetch(`${url}/api/v1/workspaces/w1/activity-events`, { headers });
     const inFlight = raw(`${url}/api/v1/workspaces/w1`, { headers });
     await reached.promise;
-    const begun = Date.now();
     const stopped = http.stop();
     expect(await events.text()).toContain('id: 1');
     expect((await inFlight).status).toBe(200);
     await stopped;
-    expect(Date.now() - begun).toBeLessThan(3_000);
     await expect(raw(`${url}/healthz`)).rejects.toThrow('ECONNREFUSED');
     agent.destroy();
   });
@@ -134,9 +135,7 @@ describe('stopping', () => {
     const hanging = raw(file, { headers });
     const cut = expect(hanging).rejects.toThrow();
     await pause(100);
-    const begun = Date.now();
     await http.stop();
-    expect(Date.now() - begun).toBeLessThan(3_000);
     await cut;
   });
 });

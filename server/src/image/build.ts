@@ -3,6 +3,7 @@ import { ServiceError, TargetError } from '@stellwerk/contract/errors.ts';
 import type { Outcome, Work } from '../activity/activities.ts';
 import type { Digest } from '../blob/bytes.ts';
 import type { Database } from '../db/database.ts';
+import { isDiskFull } from '../db/disk-full.ts';
 import { sql } from '../db/transactions.ts';
 import type { Models } from '../model/models.ts';
 import type { ImageBase, ImageRecipe } from './driver.ts';
@@ -51,7 +52,9 @@ export class ImageBuilding {
 
   /** A registry or an index that refuses for now is asked again, for a while. */
   #isPassing(error: unknown, work: Work): boolean {
-    if (!(error instanceof TargetError) || error.retry === 'never' || work.cancelRequested()) return false;
+    if (work.cancelRequested()) return false;
+    if (isDiskFull(error)) return true;
+    if (!(error instanceof TargetError) || error.retry === 'never') return false;
     const { startedAt, createdAt } = work.activity;
     return this.#needs.now() - Date.parse(startedAt ?? createdAt) < retryForMs;
   }

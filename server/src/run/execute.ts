@@ -7,6 +7,7 @@ import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts'
 import type { Executor, Outcome, Work } from '../activity/activities.ts';
 import type { Computes, JobHandle, RunsJobs, Target } from '../compute/computes.ts';
 import type { Database } from '../db/database.ts';
+import { isDiskFull } from '../db/disk-full.ts';
 import { sql } from '../db/transactions.ts';
 import type { JobOrders } from './job-orders.ts';
 import type { Leases } from './leases.ts';
@@ -169,7 +170,8 @@ class Execution {
       return again(laterMs);
     }
     if (work.cancelRequested()) return this.#end(row, { to: 'canceled' });
-    if (work.signal.aborted || (error instanceof TargetError && error.retry !== 'never')) throw error;
+    const isPassing = isDiskFull(error) || (error instanceof TargetError && error.retry !== 'never');
+    if (work.signal.aborted || isPassing) throw error;
     const known = error instanceof ServiceError || error instanceof TargetError;
     const message = known ? error.message : 'An internal fault happened before the script was started.';
     work.log(message);

@@ -13,7 +13,7 @@ from .calls import Activity, Body, Calls, Download, Page, Record
 class Server:
     """The verbs of `server`.
 
-    Reasons of their errors: `server.stopping`, `server.damaged`, `server.internal`.
+    Reasons of their errors: `server.stopping`, `server.disk-full`, `server.damaged`, `server.internal`.
     """
 
     def __init__(self, calls: Calls) -> None:

@@ -6,6 +6,7 @@ import { TargetError } from '@stellwerk/contract/errors.ts';
 import { limits } from '@stellwerk/contract/values.ts';
 import type { Outcome, Work } from '../../activity/activities.ts';
 import type { Database } from '../../db/database.ts';
+import { isDiskFull } from '../../db/disk-full.ts';
 import { sql } from '../../db/transactions.ts';
 import { Readiness } from './readiness.ts';
 import type { Replicas } from './replicas.ts';
@@ -181,7 +182,9 @@ export class Rollout {
 
   /** A target that refuses for now is asked again, for a while. */
   #isPassing(error: unknown, work: Work): boolean {
-    if (!(error instanceof TargetError) || error.retry === 'never' || work.cancelRequested()) return false;
+    if (work.cancelRequested()) return false;
+    if (isDiskFull(error)) return true;
+    if (!(error instanceof TargetError) || error.retry === 'never') return false;
     const { startedAt, createdAt } = work.activity;
     return this.#needs.now() - Date.parse(startedAt ?? createdAt) < retryForMs;
   }
