@@ -26,9 +26,10 @@ type Part = Record<string, unknown> | undefined;
 
 /** A change by its transaction, what it changes to, and the how manieth of these it is. */
 function nameOf({ name, input }: Call): string {
-  const { change, report, move, set, kept, row } = (input ?? {}) as Record<string, Part>;
+  const { change, report, move, set, kept, ...rest } = (input ?? {}) as Record<string, Part>;
   const words = [change, report, move, set].flatMap((part) => [part?.message, part?.state, part?.progress, part?.to]);
-  const word = words.find((part) => typeof part === 'string') ?? Object.keys({ ...kept, ...row }).join('+');
+  words.push(rest.to, rest.state);
+  const word = words.find((part) => typeof part === 'string') ?? Object.keys(kept ?? {}).join('+');
   return counted(word === '' ? String(name) : `${name}: ${String(word).replace(/\.$/, '')}`);
 }
 

@@ -2,9 +2,9 @@
 // and the means to kill and restart it. All of it is gone when the story ends.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type Client, createClient } from '@stellwerk/client/client.ts';
 import { endStates } from '@stellwerk/contract/run.ts';
@@ -138,6 +138,14 @@ export class Installation implements AsyncDisposable {
 
   get pid(): number {
     return this.#server!.pid!;
+  }
+
+  /** Where a run that was started on this machine for its user lies. */
+  filesOf(run: string): string[] {
+    const above = join(this.folder, 'share', 'stellwerk-runs');
+    const files = readdirSync(above, { recursive: true, encoding: 'utf8' }).map((name) => join(above, name));
+    const job = files.find((file) => file.endsWith('job.json') && readFileSync(file, 'utf8').includes(run));
+    return job === undefined ? [] : files.filter((file) => file.startsWith(dirname(job)));
   }
 
   /** What scripts of this story find in their environment. */

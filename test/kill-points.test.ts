@@ -167,11 +167,11 @@ const stories: Record<ActivityKind, Story> = {
 };
 
 /** What asks for the activity is told of a failure by its answer; and some things go on all the time. */
+const others =
+  / (activity\.(renew|releaseAll)|(run|image|web-service)\.insert|web-service\.(begin|settleAbandoned)|run\.report$)(?![a-zA-Z])/;
 const isOfTheActivity = (point: string) =>
   /^(before|after) (activity|run|image|web-service)\./.test(point) &&
-  !/ (activity\.(renew|releaseAll)|(run|image|web-service)\.insert|web-service\.(begin|settleAbandoned)|run\.report)\b(?!:)/.test(
-    point,
-  ) &&
+  !others.test(point) &&
   !/\((?!2\))\d+\)$/.test(point);
 
 const preload = { NODE_OPTIONS: `--import ${join(import.meta.dirname, 'dying-server.ts')}` };

@@ -7,8 +7,12 @@ export class Incidents {
 
   constructor(file: string, newId: () => string) {
     const destination = pino.destination({ dest: file, mkdir: true, sync: true });
-    // Of a full disk, too, the server lives on: what cannot be written down is said.
-    destination.on('error', (error: Error) => process.stderr.write(`${file} cannot be written: ${error.message}.\n`));
+    // On a full disk, too, the server lives on; that it cannot write it down is said once.
+    let isTold = false;
+    destination.on('error', (error: Error) => {
+      if (!isTold) process.stderr.write(`${file} cannot be written: ${error.message}.\n`);
+      isTold = true;
+    });
     this.#log = pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);
     this.#newId = newId;
   }
