@@ -1,7 +1,7 @@
 // A full disk, of the server and of whoever logs: it is said plainly, nothing that was acknowledged is lost, scripts go on, and all goes on
 // by itself once there is room.
 import { randomBytes } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Installation } from './installation.ts';

@@ -41,43 +41,48 @@ function counted(what: string): string {
 
 const die = () => process.kill(process.pid, 'SIGKILL');
 
-class DyingWorker extends threads.Worker {
-  readonly #writes: boolean;
+/** Sees what a worker is sent before it, and what it answers before whoever waits for that. */
+function watch(worker: threads.Worker): void {
+  const claims = new Set<number>();
   /** The call after whose answer the server dies. */
-  #last: number | undefined;
-  readonly #claims = new Set<number>();
-
-  constructor(file: string | URL, options?: threads.WorkerOptions) {
-    super(file, options);
-    this.#writes = options?.workerData?.mode === 'writer';
-    // Before whoever waits for the answer: what was committed is on the disk, and nobody has acted on it.
-    this.on('message', ({ answers = [] }: { answers?: { id: number; value?: unknown }[] }) => {
-      for (const { id, value } of answers) if (id === this.#last || this.#diesWith(id, value)) die();
-    });
-  }
-
-  override postMessage(value: unknown, transfer?: readonly threads.Transferable[]): void {
-    const call = value as Call;
-    if (this.#writes && call.name === 'activity.claim') this.#claims.add(call.id);
-    else if (this.#writes && call.name !== undefined) {
-      const name = nameOf(call);
-      if (changes) appendFileSync(changes, `before ${name}\nafter ${name}\n`);
-      if (diesAt === `before ${name}`) die();
-      if (diesAt === `after ${name}`) this.#last = call.id;
+  let last: number | undefined;
+  worker.on('message', ({ answers = [] }: { answers?: { id: number; value?: unknown }[] }) => {
+    for (const { id, value } of answers) {
+      if (claims.delete(id)) told(claimed(value));
+      if (id === last) die(); // what was committed is on the disk, and nobody has acted on it
     }
-    super.postMessage(value, transfer);
-  }
+  });
+  const post = worker.postMessage.bind(worker);
+  worker.postMessage = (value: unknown, transfer?: readonly threads.Transferable[]) => {
+    const call = value as Call;
+    if (call.name === 'activity.claim') claims.add(call.id);
+    else if (call.name !== undefined) {
+      const name = nameOf(call);
+      told([`before ${name}`]);
+      if (changes) appendFileSync(changes, `after ${name}\n`);
+      if (diesAt === `after ${name}`) last = call.id;
+    }
+    post(value, transfer);
+  };
+}
 
-  /** Most claims find nothing and change nothing: what one has taken is known afterwards. */
-  #diesWith(id: number, value: unknown): boolean {
-    if (!this.#claims.delete(id)) return false;
-    const taken = (value as { kind: string }[]).map(({ kind }) => `after ${counted(`activity.claim: ${kind}`)}`);
-    if (changes && taken.length > 0) appendFileSync(changes, `${taken.join('\n')}\n`);
-    return taken.some((name) => name === diesAt);
-  }
+/** Most claims find nothing and change nothing: what one has taken is known afterwards. */
+function claimed(taken: unknown): string[] {
+  return (taken as { kind: string }[]).map(({ kind }) => `after ${counted(`activity.claim: ${kind}`)}`);
+}
+
+function told(points: string[]): void {
+  if (changes) for (const point of points) appendFileSync(changes, `${point}\n`);
+  if (points.some((point) => point === diesAt)) die();
 }
 
 if (threads.isMainThread) {
-  threads.Worker = DyingWorker;
+  threads.Worker = new Proxy(threads.Worker, {
+    construct(target, [file, options], made) {
+      const worker = Reflect.construct(target, [file, options], made) as threads.Worker;
+      if (options?.workerData?.mode === 'writer') watch(worker);
+      return worker;
+    },
+  });
   syncBuiltinESMExports();
 }

@@ -3,7 +3,6 @@
 // with one job, one image, and as many replicas as are wanted.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
 import { type ActivityKind, activityKind } from '@stellwerk/contract/activity.ts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Death } from './dying-server.ts';
@@ -98,8 +97,8 @@ class Building implements Story {
     expect((await client.images.list({ workspace, name: which.name })).items).toHaveLength(1);
     const exported = await client.images.export({ ...which, format: 'oci' });
     expect((await exported.arrayBuffer()).byteLength).toBeGreaterThan(1_000_000);
-    const { stream } = { stream: await client.activities.getLog({ workspace, activity: image.activity! }) };
-    expect(await text(stream.body!)).toContain(`Built ${image.digest}.`);
+    const log = await client.activities.getLog({ workspace, activity: image.activity! });
+    expect(await log.text()).toContain(`Built ${image.digest}.`);
   }
 }
 
@@ -202,18 +201,18 @@ async function pointsOf(kind: ActivityKind): Promise<string[]> {
 
 /** At each point of each kind in turn: what one makes is what the next one changes. */
 async function dieAtEachPoint(...kinds: ActivityKind[]): Promise<void> {
-  const points = new Map<ActivityKind, string[]>();
-  for (const kind of kinds) points.set(kind, await pointsOf(kind));
-  for (const [kind, of] of points) {
+  const points: { kind: ActivityKind; of: string[] }[] = [];
+  for (const kind of kinds) points.push({ kind, of: await pointsOf(kind) });
+  for (const { kind, of } of points) {
     process.stdout.write(
       `${kind}: ${of.length} points: ${of.filter((point) => point.startsWith('after')).join(', ')}\n`,
     );
     expect(of.some((point) => point === `after activity.claim: ${kind}`)).toBe(true);
     expect(of.length).toBeGreaterThanOrEqual(5);
   }
-  for (let at = 0; [...points.values()].some((of) => at < of.length); at++)
-    for (const kind of kinds) {
-      const point = points.get(kind)![at];
+  for (let at = 0; points.some(({ of }) => at < of.length); at++)
+    for (const { kind, of } of points) {
+      const point = of[at];
       await happens(kind, point === undefined ? {} : { STORY_DIES_AT: point });
     }
 }

@@ -1,12 +1,14 @@
 // What the tests need of a machine beside Node, Python and git: installs Debian's packages that are missing, where that is
 // possible (root on Debian), and otherwise says what is missing.
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 
 interface Need {
   what: string;
   isThere: () => boolean;
   packages: string[];
+  /** Where it cannot be installed, the tests that need it are skipped by name. */
+  isOptional?: true;
 }
 
 const works = (command: string, ...args: string[]) => spawnSync(command, args, { stdio: 'ignore' }).status === 0;
@@ -26,6 +28,12 @@ const needs: Need[] = [
     isThere: () => existsSync('/etc/ssl/certs/ca-certificates.crt'),
     packages: ['ca-certificates'],
   },
+  {
+    what: 'libfaketime',
+    isThere: () => readdirSync('/usr/lib').some((name) => existsSync(`/usr/lib/${name}/faketime/libfaketime.so.1`)),
+    packages: ['libfaketime'],
+    isOptional: true,
+  },
 ];
 
 export function prepareMachine(): void {
@@ -33,6 +41,7 @@ export function prepareMachine(): void {
   if (missing.length === 0) return;
   const names = missing.map(({ what }) => what).join(', ');
   if (process.getuid?.() !== 0 || !works('apt-get', '--version')) {
+    if (missing.every(({ isOptional }) => isOptional)) return;
     throw new Error(`This machine lacks ${names}. Install: ${missing.flatMap(({ packages }) => packages).join(' ')}.`);
   }
   process.stdout.write(`Installing what this machine lacks: ${names}.\n`);
@@ -42,6 +51,6 @@ export function prepareMachine(): void {
     stdio: 'inherit',
     env,
   });
-  const still = needs.filter(({ isThere }) => !isThere());
+  const still = needs.filter(({ isThere, isOptional }) => !isOptional && !isThere());
   if (still.length > 0) throw new Error(`This machine still lacks ${still.map(({ what }) => what).join(', ')}.`);
 }

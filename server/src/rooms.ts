@@ -58,6 +58,7 @@ export function buildRooms(ground: Ground) {
   const { config, db, now, newId, incidents, vault } = ground;
   const inData = (...names: string[]) => join(config.data, ...names);
   const moment = () => ({ now: now(), at: new Date(now()).toISOString() });
+  const steadyMs = () => performance.now();
   const seal = (secret: string, place: string) => vault.seal(secret, place);
   const incident = (error: unknown) => incidents.record(error);
 
@@ -131,7 +132,7 @@ export function buildRooms(ground: Ground) {
   const leases = new Leases({
     db,
     moment,
-    steadyMs: () => performance.now(),
+    steadyMs,
     leaseSeconds: config.leases.runSeconds,
     incident,
   });
@@ -246,7 +247,7 @@ export function buildRooms(ground: Ground) {
     incident,
     leaseMs: config.leases.activityMs,
     executors: {
-      run: runExecutor({ db, moment, computes, orders, leases }),
+      run: runExecutor({ db, moment, steadyMs, computes, orders, leases }),
       'image.build': (work) => building.build(work),
       'web-service.deploy': (work) => rollout.apply(work),
       'web-service.update': (work) => rollout.apply(work),

@@ -188,6 +188,11 @@ function nextDue(tx: Transaction, now: number, except: ActivityKind[]): Activity
   return tx.first(query.orderBy('due_at').orderBy('created_at').limit(1));
 }
 
+/** Steps are seconds apart: one that comes too early does no harm. */
+function notLater(tx: Transaction, now: number): void {
+  tx.run(sql.updateTable('activity').set({ due_at: now }).where('due_at', '>', now));
+}
+
 export interface Claiming {
   now: number;
   leasedUntil: number;
@@ -263,7 +268,13 @@ export const activityTransactions = transactions('activity', {
   },
 
   /** After a restart nobody holds anything any more. */
-  releaseAll(tx: Transaction): void {
+  releaseAll(tx: Transaction, { now }: { now: number }): void {
     tx.run(sql.updateTable('activity').set({ leased_until: 0 }).where('leased_until', '>', 0));
+    notLater(tx, now);
+  },
+
+  /** The clock was set back: what was due in a moment would be due in hours. */
+  setBack(tx: Transaction, { now }: { now: number }): void {
+    notLater(tx, now);
   },
 });

@@ -21,6 +21,7 @@ export class ActivityWorker {
   #timer: NodeJS.Timeout | undefined;
   #claiming: Promise<void> | undefined;
   #wokenMeanwhile = false;
+  #claimedAt = 0;
   #stopListening = () => {};
 
   constructor(needs: WorkerNeeds) {
@@ -28,7 +29,7 @@ export class ActivityWorker {
   }
 
   async start(): Promise<void> {
-    await this.#needs.db.transact(activityTransactions.releaseAll, undefined);
+    await this.#needs.db.transact(activityTransactions.releaseAll, { now: this.#needs.now() });
     this.#stopListening = this.#needs.db.listen(dueTopic, () => this.#wake());
     this.#wake();
   }
@@ -66,6 +67,8 @@ export class ActivityWorker {
 
   async #claim(): Promise<void> {
     const now = this.#needs.now();
+    if (now < this.#claimedAt) await this.#needs.db.transact(activityTransactions.setBack, { now });
+    this.#claimedAt = now;
     const limit = stepsAtOnce - this.#steps.size;
     const room = this.#room();
     if (limit > 0) {

@@ -19,6 +19,8 @@ import type { PrivateRow, RunRow } from './store.ts';
 export interface ExecuteNeeds {
   db: Database;
   moment(): Moment;
+  /** A clock that never jumps, in ms. */
+  steadyMs(): number;
   computes: Pick<Computes, 'require' | 'find'>;
   orders: JobOrders;
   leases: Leases;
@@ -49,6 +51,8 @@ export function runExecutor(needs: ExecuteNeeds): Executor {
 
 class Execution {
   readonly #needs: ExecuteNeeds;
+  /** Since when it waits for something, by its name. */
+  readonly #since = new Map<string, number>();
 
   constructor(needs: ExecuteNeeds) {
     this.#needs = needs;
@@ -117,8 +121,7 @@ class Execution {
       return again(lookEveryMs);
     }
     const { graceSeconds } = JSON.parse(row.configuration!) as RunConfiguration;
-    if (this.#needs.moment().now - (kept.cancel_at ?? 0) < graceSeconds * 1_000 + cancelWithinMs)
-      return again(lookEveryMs);
+    if (this.#waitedMs(`cancel ${row.key}`) < graceSeconds * 1_000 + cancelWithinMs) return again(lookEveryMs);
     await jobs.cancel(target, handle, 'kill');
     return this.#end(row, {
       to: 'canceled',
@@ -152,7 +155,7 @@ class Execution {
     else {
       const handle = JSON.parse(kept.handle) as JobHandle;
       if ((await jobs.look(target, handle)) === 'running') {
-        const endedMs = this.#needs.moment().now - Date.parse(row.ended_at!);
+        const endedMs = this.#waitedMs(`leave ${row.key}`);
         if (endedMs < leavesWithinMs) return again(endedMs < 5_000 ? soonMs : lookEveryMs);
       }
       await jobs.cancel(target, handle, 'kill');
@@ -160,7 +163,15 @@ class Execution {
       await jobs.cleanUp(target, handle);
     }
     await db.transact(runTransactions.freePlace, { key: row.key, moment: this.#needs.moment() });
+    for (const what of ['cancel', 'leave']) this.#since.delete(`${what} ${row.key}`);
     return over;
+  }
+
+  /** How long this server has been waiting for it: by no clock that somebody may set, nor by that of the runner. */
+  #waitedMs(what: string): number {
+    const now = this.#needs.steadyMs();
+    if (!this.#since.has(what)) this.#since.set(what, now);
+    return now - this.#since.get(what)!;
   }
 
   async #failed(row: RunRow, error: unknown, work: Work): Promise<Outcome> {

@@ -174,7 +174,7 @@ export async function runRooms(options: { leaseSeconds?: number; places?: number
       db,
       activities,
       executors: {
-        run: runExecutor({ db, moment, computes, orders, leases }),
+        run: runExecutor({ db, moment, steadyMs: () => performance.now(), computes, orders, leases }),
         'image.build': idle,
         'web-service.deploy': idle,
         'web-service.update': idle,

@@ -1,0 +1,184 @@
+// Clocks that somebody sets: the server's, back by hours and forward by a day while it was away; and that of the machine on which scripts
+// run. Order stays the order in which things happened, leases are durations, and nothing waits for a time that never comes.
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Run } from '@stellwerk/contract/run.ts';
+import { expect, test } from 'vitest';
+import { Installation } from './installation.ts';
+import { pythonSignals, Signals } from './signals.ts';
+import { submit } from './submission.ts';
+import { until, untilEnded, untilState } from './waiting.ts';
+
+const workspace = 'story';
+const userManaged = { environment: { userManaged: true } };
+const libraries = existsSync('/usr/lib') ? readdirSync('/usr/lib') : [];
+const fakes = libraries.map((name) => join('/usr/lib', name, 'faketime', 'libfaketime.so.1')).find(existsSync);
+
+/** A clock for processes that are started with its environment; steady clocks go on as they are. */
+class Clock {
+  readonly #file: string;
+
+  constructor(file: string) {
+    this.#file = file;
+    this.set('+0');
+  }
+
+  get environment(): Record<string, string> {
+    return {
+      LD_PRELOAD: fakes!,
+      FAKETIME_TIMESTAMP_FILE: this.#file,
+      FAKETIME_NO_CACHE: '1',
+      FAKETIME_DONT_FAKE_MONOTONIC: '1',
+    };
+  }
+
+  /** By how much it is off: `-2h`. */
+  set(offset: string): void {
+    writeFileSync(this.#file, `${offset}\n`);
+  }
+}
+
+const stages = `${pythonSignals}
+from stellwerk.core import Run
+run = Run.get_context()
+for stage in range(3):
+    for step in range(1000):
+        run.log("loss", stage * 1000 + step)
+    print("stage %d" % stage, flush=True)
+    tell("stage %d" % stage)
+    wait("after %d" % stage)
+`;
+
+async function begun(installation: Installation, target: string) {
+  const signals = new Signals(installation.folder);
+  const { environmentVariables } = signals;
+  const run = await submit(installation, { code: stages, target, ...userManaged, environmentVariables });
+  await signals.heard('stage 0');
+  await untilState({ client: installation.client, workspace, run: run.id }, 'running');
+  return { run, signals };
+}
+
+async function endedRight(installation: Installation, run: Run): Promise<void> {
+  const { client } = installation;
+  const ended = await untilEnded({ client, workspace, run: run.id });
+  expect(ended, ended.reason).toMatchObject({ state: 'completed', exitCode: 0, attempt: 1 });
+  const { points } = await client.metrics.getSeries({ workspace, run: run.id, name: 'loss', limit: 10_000 });
+  expect(points!.map(({ value }) => value)).toEqual(Array.from({ length: 3_000 }, (_, value) => value));
+  expect(await (await client.logs.get({ workspace, run: run.id })).text()).toBe('stage 0\nstage 1\nstage 2\n');
+}
+
+test.skipIf(!fakes)(
+  "the server's clock is set back by two hours while runs go on, and again while it is down",
+  async () => {
+    await using installation = await Installation.start([], { STELLWERK_RUN_LEASE_MS: '3000' });
+    const clock = new Clock(join(installation.folder, 'clock'));
+    await installation.stop();
+    await installation.up(clock.environment);
+    const { client } = installation;
+    await client.compute.attach({ workspace, name: 'single', settings: { kind: 'host', maxConcurrentRuns: 2 } });
+    const going = [await begun(installation, 'single'), await begun(installation, 'local')];
+    const waiting: Run[] = [];
+    for (const code of ['print(1)', 'print(2)'])
+      waiting.push(
+        await submit(installation, { code, target: 'host', ...userManaged, environmentVariables: { A: code } }),
+      );
+    clock.set('-2h');
+    const isBack =
+      Date.parse((await client.runs.start({ workspace, experiment: 'x' })).createdAt) < Date.now() - 3_600_000;
+    expect(isBack).toBe(true);
+    for (const { signals } of going) {
+      signals.tell('after 0');
+      await signals.heard('stage 1');
+    }
+    for (const { run } of going)
+      await until(
+        'its points arrive',
+        async () => (await client.metrics.list({ workspace, run: run.id })).items[0]!.count! >= 2_000,
+      );
+    clock.set('-4h');
+    await installation.stop('SIGKILL');
+    await installation.up(clock.environment);
+    for (const { signals } of going) {
+      signals.tell('after 1');
+      signals.tell('after 2');
+    }
+    for (const { run } of going) await endedRight(installation, run);
+    for (const run of waiting)
+      expect(await untilEnded({ client, workspace, run: run.id })).toMatchObject({ state: 'completed' });
+    await until(
+      'no place is taken',
+      async () => (await client.compute.get({ workspace, target: 'single' })).running === 0,
+    );
+  },
+);
+
+test.skipIf(!fakes)(
+  'the server is away for a day: the run is lost by then, comes back, and all of it is there',
+  async () => {
+    await using installation = await Installation.start([], { STELLWERK_RUN_LEASE_MS: '3000' });
+    const clock = new Clock(join(installation.folder, 'clock'));
+    await installation.stop();
+    await installation.up(clock.environment);
+    const going = [await begun(installation, 'host'), await begun(installation, 'local')];
+    await installation.stop('SIGKILL');
+    clock.set('+26h');
+    for (const { signals } of going) {
+      signals.tell('after 0');
+      await signals.heard('stage 1');
+    }
+    await installation.up(clock.environment);
+    const { client } = installation;
+    for (const { run } of going)
+      await until(
+        'its points arrive',
+        async () => (await client.metrics.list({ workspace, run: run.id })).items[0]!.count! >= 2_000,
+      );
+    for (const { signals } of going) {
+      signals.tell('after 1');
+      signals.tell('after 2');
+    }
+    for (const { run } of going) await endedRight(installation, run);
+  },
+);
+
+test.skipIf(!fakes)(
+  'the clock of the machine that scripts run on is set back by a day: order and leases stay right',
+  async () => {
+    await using installation = await Installation.start([], { STELLWERK_RUN_LEASE_MS: '3000' });
+    const clock = new Clock(join(installation.folder, 'clock'));
+    const signals = new Signals(installation.folder);
+    const environmentVariables = { ...signals.environmentVariables };
+    const submitted = await submit(
+      installation,
+      { code: stages, target: 'local', ...userManaged, environmentVariables },
+      clock.environment,
+    );
+    const notebook = installation.python(['-'], {
+      env: { ...clock.environment, ...new Signals(installation.folder).environmentVariables },
+      input: `${pythonSignals}
+from stellwerk.core import Experiment, Workspace
+run = Experiment(Workspace.get("${workspace}"), "notebook").start_logging(run_id="notebook")
+for step in range(1000):
+    run.log("loss", step)
+open("${join(installation.folder, 'clock')}", "w").write("-24h\\n")
+time.sleep(4)
+for step in range(1000, 2000):
+    run.log("loss", step)
+run.complete()
+`,
+    });
+    expect(await notebook).toMatchObject({ code: 0, stderr: '' });
+    for (const stage of [0, 1, 2]) {
+      await signals.heard(`stage ${stage}`);
+      signals.tell(`after ${stage}`);
+    }
+    await endedRight(installation, submitted);
+    const { client } = installation;
+    const of = { workspace, run: 'notebook' };
+    expect(await untilEnded({ client, ...of })).toMatchObject({ state: 'completed' });
+    const { points } = await client.metrics.getSeries({ ...of, name: 'loss', limit: 10_000 });
+    expect(points!.map(({ value }) => value)).toEqual(Array.from({ length: 2_000 }, (_, value) => value));
+    const times = points!.map(({ at }) => Date.parse(at));
+    expect(times[1_999]! - times[0]!).toBeLessThan(-80_000_000); // it was set, indeed
+  },
+);
