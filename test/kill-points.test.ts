@@ -178,7 +178,7 @@ let recordings = 0;
 
 /** Lets it happen on a server that may die, and looks that it is right. */
 async function happens(kind: ActivityKind, death: Death): Promise<void> {
-  await installation.stop('SIGKILL');
+  await installation.stop(); // what is left of the story before is not met again
   await installation.up({ ...preload, ...death });
   const acting = stories[kind].act().catch(() => {}); // its answer may die with the server
   const { STORY_DIES_AT: point } = death;
