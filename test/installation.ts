@@ -73,7 +73,7 @@ export class Installation implements AsyncDisposable {
 
   /** Another one, made of a backup: whoever was signed in there is here. */
   static async restored(archive: string, from: Installation): Promise<Installation> {
-    const installation = new Installation([], {});
+    const installation = Installation.prepare();
     const restored = await installation.cli(['restore', archive, '--data', join(installation.folder, 'data')]);
     if (restored.code !== 0) throw new Error(`It could not be restored: ${restored.stderr}`);
     installation.#token = from.token;

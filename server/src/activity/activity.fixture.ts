@@ -21,7 +21,10 @@ export interface ActivityRig extends AsyncDisposable {
   begin(kind?: ActivityKind, more?: Partial<Beginning>): Promise<Activity>;
   get(id: string): Promise<Activity>;
   /** Starts a worker; it is stopped with the rig. */
-  work(executors: Partial<Record<ActivityKind, Executor>>, more?: { leaseMs?: number }): Promise<ActivityWorker>;
+  work(
+    executors: Partial<Record<ActivityKind, Executor>>,
+    more?: { leaseMs?: number; now?(): number },
+  ): Promise<ActivityWorker>;
   /** The activity once it has ended. */
   ended(id: string): Promise<Activity>;
 }
@@ -48,9 +51,9 @@ export async function activityRig(): Promise<ActivityRig> {
       const usual = { workspace, kind, subject: 's', message: 'Waiting.', createdBy: 'ada', at, dueAt: now };
       return db.transact(activityFixture.begin, { id: randomUUID(), ...usual, ...more });
     },
-    work: async (executors, { leaseMs = 30_000 } = {}) => {
+    work: async (executors, { leaseMs = 30_000, now = Date.now } = {}) => {
       const all = executors as Record<ActivityKind, Executor>;
-      const worker = new ActivityWorker({ db, activities, executors: all, now: Date.now, leaseMs, incident });
+      const worker = new ActivityWorker({ db, activities, executors: all, now, leaseMs, incident });
       workers.push(worker);
       await worker.start();
       return worker;

@@ -32,6 +32,7 @@ export interface ActivityRow {
 declare module '../db/schema.ts' {
   interface Schema {
     activity: ActivityRow;
+    activity_clock: { id: 1; seen_at: number };
     activity_event: { id: number; workspace: string; activity: string; record: string };
   }
 }
@@ -52,6 +53,10 @@ export const activityMigrations: Migration[] = [
       CREATE INDEX activity_event_by_workspace ON activity_event (workspace, id);
       CREATE INDEX activity_event_by_activity ON activity_event (activity, id);
     `,
+  },
+  {
+    name: '0040-activity-clock',
+    up: 'CREATE TABLE activity_clock (id INTEGER PRIMARY KEY CHECK (id = 1), seen_at INTEGER NOT NULL) STRICT;',
   },
 ];
 
@@ -188,9 +193,16 @@ function nextDue(tx: Transaction, now: number, except: ActivityKind[]): Activity
   return tx.first(query.orderBy('due_at').orderBy('created_at').limit(1));
 }
 
-/** Steps are seconds apart: one that comes too early does no harm. */
-function notLater(tx: Transaction, now: number): void {
-  tx.run(sql.updateTable('activity').set({ due_at: now }).where('due_at', '>', now));
+/** The clock was set back: what was due in a moment must not be due in hours. */
+function setBack(tx: Transaction, byMs: number): void {
+  tx.statement('UPDATE activity SET due_at = due_at - ? WHERE due_at > ?').run(byMs, held);
+}
+
+/** What time it was when something was last changed: a server that starts earlier than that finds its clock set back. */
+function saw(tx: Transaction, now: number): void {
+  tx.statement(
+    'INSERT INTO activity_clock VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at',
+  ).run(now);
 }
 
 export interface Claiming {
@@ -216,6 +228,7 @@ export const activityTransactions = transactions('activity', {
       const rest = left[row.kind];
       if (rest !== undefined) left[row.kind] = rest - 1;
     }
+    if (claimed.length > 0) saw(tx, now);
     return claimed;
   },
 
@@ -241,6 +254,7 @@ export const activityTransactions = transactions('activity', {
     const next = row.due_at !== held ? row.due_at : (change.dueAt ?? null);
     const set = { leased_until: 0, due_at: ends ? null : next };
     tx.run(sql.updateTable('activity').set(set).where('id', '=', id).where('fence', '=', fence));
+    saw(tx, Date.parse(change.at));
     tx.notify(dueTopic);
   },
 
@@ -270,11 +284,12 @@ export const activityTransactions = transactions('activity', {
   /** After a restart nobody holds anything any more. */
   releaseAll(tx: Transaction, { now }: { now: number }): void {
     tx.run(sql.updateTable('activity').set({ leased_until: 0 }).where('leased_until', '>', 0));
-    notLater(tx, now);
+    const seen = tx.first(sql.selectFrom('activity_clock').select('seen_at'))?.seen_at ?? 0;
+    if (now < seen) setBack(tx, seen - now);
+    saw(tx, now);
   },
 
-  /** The clock was set back: what was due in a moment would be due in hours. */
-  setBack(tx: Transaction, { now }: { now: number }): void {
-    notLater(tx, now);
+  setBack(tx: Transaction, { byMs }: { byMs: number }): void {
+    setBack(tx, byMs);
   },
 });

@@ -257,6 +257,43 @@ describe('a lease', () => {
   }
 });
 
+describe('a clock that is set back by hours', () => {
+  const counting = (steps: number) => {
+    let count = 0;
+    return async (): Promise<Outcome> => (++count < steps ? { againInMs: 300 } : { state: 'succeeded' });
+  };
+
+  it('holds up nothing while the server runs: the next step comes when it should', async () => {
+    let offsetMs = 0;
+    const step = counting(3);
+    await rig.work(
+      {
+        run: async () => {
+          setTimeout(() => {
+            offsetMs -= 7_200_000; // while it waits for its next step
+          }, 100);
+          return step();
+        },
+      },
+      { now: () => Date.now() + offsetMs },
+    );
+    const { id } = await rig.begin();
+    expect(await rig.ended(id)).toMatchObject({ state: 'succeeded' });
+  });
+
+  it('holds up nothing either when it was set while the server was down; what is due later stays so', async () => {
+    const first = await rig.work({ run: counting(9) });
+    const { id } = await rig.begin();
+    const later = await rig.begin('run', { dueAt: Date.now() + 3_600_000 });
+    await expect.poll(async () => (await rig.get(id)).state, { timeout: 30_000 }).toBe('queued');
+    await pause(400);
+    await first.stop();
+    await rig.work({ run: counting(2) }, { now: () => Date.now() - 7_200_000 });
+    expect(await rig.ended(id)).toMatchObject({ state: 'succeeded' });
+    expect(await rig.get(later.id)).toMatchObject({ state: 'queued' });
+  });
+});
+
 describe('an activity that has ended', () => {
   it('changes no more, but can be due once again for what is left to clean up', async () => {
     const { id } = await rig.begin();

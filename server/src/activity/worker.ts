@@ -67,7 +67,8 @@ export class ActivityWorker {
 
   async #claim(): Promise<void> {
     const now = this.#needs.now();
-    if (now < this.#claimedAt) await this.#needs.db.transact(activityTransactions.setBack, { now });
+    const byMs = this.#claimedAt - now;
+    if (byMs > 0) await this.#needs.db.transact(activityTransactions.setBack, { byMs });
     this.#claimedAt = now;
     const limit = stepsAtOnce - this.#steps.size;
     const room = this.#room();
