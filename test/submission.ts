@@ -18,7 +18,6 @@ export interface Submission extends Partial<RunConfigurationInput> {
 export async function submit(
   installation: Installation,
   { files = {}, code = '', id, ...configuration }: Submission,
-  env: Record<string, string> = {},
 ): Promise<Run> {
   const whole: RunConfigurationInput = { script: 'main.py', target: 'host', ...configuration };
   const folder = workFolder(installation.folder, {
@@ -28,7 +27,7 @@ export async function submit(
   });
   const args = ['--configuration', join(folder, 'it.runconfig'), '--experiment', 'a story', '--json'];
   if (id !== undefined) args.push('--id', id);
-  const submitted = await installation.cli(['run', 'submit', folder, ...args], { env });
+  const submitted = await installation.cli(['run', 'submit', folder, ...args]);
   expect(submitted.code, submitted.stderr).toBe(0);
   return JSON.parse(submitted.stdout) as Run;
 }
