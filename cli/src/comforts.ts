@@ -57,6 +57,11 @@ export const comforts: readonly Comfort[] = [
     build: async (session) => (await import('./commands/run-submit.ts')).submitCommand(session),
   },
   {
+    name: 'run resubmit',
+    summary: 'Does a run again: its snapshot, lock and inputs; a run on `local` is started on this machine.',
+    build: async (session) => (await import('./commands/run-resubmit.ts')).resubmitCommand(session),
+  },
+  {
     name: 'run logs',
     summary: 'Shows what the script printed; with --follow live.',
     build: async (session) => (await import('./commands/run-logs.ts')).logsCommand(session),

@@ -118,10 +118,11 @@ async function perform(derived: DerivedVerb, input: Input, session: Session, typ
   const name = `${derived.noun}.${derived.verb}`;
   switch (derived.declaration.transport) {
     case 'json': {
-      if (typed.all === true) return printAnswer(await everyPage(call, input), name, session);
+      const columns = input.columns as string[] | undefined;
+      if (typed.all === true) return printAnswer(await everyPage(call, input), name, session, columns);
       const answer = await call(input);
       if (waitsFor.has(name) && typed.wait === true) return await printSettled(answer as WebService, name, session);
-      return await printAnswer(answer, name, session);
+      return await printAnswer(answer, name, session, columns);
     }
     case 'upload':
       return printAnswer(await call(input, await bodyOf(String(typed.file))), name, session);

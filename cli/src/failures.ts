@@ -37,12 +37,23 @@ function told(error: unknown): Told {
   if (error instanceof ServiceError) {
     const incident = error.details?.incident;
     const message = incident === undefined ? error.message : `${error.message} (incident ${String(incident)})`;
-    return { message, hint: error.hint, reason: error.reason, code: 1 };
+    return { message: message + pointed(error), hint: error.hint, reason: error.reason, code: 1 };
   }
   if (error instanceof Unreachable) return { message: error.message, hint: error.hint, code: 1 };
   if (error instanceof TargetError) return { message: error.message, code: 1 };
   if (isSystemError(error)) return { message: systemMessage(error), code: 1 };
   return { message: error instanceof Error ? (error.stack ?? error.message) : String(error), code: 1 };
+}
+
+/** The query as it was written, with a caret below the character that is wrong; of a long one what is around it. */
+function pointed({ reason, details }: ServiceError): string {
+  const { query, at } = details ?? {};
+  if (reason !== 'query.invalid' || typeof query !== 'string' || typeof at !== 'number') return '';
+  const begin = Math.max(query.lastIndexOf('\n', at - 1) + 1, at - 60);
+  const [line] = query.slice(begin, at + 60).split('\n') as [string];
+  // Characters that a terminal shows otherwise must not move the caret.
+  const shown = [...line].map((character) => (/\p{C}/u.test(character) ? '?' : character)).join('');
+  return `\n  ${shown}\n  ${' '.repeat([...line.slice(0, at - begin)].length)}^`;
 }
 
 export function tellFailure(error: unknown, asJson: boolean): number {

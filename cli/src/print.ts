@@ -9,12 +9,17 @@ import { surroundings } from './surroundings.ts';
 
 type Item = Record<string, unknown>;
 
-export async function printAnswer(answer: unknown, name: string, session: Session): Promise<void> {
+export async function printAnswer(
+  answer: unknown,
+  name: string,
+  session: Session,
+  columns?: readonly string[],
+): Promise<void> {
   if (session.json) return printJson(answer);
   const item = answer as Item;
   if (Array.isArray(item.items)) {
     const { tableOf } = await import('./show/table.ts');
-    line(tableOf(item.items as Item[], name));
+    line(tableOf(item.items as Item[], name, columns));
     if (item.nextPage) note(`There is more: add --all, or --page ${String(item.nextPage)}`);
     return;
   }

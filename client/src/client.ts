@@ -107,7 +107,7 @@ function download(connection: Connection, verb: Verb, input: Input, options: Cal
 /** Reads, and what replaces or removes, may be sent again; so may what carries its own id or changes nothing by being repeated. */
 function isRepeatable(name: string, verb: Verb, input: Input): boolean {
   if (verb.method !== 'POST' && verb.method !== 'PATCH') return true;
-  if (name === 'runs.submit' || name === 'runs.start') return input.id !== undefined;
+  if (name === 'runs.submit' || name === 'runs.resubmit' || name === 'runs.start') return input.id !== undefined;
   return harmlessTwice.has(name);
 }
 

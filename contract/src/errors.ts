@@ -66,6 +66,8 @@ export const hints = {
   'run.move-refused': 'Look at the state of the run: this move is not possible from there.',
   'run.attempt-superseded': 'A newer attempt of this run has taken over; this one must stop.',
   'run.property-set': 'Properties are set once; use a tag for values that change.',
+  'run.not-submitted': 'Submit a script instead; what a notebook or script logs by itself has no snapshot to do again.',
+  'run.argument-unknown': 'Set one of the arguments named in the message, or submit the script anew.',
   'run.configuration-invalid': 'Correct the run configuration as the message says.',
   'run.journal-gap': 'Send the journal from the offset given in the answer.',
   'run.journal-invalid': 'A journal line must be one of the entries that the contract lists.',

@@ -246,6 +246,30 @@ export const runVerbs = {
       }),
       output: run,
     }),
+    resubmit: verb({
+      summary:
+        'Does a submitted run again: its snapshot, the lock of its environment and its inputs, as a new run that says what it is made from and what may differ.',
+      method: 'POST',
+      path: `${base}/{run}/resubmit`,
+      permission: 'contribute',
+      input: z.object({
+        ...ofRun,
+        id: describing.id,
+        target: resourceName.optional().describe('Another compute target; that of the run unless given.'),
+        experiment: freeName.optional().describe('Another experiment; that of the run unless given.'),
+        set: z
+          .record(
+            z.string().min(1).max(limits.metricNameLength),
+            z.union([z.number(), z.string().max(limits.tagValueLength), z.boolean()]),
+          )
+          .optional()
+          .describe('Other values for arguments of the script, by the name of the parameter: `alpha` for `--alpha`.'),
+        displayName: describing.displayName,
+        tags: tags.optional().describe('On top of those of the run.'),
+        secrets: secretValues.optional(),
+      }),
+      output: run,
+    }),
     start: verb({
       summary: 'Starts an interactive run, whose process reports to it directly.',
       method: 'POST',

@@ -110,7 +110,8 @@ async function submit(
   return run;
 }
 
-function secretValues(names: readonly string[]): { secrets?: Record<string, string> } {
+/** From the environment variables of their names: what is typed could be seen by others. */
+export function secretValues(names: readonly string[]): { secrets?: Record<string, string> } {
   if (names.length === 0) return {};
   const values = names.map((name) => [name, surroundings.variable(name)] as const);
   const missing = values.filter(([, value]) => value === undefined).map(([name]) => name);
@@ -122,7 +123,7 @@ function secretValues(names: readonly string[]): { secrets?: Record<string, stri
   return { secrets: Object.fromEntries(values) as Record<string, string> };
 }
 
-async function startHere(client: Client, workspace: string, run: Run): Promise<void> {
+export async function startHere(client: Client, workspace: string, run: Run): Promise<void> {
   const { startLocalRun, thisMachine } = await import('../local-run.ts');
   try {
     const machine = await thisMachine(client);
@@ -134,7 +135,7 @@ async function startHere(client: Client, workspace: string, run: Run): Promise<v
   }
 }
 
-async function follow(run: Run, session: Session): Promise<void> {
+export async function follow(run: Run, session: Session): Promise<void> {
   note(`Run ${run.id} of ${run.experiment} on ${run.target ?? hostname()}`);
   const client = await session.client();
   const which = { workspace: session.workspace, run: run.id };

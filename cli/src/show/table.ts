@@ -2,6 +2,7 @@
 import Table from 'cli-table3';
 import pc from 'picocolors';
 import { surroundings } from '../surroundings.ts';
+import { columnValue } from './columns.ts';
 import { colored, shown } from './values.ts';
 
 export type Item = Record<string, unknown>;
@@ -28,7 +29,15 @@ const columns: Record<string, string[]> = {
   services: ['name', 'state', 'image', 'replicas', 'target', 'scoringUri', 'updatedAt'],
 };
 
-export function tableOf(items: readonly Item[], name: string): string {
+/** `asked` are the columns that were asked for: these are shown, and in this order. */
+export function tableOf(items: readonly Item[], name: string, asked?: readonly string[]): string {
+  if (items.length > 0 && asked) {
+    const head = asked.map((column) => pc.bold(column));
+    return textTable(
+      head,
+      items.map((item) => asked.map((column) => cell(columnValue(item, column), column))),
+    );
+  }
   const flat = items.map((item) => withMetrics(item));
   const wanted = columns[name] ?? columns[name.split('.')[0]!] ?? firstPlainFields(flat);
   const used = wanted.filter((column) => flat.some((item) => shown(valueAt(item, column)) !== ''));
@@ -36,7 +45,7 @@ export function tableOf(items: readonly Item[], name: string): string {
   if (flat.length === 0) return pc.dim('Nothing found.');
   return textTable(
     used.map((column) => pc.bold(titleOf(column))),
-    flat.map((item) => used.map((column) => cell(item, column, kindOf(column)))),
+    flat.map((item) => used.map((column) => cell(valueAt(item, column), column, kindOf(column)))),
   );
 }
 
@@ -56,8 +65,8 @@ function textTable(head: readonly string[], rows: readonly (readonly string[])[]
     .join('\n');
 }
 
-function cell(item: Item, column: string, kind: string): string {
-  const text = shown(valueAt(item, column), kind);
+function cell(value: unknown, column: string, kind = column): string {
+  const text = shown(value, kind);
   const short = surroundings.isTerminal ? shortened(text, Math.max(24, Math.floor(surroundings.width / 3))) : text;
   return column === 'state' || column === 'outcome' ? colored(short) : short;
 }

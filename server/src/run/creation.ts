@@ -21,6 +21,8 @@ export interface NewRun {
   arguments: readonly (string | number | boolean)[] | null;
   /** Sealed. */
   secrets: string | null;
+  /** JSON: EnvironmentPlan, where it is that of another run. */
+  plan?: string | undefined;
   activity: Beginning | null;
   moment: Moment;
 }
@@ -49,7 +51,7 @@ export function insertRun(tx: Transaction, made: NewRun): { record: Run; key: nu
       run_key: key,
       secrets: made.secrets,
       handle: null,
-      plan: null,
+      plan: made.plan ?? null,
       token_until: 0,
       cancel_at: null,
       cancel_asked: 0,

@@ -4,8 +4,9 @@ import type { Caller } from '../access/access.ts';
 import { readings, sql, type Transaction } from '../db/transactions.ts';
 import { fence, requireRun } from './lifecycle.ts';
 import { recordsOf } from './records.ts';
+import type { Origin } from './resubmission.ts';
 import { isEnd } from './states.ts';
-import { isWithin, keysBelow, type RunFileRow, type RunRow, runNamed } from './store.ts';
+import { isWithin, keysBelow, privateOf, type RunFileRow, type RunRow, runNamed } from './store.ts';
 
 interface One {
   workspace: string;
@@ -15,6 +16,13 @@ interface One {
 export const runReadings = readings('run-read', {
   record(tx: Transaction, { workspace, run }: One) {
     return recordsOf(tx, [requireRun(tx, workspace, run)])[0]!;
+  },
+
+  /** With what its environment was made by. */
+  origin(tx: Transaction, { workspace, run }: One): Origin {
+    const row = requireRun(tx, workspace, run);
+    const { plan } = privateOf(tx, row.key);
+    return { record: recordsOf(tx, [row])[0]!, ...(plan !== null && { plan: JSON.parse(plan) }) };
   },
 
   place(tx: Transaction, { workspace, run }: One): { key: number; ended: boolean } {

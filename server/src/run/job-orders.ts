@@ -2,17 +2,18 @@
 // Invariants: the plan is made once per run and kept, so that every attempt gets the same packages; the token is of this attempt.
 import type {
   BuiltPlan,
+  BuiltSpecification,
   EnvironmentPlan,
   EnvironmentSpecification,
   EnvironmentTarget,
   IndexAccess,
   IndexSettings,
 } from '@stellwerk/contract/environment.ts';
-import type { Job } from '@stellwerk/contract/run.ts';
+import type { Job, Run } from '@stellwerk/contract/run.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import type { Database } from '../db/database.ts';
 import { sql } from '../db/transactions.ts';
-import { specificationOf } from '../environment/environments.ts';
+import { specificationOf, thisPlatform } from '../environment/environments.ts';
 import { defaultDatastore } from '../workspace/workspaces.ts';
 import { runTransactions } from './lifecycle.ts';
 import type { Moment } from './moves.ts';
@@ -112,13 +113,16 @@ export class JobOrders {
     );
     const indexes = specification.userManaged ? undefined : environments.read(specification, true).indexes;
     const kept = await db.first(sql.selectFrom('run_private').select('plan').where('run_key', '=', row.key));
-    if (kept?.plan) return { plan: JSON.parse(kept.plan), ...(indexes && { indexes }) };
     const { target, ...watched } = watch;
-    const plan = await environments.lock(specification, {
+    const before = kept?.plan ? (JSON.parse(kept.plan) as EnvironmentPlan) : undefined;
+    const again = before && row.resubmitted_from !== null ? relockOf(row, before, target) : undefined;
+    if (before && !again) return { plan: before, ...(indexes && { indexes }) };
+    const made = await environments.lock(again ?? specification, {
       ...watched,
       ...(target && { target }),
       ...(indexes && { indexes }),
     });
+    const plan = before && again ? carriedOver(before, made) : made;
     const environment =
       plan.kind === 'built'
         ? { lockHash: plan.lockHash, lock: plan.lockText, python: plan.pythonMinor, notices: plan.notices }
@@ -130,6 +134,29 @@ export class JobOrders {
     });
     return { plan, ...(indexes && { indexes }) };
   }
+}
+
+/**
+ * A run that does another again has that one's lock. Where it was made for another platform, or for a Python that is not there, and where
+ * conda would choose anew, it is made ready for this machine from the lock, never from what was once asked for.
+ */
+function relockOf(
+  row: RunRow,
+  plan: EnvironmentPlan,
+  target: EnvironmentTarget | undefined,
+): BuiltSpecification | undefined {
+  if (plan.kind === 'user-managed') return undefined;
+  const isHere = plan.platform === (target?.platform ?? thisPlatform());
+  const hasPython = !target || target.pythons.includes(plan.pythonMinor);
+  if (isHere && hasPython && !plan.conda) return undefined;
+  const { lock = plan.lockText } = JSON.parse(row.environment ?? '{}') as NonNullable<Run['environment']>;
+  return { lock, python: plan.pythonMinor, pythonFallback: plan.pythonFallback };
+}
+
+/** Of the first plan, what a lock does not say. */
+function carriedOver(before: EnvironmentPlan, made: EnvironmentPlan): EnvironmentPlan {
+  if (before.kind === 'user-managed' || made.kind === 'user-managed') return made;
+  return { ...made, needsStellwerk: before.needsStellwerk, ...(before.indexes && { indexes: before.indexes }) };
 }
 
 /** Where a run's secrets are sealed for. */

@@ -13,6 +13,7 @@ import { setProperty, setTag } from './labels.ts';
 import { cancelRun, type Moment, type Move, moveRun } from './moves.ts';
 import { freePlace, takePlace } from './queue.ts';
 import { recordsOf } from './records.ts';
+import { differencesOnceRunning } from './resubmission.ts';
 import { attendedStates, isEnd } from './states.ts';
 import { keysBelow, type PrivateRow, privateOf, type RunRow, runNamed, runOf, setPrivate, setRun } from './store.ts';
 
@@ -94,6 +95,7 @@ export const runTransactions = transactions('run', {
     const set: Partial<RunRow> = {
       ...(report.host !== undefined && report.host !== row.host && { host: report.host }),
       ...(environment !== row.environment && { environment }),
+      ...differing(tx, row, report),
       // Whoever reports by itself is no longer spoken for by its parent's runner.
       ...((row.attendant_key !== row.key || row.leased === 0) && { attendant_key: row.key, leased: 1 }),
     };
@@ -215,6 +217,17 @@ export const runTransactions = transactions('run', {
     if (kept) setPrivate(tx, key, kept);
   },
 });
+
+/** What differs from the run that this one does again, as it is seen. */
+function differing(tx: Transaction, row: RunRow, { host, python }: Report): Pick<RunRow, 'differences'> | undefined {
+  if (row.resubmitted_from === null || (host === undefined && python === undefined)) return undefined;
+  const first = runNamed(tx, row.workspace, row.resubmitted_from);
+  if (!first) return undefined;
+  const environment = JSON.parse(first.environment ?? '{}') as NonNullable<Run['environment']>;
+  const known = JSON.parse(row.differences ?? '[]') as string[];
+  const found = differencesOnceRunning(known, { host: first.host, python: environment.python }, { host, python });
+  return found.length > known.length ? { differences: JSON.stringify(found) } : undefined;
+}
 
 function heard(tx: Transaction, row: RunRow): Heard {
   return {

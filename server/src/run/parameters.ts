@@ -21,6 +21,25 @@ export function parametersOf(given: readonly Argument[]): Record<string, Paramet
   return Object.fromEntries(found);
 }
 
+/** With another value for the option of that name; undefined if there is none. `false` takes away one that stands alone. */
+export function withArgument(given: readonly Argument[], name: string, value: Argument): Argument[] | undefined {
+  const end = given.indexOf('--');
+  const before = end < 0 ? [...given] : given.slice(0, end);
+  const at = before.findLastIndex((argument) => optionOf(argument)?.name === name);
+  if (at < 0) return undefined;
+  const written = String(before[at]);
+  const bare = written.includes('=') ? written.slice(0, written.indexOf('=')) : written;
+  const next = before.findIndex((argument, i) => i > at && optionOf(argument) !== undefined);
+  const until = written.includes('=') ? at + 1 : next < 0 ? before.length : next;
+  return [...before.slice(0, at), ...optionWith(bare, value, written, until - at - 1), ...given.slice(until)];
+}
+
+function optionWith(bare: string, value: Argument, written: string, values: number): Argument[] {
+  if (written.includes('=') || optionOf(value)) return [`${bare}=${value}`];
+  if (values === 0 && typeof value === 'boolean') return value ? [bare] : [];
+  return [bare, ...(values > 1 && typeof value === 'string' ? value.split(/\s+/) : [value])];
+}
+
 /** Of what follows an option, all up to the next one: `--alphas 0.1 1 10` is one parameter. */
 function valueFrom(following: readonly Argument[]): Argument {
   const next = following.findIndex((argument) => optionOf(argument) !== undefined);

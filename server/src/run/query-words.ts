@@ -75,6 +75,7 @@ export function refused(text: string, at: number, expected: string): ServiceErro
     {
       at,
       expected,
+      query: text,
     },
   );
 }

@@ -19,6 +19,7 @@ import { type Heard, runTransactions } from './lifecycle.ts';
 import type { Moment } from './moves.ts';
 import { parametersOf } from './parameters.ts';
 import { queryReadings } from './query.ts';
+import { resubmissionOf } from './resubmission.ts';
 import { type RunRow, runTopic } from './store.ts';
 import { checkSubmission, contentHash, type SubmissionNeeds } from './submission.ts';
 
@@ -44,18 +45,57 @@ export class Runs {
   }
 
   async submit(input: CheckedOf<'runs', 'submit'>, caller: Caller): Promise<Run> {
+    const { id = this.#needs.intake.newId(), secrets, ...content } = input;
+    // Not the values of secrets: nothing of them is kept that could be tried out.
+    return this.#submit({ ...input, id }, { ...content, secrets: Object.keys(secrets ?? {}).sort() }, caller);
+  }
+
+  async resubmit(input: CheckedOf<'runs', 'resubmit'>, caller: Caller): Promise<Run> {
+    const { id = this.#needs.intake.newId(), secrets, ...content } = input;
+    const { workspace, run, experiment, displayName, tags } = input;
+    const origin = await this.#needs.db.transact(runReadings.origin, { workspace, run });
+    const { record, plan } = origin;
+    const again = resubmissionOf(origin, input, asUser(caller).user);
+    const submission = {
+      id,
+      workspace,
+      experiment: experiment ?? record.experiment,
+      displayName: displayName ?? record.displayName,
+      description: record.description,
+      tags: { ...record.tags, ...tags },
+      git: record.git,
+      configuration: again.configuration,
+      snapshot: again.snapshot,
+      secrets,
+    };
+    return this.#submit(submission, { resubmit: content, secrets: Object.keys(secrets ?? {}).sort() }, caller, {
+      row: {
+        resubmitted_from: record.id,
+        differences: JSON.stringify(again.differences),
+        environment: record.environment ? JSON.stringify(record.environment) : null,
+      },
+      ...(plan && { plan: JSON.stringify(plan) }),
+    });
+  }
+
+  /** `content` is what makes it the same run if it comes again. */
+  async #submit(
+    input: CheckedOf<'runs', 'submit'> & { id: string },
+    content: object,
+    caller: Caller,
+    taken: { row?: Partial<RunRow>; plan?: string } = {},
+  ): Promise<Run> {
     const { user } = asUser(caller);
     const { db, intake, moment } = this.#needs;
-    const { id = intake.newId(), ...content } = input;
+    const { id, workspace, secrets = {} } = input;
     const usable = await checkSubmission(intake, input);
     const at = moment();
-    const place = placeOf({ workspace: input.workspace, id });
-    const activity = `run-${contentHash([input.workspace, id]).slice(0, 32)}`;
+    const activity = `run-${contentHash([workspace, id]).slice(0, 32)}`;
     const { record } = await db.transact(runTransactions.insert, {
       run: {
-        // Not the values of secrets: nothing of them is kept that could be tried out.
-        ...describedRow(input, id, user, { ...content, secrets: Object.keys(input.secrets ?? {}).sort() }),
+        ...describedRow(input, id, user, content),
         ...targetRow(usable),
+        ...taken.row,
         configuration: JSON.stringify(input.configuration),
         snapshot: input.snapshot,
         activity,
@@ -65,10 +105,12 @@ export class Runs {
       tags: input.tags ?? {},
       properties: input.properties ?? {},
       arguments: input.configuration.arguments,
-      secrets: Object.keys(input.secrets ?? {}).length > 0 ? intake.seal(JSON.stringify(input.secrets), place) : null,
+      secrets:
+        Object.keys(secrets).length > 0 ? intake.seal(JSON.stringify(secrets), placeOf({ workspace, id })) : null,
+      plan: taken.plan,
       activity: {
         id: activity,
-        workspace: input.workspace,
+        workspace,
         kind: 'run',
         subject: id,
         message: usable.driver.jobs

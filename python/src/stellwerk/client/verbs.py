@@ -1402,8 +1402,8 @@ class Runs:
     """The verbs of `runs`.
 
     Reasons of their errors: `run.not-found`, `run.id-taken`, `run.move-refused`, `run.attempt-superseded`,
-    `run.property-set`, `run.configuration-invalid`, `run.journal-gap`, `run.journal-invalid`, `run.log-offset`,
-    `run.parent-invalid`, `run.metric-not-found`, `run.file-not-found`.
+    `run.property-set`, `run.not-submitted`, `run.argument-unknown`, `run.configuration-invalid`, `run.journal-gap`,
+    `run.journal-invalid`, `run.log-offset`, `run.parent-invalid`, `run.metric-not-found`, `run.file-not-found`.
     """
 
     def __init__(self, calls: Calls) -> None:
@@ -1465,6 +1465,52 @@ class Runs:
             "properties": properties,
             "parameters": parameters,
             "git": git,
+            "secrets": secrets,
+        }, query=False)
+
+    def resubmit(
+        self,
+        workspace: str,
+        run: str,
+        *,
+        id: Optional[str] = None,
+        target: Optional[str] = None,
+        experiment: Optional[str] = None,
+        set: Optional[Mapping[str, Union[float, str, bool]]] = None,
+        display_name: Optional[str] = None,
+        tags: Optional[Mapping[str, str]] = None,
+        secrets: Optional[Mapping[str, str]] = None,
+    ) -> Record:
+        """Does a submitted run again: its snapshot, the lock of its environment and its inputs, as a new run that
+        says what it is made from and what may differ.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            run: Free text up to 256 characters, without slashes and control characters; chosen by the client or made
+                by the server.
+            id: Made by the server unless given. Giving it makes the call safe to repeat. Up to 256 characters.
+            target: Another compute target; that of the run unless given.
+            experiment: Another experiment; that of the run unless given. Up to 256 characters.
+            set: Other values for arguments of the script, by the name of the parameter: `alpha` for `--alpha`.
+            display_name: Up to 256 characters.
+            tags: On top of those of the run.
+        Returns:
+            `Run`: `id`, `workspace`, `experiment`, `number`, `displayName`?, `description`?, `parent`?, `root`,
+                `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
+                `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
+                `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
+                `resubmittedFrom`?, `differences`?, `metrics`?.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("POST", "/workspaces/{workspace}/runs/{run}/resubmit", {
+            "workspace": workspace,
+            "run": run,
+            "id": id,
+            "target": target,
+            "experiment": experiment,
+            "set": set,
+            "displayName": display_name,
+            "tags": tags,
             "secrets": secrets,
         }, query=False)
 

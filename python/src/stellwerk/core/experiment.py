@@ -173,7 +173,9 @@ class Experiment:
         parent: Optional[str] = None,
         limit: Optional[int] = None,
     ) -> List[Run]:
-        """Finds runs, children included: `query("metrics.mse < 3000 and tags.kind = 'ridge'", order_by="metrics.mse asc")`."""
+        """Finds runs, children included: `query("metrics.mse < 3000 and tags.kind = 'ridge'", order_by="metrics.mse asc")`.
+
+        For a table of some columns, `workspace.client.runs.query(…, columns=["tags.kind", "metrics.mse"])` reads these alone."""
         order = [order_by] if isinstance(order_by, str) else [*order_by] if order_by is not None else None
         page = self.workspace.client.runs.query(
             self.workspace.name,
