@@ -3,6 +3,7 @@ import * as z from 'zod';
 import { condaAddress } from './conda-lock.ts';
 import { environmentPlan, environmentTarget, indexAccess } from './environment.ts';
 import { dataReference, runConfiguration } from './run-configuration.ts';
+import { runQuery } from './run-query.ts';
 import { metricSummary } from './telemetry.ts';
 import {
   description,
@@ -155,40 +156,6 @@ const describing = {
 
 export const runFile = z.object({ path: relativePath, sizeBytes: z.int(), digest, at: time }).meta({ id: 'RunFile' });
 export type RunFile = z.infer<typeof runFile>;
-
-/** What a query may order by: `createdAt`, `metrics.mse`, `metrics.mse.min`, `parameters.alpha`, `tags.kind` …, `asc` or `desc`. */
-const query = z.object({
-  ...inWorkspace,
-  experiment: freeName.optional(),
-  parent: runId.optional().describe('Only children of this run.'),
-  ancestor: runId.optional().describe('Only descendants of this run.'),
-  filter: z
-    .string()
-    .max(10_000)
-    .optional()
-    .describe(
-      "Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha >= 0.1 and createdAt > 'now-7d'`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`; `matches` takes a regular expression.",
-    ),
-  orderBy: z
-    .array(z.string().max(600))
-    .max(5)
-    .optional()
-    .describe('Such as `metrics.mse asc`, `createdAt desc` (the default).'),
-  columns: z
-    .array(z.string().max(600))
-    .max(1_000)
-    .optional()
-    .describe(
-      'What is wanted of each run: fields, `tags.kind`, all `tags`, `parameters.alpha`, `metrics.mse`. Id, experiment, number, state, user and time come always. Unless given: all but metrics and what is wide (`configuration`, `environment`, `git`, `lastLines`, `differences`).',
-    ),
-  metrics: z
-    .array(z.string().max(limits.metricNameLength))
-    .max(1_000)
-    .optional()
-    .describe('Metrics whose summaries are wanted with each run, by their exact names.'),
-  page,
-  pageSize,
-});
 
 export const runVerbs = {
   experiments: {
@@ -347,7 +314,7 @@ export const runVerbs = {
       method: 'POST',
       path: `${base}/query`,
       permission: 'read',
-      input: query,
+      input: runQuery,
       output: pageOf(run, 'Runs'),
     }),
     list: verb({
@@ -355,7 +322,7 @@ export const runVerbs = {
       method: 'GET',
       path: `${base}`,
       permission: 'read',
-      input: query,
+      input: runQuery,
       output: pageOf(run, 'Runs'),
     }),
     update: verb({

@@ -16,6 +16,7 @@ from .._show import html_of_fields
 from .._transport import StellwerkError
 from ..client import Client, Record
 from ._remote_journal import RemoteJournal
+from ._run_again import HasAgain
 from ._run_children import HasChildren
 from ._run_files import HasFiles
 from ._run_logging import LogsToRun
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from .workspace import Workspace
 
 
-class Run(LogsToRun, HasFiles, HasChildren):
+class Run(LogsToRun, HasFiles, HasChildren, HasAgain):
     """`Run.get_context()` in a script; else from an experiment, or `Run(experiment, "id")`."""
 
     def __init__(
@@ -232,51 +233,6 @@ class Run(LogsToRun, HasFiles, HasChildren):
         from ..runner.machine import describe_machine
 
         start_local(self.client.runs.get_job(self._workspace, self.id, machine=describe_machine()))
-
-    def resubmit(
-        self,
-        target: Any = None,
-        arguments: Optional[Mapping[str, Any]] = None,
-        *,
-        run_id: Optional[str] = None,
-        experiment_name: Optional[str] = None,
-        display_name: Optional[str] = None,
-        tags: Optional[Mapping[str, Any]] = None,
-    ) -> "Run":
-        """Does this run again: its snapshot, the lock of its environment and its inputs, as a new run. `arguments` gives other values to
-        arguments of the script: `{"alpha": 0.5}` for `--alpha`. What could not be held equal is in `differences` of the new run."""
-        from .._run_folder import new_run_id
-        from .experiment import Experiment, secret_values
-
-        workspace = self.experiment.workspace
-        record = self._record(fresh=True)
-        named = (record.get("configuration") or {}).get("secrets", [])
-        made = workspace.client.runs.resubmit(
-            workspace.name,
-            self.id,
-            id=run_id or new_run_id(experiment_name or record["experiment"]),
-            target=getattr(target, "name", target),
-            experiment=experiment_name,
-            set=None if arguments is None else dict(arguments),
-            display_name=display_name,
-            tags=texts(tags),
-            secrets=secret_values(named) or None,
-        )
-        run = Run._of(Experiment(workspace, made["experiment"]), made)
-        if made.get("target") == "local":
-            run.start_here()
-        return run
-
-    @property
-    def resubmitted_from(self) -> Optional["Run"]:
-        """The run that this one does again."""
-        first = self._record().get("resubmittedFrom")
-        return Run(self.experiment, first) if first else None
-
-    @property
-    def differences(self) -> List[str]:
-        """What could not be held equal to the run that this one does again, or was changed on purpose."""
-        return [*self._record(fresh=True).get("differences", [])]
 
     def wait_for_completion(
         self,
