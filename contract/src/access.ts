@@ -209,7 +209,7 @@ export const accessVerbs = {
       output: pageOf(token, 'Tokens'),
     }),
     revoke: verb({
-      summary: 'Revokes a token at once.',
+      summary: 'Revokes a token at once, and the tokens that were made with it.',
       method: 'DELETE',
       path: '/tokens/{token}',
       permission: 'signed-in',

@@ -42,7 +42,12 @@ export const datastoreVerbs = {
       runToken: 'datastore',
       input: z.object({
         ...one,
-        prefix: z.string().max(limits.pathLength).optional().describe('A file or folder.'),
+        prefix: z
+          .string()
+          .max(limits.pathLength)
+          .meta({ format: 'relative-path' })
+          .optional()
+          .describe('A file or folder.'),
         page,
         pageSize,
       }),

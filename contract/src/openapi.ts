@@ -109,8 +109,8 @@ const lastEventId: Json = {
 };
 
 const rawBody: Json = {
-  required: true,
-  description: 'The bytes as they are.',
+  required: false,
+  description: 'The bytes as they are; there may be none.',
   content: { 'application/octet-stream': { schema: {} } },
 };
 
@@ -126,18 +126,20 @@ function jsonBody(fields: [string, Json][], required: ReadonlySet<string>): Json
 }
 
 function answer(verb: Verb, components: Components): Json {
-  if (verb.transport === 'download')
-    return { description: 'The bytes as they are.', content: { 'application/octet-stream': { schema: {} } } };
+  if (verb.transport === 'download') return { description: 'The bytes as they are.', content: anyBytes };
   const schema = components.reference(verb.output);
   if (verb.transport !== 'events') return { description: 'Done.', content: { 'application/json': { schema } } };
   const description = 'Server-sent events; `data` of each is the JSON described here.';
   return { description, content: { 'text/event-stream': { schema } } };
 }
 
+/** A file, an archive, a log: each has its type. */
+const anyBytes: Json = { '*/*': { schema: {} } };
+
 function partialAnswer(verb: Verb): Json {
   if (verb.transport !== 'download') return {};
   return {
-    206: { description: 'The bytes that `Range` asked for.', content: { 'application/octet-stream': { schema: {} } } },
+    206: { description: 'The bytes that `Range` asked for.', content: anyBytes },
   };
 }
 

@@ -2,6 +2,16 @@
 import * as z from 'zod';
 import { relativePath, resourceName } from './values.ts';
 
+const specifications = ['condaFile', 'conda', 'requirementsFile', 'requirements', 'lockFile'] as const;
+/** As JSON Schema says it: no two of them, and none with a user-managed Python. */
+const notTogether = [
+  ...specifications.flatMap((one, at) => specifications.slice(at + 1).map((other) => ({ required: [one, other] }))),
+  ...specifications.map((one) => ({
+    required: ['userManaged', one],
+    properties: { userManaged: { const: true } },
+  })),
+];
+
 /** Where the environment comes from: a Python that is there, or one built from a specification. */
 export const environmentSource = z
   .strictObject({
@@ -35,17 +45,14 @@ export const environmentSource = z
     lockFile: relativePath.optional().describe('A requirements file with hashes of everything, in the directory.'),
   })
   .refine(
-    (e) =>
-      [e.condaFile, e.conda, e.requirementsFile, e.requirements, e.lockFile].filter((given) => given !== undefined)
-        .length <= 1,
-    'give at most one of condaFile, conda, requirementsFile, requirements, lockFile',
+    (source) => specifications.filter((one) => source[one] !== undefined).length <= 1,
+    `give at most one of ${specifications.join(', ')}`,
   )
   .refine(
-    (e) =>
-      !e.userManaged || (e.condaFile ?? e.conda ?? e.requirementsFile ?? e.requirements ?? e.lockFile) === undefined,
+    (source) => !source.userManaged || specifications.every((one) => source[one] === undefined),
     'a user-managed Python takes no specification',
   )
-  .meta({ id: 'EnvironmentSource' });
+  .meta({ id: 'EnvironmentSource', not: { anyOf: notTogether } });
 export type EnvironmentSource = z.infer<typeof environmentSource>;
 
 export const dataReference = z

@@ -357,7 +357,12 @@ export const runVerbs = {
       path: `${base}/{run}/files`,
       permission: 'read',
       runToken: 'run',
-      input: z.object({ ...ofRun, prefix: z.string().max(limits.pathLength).optional(), page, pageSize }),
+      input: z.object({
+        ...ofRun,
+        prefix: z.string().max(limits.pathLength).meta({ format: 'relative-path' }).optional(),
+        page,
+        pageSize,
+      }),
       output: pageOf(runFile, 'RunFiles'),
     }),
     putFile: verb({

@@ -126,7 +126,15 @@ export const series = z
 export type Series = z.infer<typeof series>;
 
 export const logFile = z
-  .object({ name: relativePath, sizeBytes: z.int(), complete: z.boolean() })
+  .object({
+    name: relativePath,
+    sizeBytes: z.int(),
+    complete: z.boolean(),
+    cut: z
+      .boolean()
+      .optional()
+      .describe('Whether the logs of the run reached 1 GiB here: what came after is taken, but not kept.'),
+  })
   .meta({ id: 'LogFile' });
 
 const ofRun = { workspace: resourceName, run: runId };
@@ -196,7 +204,8 @@ export const telemetryVerbs = {
   },
   logs: {
     append: verb({
-      summary: 'Appends bytes to a log of the run, at an offset. Sending the same again is harmless.',
+      summary:
+        'Appends bytes to a log of the run, at an offset. Sending the same again is harmless. Of a run, 1 GiB of logs is kept.',
       method: 'POST',
       path: `${base}/log`,
       permission: 'contribute',

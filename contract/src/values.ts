@@ -20,6 +20,7 @@ export const limits = {
   journalBytes: 4 * 1024 * 1024,
   journalLineBytes: 1024 * 1024,
   logPartBytes: 4 * 1024 * 1024,
+  runLogBytes: 1024 * 1024 * 1024,
   snapshotBytes: 300 * 1024 * 1024,
   snapshotFiles: 100_000,
   errorMessageLength: 3_000,
@@ -37,25 +38,25 @@ export const digest = z
 /** Names of workspaces, users, compute targets, datastores, services: they stand in addresses. */
 export const resourceName = z
   .string()
-  .regex(/^[a-z0-9][a-z0-9-]{0,30}[a-z0-9]$/i)
+  .regex(/^[A-Za-z0-9][A-Za-z0-9-]{0,30}[A-Za-z0-9]$/)
   .describe('2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.');
 /** Names that users choose freely: experiments, models, images. */
 export const freeName = z
   .string()
   .min(1)
   .max(limits.nameLength)
-  .regex(/^[^\p{Cc}/\\]+$/u)
-  .refine(
-    (name) => name !== '.' && name !== '..' && name === name.trim(),
-    'must not be `.` or `..`, nor begin or end with a space',
+  .regex(
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: what must not be in it; other languages have no \p{Cc}
+    /^(?!\.\.?$)(?!\s)[^\u0000-\u001f\u007f-\u009f\ufeff/\\]+(?<!\s)$/,
+    'must have no slash or control character, not be `.` or `..`, nor begin or end with a space',
   )
   .describe('Up to 256 characters, without slashes and control characters.');
 export const runId = z
   .string()
   .min(1)
   .max(limits.runIdLength)
-  .regex(/^[^\p{Cc}/\\]+$/u)
-  .refine((id) => id !== '.' && id !== '..', 'must not be `.` or `..`')
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: as above
+  .regex(/^(?!\.\.?$)[^\u0000-\u001f\u007f-\u009f/\\]+$/, 'must have no slash or control character, nor be `.` or `..`')
   .describe(
     'Free text up to 256 characters, without slashes and control characters; chosen by the client or made by the server.',
   );
@@ -64,14 +65,20 @@ export const tags = z
   .record(z.string().min(1).max(limits.tagKeyLength), z.string().max(limits.tagValueLength))
   .refine((all) => Object.keys(all).length <= limits.tags, `at most ${limits.tags} entries`)
   .describe('Up to 50 entries of text; keys up to 100, values up to 1,000 characters.');
-/** A path below some folder: relative, forward slashes. `paths.ts` has the rule. */
+/** A path below some folder: relative, forward slashes. `paths.ts` has the rule, which no pattern can say. */
 export const relativePath = z
   .string()
   .min(1)
   .max(limits.pathLength)
-  .describe('A relative path with forward slashes; line breaks and other control characters are allowed, NUL is not.');
+  .describe('A relative path with forward slashes; line breaks and other control characters are allowed, NUL is not.')
+  .meta({ format: 'relative-path' });
 export const version = z.int().min(1).describe('Counts from 1 under each name.');
-export const page = z.string().max(10_000).optional().describe('The `nextPage` of the answer before.');
+export const page = z
+  .string()
+  .max(10_000)
+  .meta({ format: 'page-token' })
+  .optional()
+  .describe('The `nextPage` of the answer before; the first page if empty or absent.');
 export const pageSize = z
   .int()
   .min(1)

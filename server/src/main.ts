@@ -27,6 +27,8 @@ export interface RunningServer {
   url: string;
   /** Until the first administrator has signed in. */
   signIn?: SignInLink;
+  /** All that its router has. */
+  routes: HttpServer['routes'];
   /** Finishes requests in flight, ends open streams; what is under way goes on after the next start. */
   stop(): Promise<void>;
 }
@@ -49,7 +51,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
   rooms.supervisor.start();
   const signIn = await firstSignIn(rooms.access);
   giveBackStartUpMemory();
-  return { url: ground.url(), ...(signIn && { signIn }), stop: () => stop(ground, rooms, http) };
+  return { url: ground.url(), ...(signIn && { signIn }), routes: http.routes, stop: () => stop(ground, rooms, http) };
 }
 
 /** Reads a backup to its end, and checks every byte of it. */

@@ -27,6 +27,8 @@ export interface TokenRow {
   created_at: string;
   expires_at: string | null;
   last_used_at: string | null;
+  /** The token that it was made with, and is revoked with. A sign-in ends without ending what was made with it. */
+  maker: string | null;
 }
 
 export interface RunTokenRow {
@@ -92,6 +94,13 @@ export const accessMigrations: Migration[] = [
         outcome TEXT NOT NULL, reason TEXT, address TEXT
       ) STRICT;
       CREATE INDEX audit_by_workspace ON audit (workspace, id);
+    `,
+  },
+  {
+    name: '0060-token-maker',
+    up: `
+      ALTER TABLE token ADD COLUMN maker TEXT REFERENCES token ON DELETE CASCADE;
+      CREATE INDEX token_by_maker ON token (maker) WHERE maker IS NOT NULL;
     `,
   },
 ];
@@ -208,14 +217,14 @@ export const accessTransactions = transactions('access', {
     return insertSignIn(tx, { ...token, user: user.name }, now);
   },
 
-  /** A token that will end makes none that outlives it, and one that was revoked meanwhile makes none at all. */
+  /** A token that will end makes none that outlives it, one that is revoked takes what it made with it, and makes no more. */
   insertToken(tx: Transaction, { row, maker }: { row: TokenRow; maker: string }): TokenRow {
     const user = userNamed(tx, row.user).name;
     const making = tx.first(sql.selectFrom('token').select(['sign_in', 'expires_at']).where('id', '=', maker));
     if (!making) throw new ServiceError('unauthenticated', 'access.token-invalid', 'The token is not valid any more.');
     const end = making.sign_in === 1 ? null : making.expires_at;
     const expires = end !== null && (row.expires_at === null || row.expires_at > end) ? end : row.expires_at;
-    const made = { ...row, user, expires_at: expires };
+    const made = { ...row, user, expires_at: expires, maker: making.sign_in === 1 ? null : maker };
     tx.run(sql.insertInto('token').values(made));
     return made;
   },

@@ -126,6 +126,17 @@ describe('a limited token', () => {
     expect((await create({ name: 'x' }, ada)).record.expiresAt).toBeUndefined(); // a sign-in does
   });
 
+  it('takes all that was made with it, and with that, along when it is revoked; a sign-in does not', async () => {
+    const first = await create({ name: 'r', role: 'reader' }, ada);
+    const second = await create({ name: 'x' }, await rig.callerOf(first.token));
+    const third = await create({ name: 'y' }, await rig.callerOf(second.token));
+    const other = await create({ name: 'z' }, ada);
+    await revoke(first.record.id, ada);
+    for (const { token } of [first, second, third]) await invalid(token);
+    await rig.access.signIns.delete({}, ada);
+    expect((await rig.callerOf(other.token)).user).toBe('ada');
+  });
+
   it('that was revoked meanwhile makes none', async () => {
     const { token, record } = await create({ name: 's' }, ada);
     const caller = await rig.callerOf(token);

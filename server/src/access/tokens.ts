@@ -101,6 +101,7 @@ export class Tokens {
       created_at: new Date(now).toISOString(),
       expires_at: of.goodForMs === undefined ? null : new Date(now + of.goodForMs).toISOString(),
       last_used_at: null,
+      maker: null,
     };
     return { token, row };
   }

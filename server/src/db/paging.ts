@@ -10,7 +10,7 @@ export interface Paging {
 
 /** The key that a page token holds, or undefined on the first page. `length` is how many values the key has. */
 export function keyOf(paging: Paging, length: number): (string | number | null)[] | undefined {
-  if (paging.page === undefined) return undefined;
+  if (!paging.page) return undefined;
   try {
     const key: unknown = JSON.parse(Buffer.from(paging.page, 'base64url').toString('utf8'));
     if (

@@ -1,4 +1,6 @@
 // From an error to an HTTP answer. What the caller did wrong is said plainly; what we did wrong gets an incident id.
+import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
 import { type ErrorBody, hints, ServiceError, statusOf, TargetError } from '@stellwerk/contract/errors.ts';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
@@ -54,21 +56,48 @@ function translated(error: FastifyError | Error): ServiceError | undefined {
   return undefined;
 }
 
+/** What is not HTTP, came too slowly, or has too large a head: there is no request yet, only a connection. */
+export function answerUnreadable(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy();
+  const refusal = unreadable(error.code);
+  const { code, reason, message, hint, status } = refusal;
+  const body = JSON.stringify({ code, reason, message, hint });
+  const head = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+    'Content-Type: application/json; charset=utf-8',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    'X-Content-Type-Options: nosniff',
+    'Connection: close',
+  ];
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`, () => socket.destroy());
+}
+
+function unreadable(code: string | undefined): ServiceError {
+  if (code === 'HPE_HEADER_OVERFLOW')
+    return new ServiceError('too-large', 'request.too-large', 'The address and headers of the request are too large.');
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT')
+    return new ServiceError('deadline-exceeded', 'request.invalid', 'The request did not come to an end in time.');
+  return new ServiceError('invalid-argument', 'request.invalid', 'This is no HTTP request.');
+}
+
 const issuesNamed = 5;
+const issueLength = 300;
 
 /** A sentence that names the fields. */
 export function invalidInput(error: z.ZodError): ServiceError {
-  const issues = error.issues.slice(0, issuesNamed).map((issue) => {
-    const field = issue.path.map(String).join('.');
-    return field === '' ? issue.message : `${field}: ${issue.message}`;
+  const told = error.issues.slice(0, 50).map(({ path, message }) => ({
+    path: path.map((part) => String(part).slice(0, issueLength)),
+    message: message.slice(0, issueLength), // it may name all that a request should not have had
+  }));
+  const issues = told.slice(0, issuesNamed).map(({ path, message }) => {
+    const field = path.join('.');
+    return field === '' ? message : `${field}: ${message}`;
   });
   const more = error.issues.length - issues.length;
   return new ServiceError(
     'invalid-argument',
     'request.invalid',
     `The request is not valid: ${issues.join('; ')}${more > 0 ? `; and ${more} more` : ''}.`,
-    {
-      issues: error.issues.slice(0, 50).map(({ path, message }) => ({ path: path.map(String), message })),
-    },
+    { issues: told },
   );
 }

@@ -153,7 +153,7 @@ describe('an address', () => {
   it('that leads nowhere is answered in our words, also when it cannot be read at all', async () => {
     for (const path of ['/nothing', '/workspaces/w1/images/a/b/c/d', '/../../etc/passwd', '//'])
       expect(await ask('GET', path)).toMatchObject({ status: 404, reason: 'request.unknown-route' });
-    expect(await ask('PUT', '/server')).toMatchObject({ status: 404, reason: 'request.unknown-route' });
+    expect(await ask('PUT', '/server')).toMatchObject({ status: 405, reason: 'request.unknown-route' });
     const bad = await ask('GET', '/workspaces/w1/images/%ff/1');
     expect(bad).toMatchObject({ status: 400, reason: 'request.invalid' });
     expect(bad.headers['x-content-type-options']).toBe('nosniff');

@@ -13,7 +13,7 @@ export function inputReader(verb: Verb): InputReader {
   const conversions = conversionsOf(verb);
   const fromPath = new Set(pathFields(verb.path));
   return ({ params, query, body }) => {
-    const rest = usesQuery(verb) ? converted(query, conversions) : (body ?? {});
+    const rest = usesQuery(verb) ? converted(query, conversions) : body === undefined ? {} : body;
     if (typeof rest !== 'object' || rest === null || Array.isArray(rest))
       throw invalidInput(
         new z.ZodError([{ code: 'custom', path: [], message: 'the body must be a JSON object', input: rest }]),

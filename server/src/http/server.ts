@@ -9,9 +9,10 @@ import { openapi } from '@stellwerk/contract/openapi.ts';
 import { limits } from '@stellwerk/contract/values.ts';
 import fastify, { type FastifyInstance } from 'fastify';
 import { type Binding, bindVerbs } from './bind.ts';
-import { answerError } from './errors.ts';
+import { answerError, answerUnreadable } from './errors.ts';
 import { hostCheck } from './hosts.ts';
 import { apiPage, type Page, signInPage, welcomePage } from './pages.ts';
+import { noSuchRoute, type Route, routesOf } from './routes.ts';
 
 export interface HttpSettings {
   listen: string;
@@ -36,6 +37,7 @@ const requestTimeoutMs = 600_000;
 const longestParameter = 4_096;
 /** The longest path of a file, in a query where each of its bytes takes three characters, and then some. */
 const headerBytes = 64 * 1024;
+const connectionsAtOnce = 10_000;
 const usualRecheckMs = 15_000;
 const usualGraceMs = 15_000;
 
@@ -43,9 +45,12 @@ export class HttpServer {
   readonly #app: FastifyInstance;
   readonly #stopping: AbortController;
   readonly #graceMs: number;
+  /** All that it answers. */
+  readonly routes: readonly Route[];
 
-  private constructor(app: FastifyInstance, stopping: AbortController, graceMs = usualGraceMs) {
+  private constructor(app: FastifyInstance, routes: readonly Route[], stopping: AbortController, graceMs: number) {
     this.#app = app;
+    this.routes = routes;
     this.#stopping = stopping;
     this.#graceMs = graceMs;
   }
@@ -66,28 +71,24 @@ export class HttpServer {
       return503OnClosing: false,
       exposeHeadRoutes: false,
       logger: false,
+      clientErrorHandler: answerUnreadable,
       frameworkErrors: (error, request, reply) => {
         reply.headers(safeHeaders(settings)); // no hook runs for an address that cannot be read
         answerError(needs.incident)(error, request, reply);
       },
     });
     app.server.headersTimeout = headersTimeoutMs;
+    app.server.maxConnections = connectionsAtOnce;
+    const routes = routesOf(app);
     const stopping = new AbortController();
-    guard(app, settings);
+    guard(app, settings, routes);
     app.removeAllContentTypeParsers();
     app.addContentTypeParser('application/json', { parseAs: 'string' }, app.getDefaultJsonParser('error', 'error'));
     app.setErrorHandler(answerError(needs.incident));
-    app.setNotFoundHandler((request) => {
-      throw new ServiceError(
-        'not-found',
-        'request.unknown-route',
-        `There is nothing at ${request.method} ${request.url.split('?')[0]!.slice(0, 200)}.`,
-      );
-    });
     bindVerbs(app, { ...needs, stopping: stopping.signal, recheckMs: settings.recheckMs ?? usualRecheckMs });
     servePages(app, needs.wheel);
     await app.listen({ host: settings.listen, port: settings.port });
-    return new HttpServer(app, stopping, settings.graceMs);
+    return new HttpServer(app, routes, stopping, settings.graceMs ?? usualGraceMs);
   }
 
   get port(): number {
@@ -114,7 +115,7 @@ function safeHeaders(settings: HttpSettings): Record<string, string> {
   };
 }
 
-function guard(app: FastifyInstance, settings: HttpSettings): void {
+function guard(app: FastifyInstance, settings: HttpSettings, routes: readonly Route[]): void {
   const isKnown = hostCheck(settings.listen, settings.publicUrl);
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(safeHeaders(settings));
@@ -125,6 +126,7 @@ function guard(app: FastifyInstance, settings: HttpSettings): void {
         `This server does not answer to the host ${JSON.stringify(request.headers.host ?? '').slice(0, 200)}.`,
       );
     }
+    if (request.is404) throw noSuchRoute(request, reply, routes); // before anything of its body is looked at
   });
 }
 

@@ -6,6 +6,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { ada, type RunRooms, runRooms, workspace } from '../run/run-rooms.fixture.ts';
+import { Logs } from './logs.ts';
 
 let rooms: RunRooms;
 let run: string;
@@ -83,6 +84,41 @@ test('names and ids are free text and never leave the folder', async () => {
   expect(await text((await rooms.logs.get({ workspace, run: odd.id, name: 'rank/0 \r\n.log' }, ada)).stream)).toBe('x');
   const files = readdirSync(join(rooms.scratch.folder, 'logs', workspace), { recursive: true, encoding: 'utf8' });
   for (const file of files) expect(file).toMatch(/^[0-9a-f]{2}(\/[0-9a-f]{64}\.log)?$/);
+});
+
+test('what a run prints beyond its limit is taken and not kept, its log says so, and other runs print on', async () => {
+  const { runs, scratch } = rooms;
+  const limited = () =>
+    new Logs({
+      db: scratch.db,
+      folder: join(scratch.folder, 'limited'),
+      placeOf: (of, id) => runs.placeOf(of, id),
+      fence: async () => {},
+      onChange: () => () => {},
+      limitBytes: 100,
+    });
+  let logs = limited();
+  const print = (of: string, log: string, text: string, offset: number) =>
+    logs.append(
+      { workspace, run: of, name: log, offset },
+      ada,
+      Readable.from([Buffer.from(text)], { objectMode: false }),
+    );
+  const printed = async (of: string, log: string) =>
+    text((await logs.get({ workspace, run: of, name: log }, ada)).stream);
+  await print(run, 'a', 'x'.repeat(60), 0);
+  expect(await print(run, 'b', 'y'.repeat(60), 0)).toEqual({ name: 'b', sizeBytes: 60, complete: false, cut: true });
+  expect(await printed(run, 'b')).toMatch(/^y{40}\n\[The logs of this run have reached 100 bytes: .*goes on\.\]\n$/);
+  logs = limited(); // after a restart, too
+  expect(await print(run, 'b', 'z'.repeat(1_000), 60)).toMatchObject({ sizeBytes: 1_060, cut: true });
+  expect(await print(run, 'a', 'z'.repeat(1_000), 60)).toMatchObject({ sizeBytes: 1_060, cut: true });
+  expect(await printed(run, 'b')).not.toContain('z');
+  expect((await logs.list({ workspace, run })).items).toMatchObject([
+    { name: 'a', cut: true },
+    { name: 'b', cut: true },
+  ]);
+  const another = (await rooms.start({ experiment: 'logs' })).id;
+  expect(await print(another, 'a', 'fits', 0)).toEqual({ name: 'a', sizeBytes: 4, complete: false });
 });
 
 test('a part that is too large is refused', async () => {

@@ -1,6 +1,7 @@
 // Logs of runs: append-only files that grow while the script prints, and can be followed.
 // Invariants: what was answered as durable is on the disk; appending the same bytes again is harmless; a reader at an offset
-// sees the same bytes whenever it asks; who follows is woken by the append and does not poll.
+// sees the same bytes whenever it asks; who follows is woken by the append and does not poll; what a run prints beyond its limit is
+// taken and not kept, and its log says so.
 import { createHash } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { type FileHandle, mkdir, open, rm } from 'node:fs/promises';
@@ -24,16 +25,24 @@ export interface LogNeeds extends Pick<MetricNeeds, 'placeOf'> {
   fence(of: { workspace: string; run: string; attempt?: number | undefined }, caller: Caller): Promise<void>;
   /** Calls back whenever the run's state has changed; returns how to stop that. */
   onChange(runKey: number, listener: () => void): () => void;
+  /** Of all logs of a run together; the contract's limit unless given. */
+  limitBytes?: number;
 }
 
 const mainLog = 'output.txt';
 const readBytes = 256 * 1024;
 const logsPerRun = 1_000;
 
+interface OfLog {
+  runKey: number;
+  name: string;
+}
+
 const logTransactions = transactions('log', {
-  register(tx: Transaction, { runKey, name, complete }: { runKey: number; name: string; complete: boolean }): void {
+  /** Whether it was cut. */
+  register(tx: Transaction, { runKey, name, complete }: OfLog & { complete: boolean }): boolean {
     const known = tx.first(
-      sql.selectFrom('run_log').select('complete').where('run_key', '=', runKey).where('name', '=', name),
+      sql.selectFrom('run_log').select('cut').where('run_key', '=', runKey).where('name', '=', name),
     );
     const { count } = tx.first(
       sql
@@ -46,6 +55,11 @@ const logTransactions = transactions('log', {
     tx.statement(
       'INSERT INTO run_log (run_key, name, complete) VALUES (?, ?, ?) ON CONFLICT (run_key, name) DO UPDATE SET complete = max(complete, excluded.complete)',
     ).run(runKey, name, complete);
+    return known?.cut === 1;
+  },
+
+  cut(tx: Transaction, { runKey, name }: OfLog): void {
+    tx.run(sql.updateTable('run_log').set({ cut: 1 }).where('run_key', '=', runKey).where('name', '=', name));
   },
 });
 
@@ -54,8 +68,10 @@ export class Logs {
   readonly #grown = new EventEmitter().setMaxListeners(0);
   /** The end of each log's queue of appends: one at a time. */
   readonly #appending = new Map<string, Promise<unknown>>();
-  /** Logs that the database knows, so that most appends need not ask. */
-  readonly #known = new Set<string>();
+  /** Logs that the database knows, and whether they were cut, so that most appends need not ask. */
+  readonly #known = new Map<string, { isCut: boolean }>();
+  /** How much the logs of runs take together, as far as that was asked for. */
+  readonly #totals = new Map<number, number>();
 
   constructor(needs: LogNeeds) {
     this.#needs = needs;
@@ -72,32 +88,66 @@ export class Logs {
     const { key } = await this.#needs.placeOf(workspace, run);
     const bytes = await readWhole(body, limits.logPartBytes, 'A part of a log');
     const file = this.#file(workspace, run, name);
-    if (!this.#known.has(file)) {
-      await this.#needs.db.transact(logTransactions.register, { runKey: key, name, complete: false });
-      if (this.#known.size > 100_000) this.#known.clear();
-      this.#known.add(file);
+    let known = this.#known.get(file);
+    if (!known) {
+      const of = { runKey: key, name, complete: false };
+      known = { isCut: await this.#needs.db.transact(logTransactions.register, of) };
+      if (this.#known.size > remembered) this.#known.clear();
+      this.#known.set(file, known);
     }
-    const sizeBytes = await this.#alone(file, () => appendAt(file, offset, bytes));
+    const sizeBytes = known.isCut
+      ? offset + bytes.length
+      : await this.#alone(file, () => this.#keep({ file, key, name, workspace, run }, known, offset, bytes));
     if (complete) await this.#needs.db.transact(logTransactions.register, { runKey: key, name, complete });
     this.#grown.emit(file);
-    return { name, sizeBytes, complete: complete || (await this.#isComplete(key, name)) };
+    const isComplete = complete || (await this.#isComplete(key, name));
+    return { name, sizeBytes, complete: isComplete, ...(known.isCut && { cut: true }) };
+  }
+
+  /** Gives how much has arrived; of a log that is cut, that is what its sender has. */
+  async #keep(
+    { file, key, name, ...of }: { file: string; key: number; name: string; workspace: string; run: string },
+    known: { isCut: boolean },
+    offset: number,
+    bytes: Uint8Array,
+  ): Promise<number> {
+    const limit = this.#needs.limitBytes ?? limits.runLogBytes;
+    const total = this.#totals.get(key) ?? (await this.#totalOf(key, of));
+    const room = Math.max(0, limit - total);
+    const before = await sizeOf(file);
+    const size = await appendAt(file, offset, bytes, before + room);
+    if (this.#totals.size > remembered) this.#totals.clear();
+    this.#totals.set(key, total + size - before);
+    if (size >= offset + bytes.length) return size;
+    await appendAt(file, size, Buffer.from(cutNotice(limit)));
+    await this.#needs.db.transact(logTransactions.cut, { runKey: key, name });
+    known.isCut = true;
+    return offset + bytes.length;
+  }
+
+  async #totalOf(runKey: number, { workspace, run }: { workspace: string; run: string }): Promise<number> {
+    const rows = await this.#needs.db.all(sql.selectFrom('run_log').select('name').where('run_key', '=', runKey));
+    const sizes = await Promise.all(rows.map(({ name }) => sizeOf(this.#file(workspace, run, name))));
+    return sizes.reduce((sum, size) => sum + size, 0);
   }
 
   /** Removes the logs of a workspace that is gone. Safe to repeat. */
   async clear(workspace: string): Promise<void> {
     await rm(join(this.#needs.folder, workspace.toLowerCase()), { recursive: true, force: true });
     this.#known.clear();
+    this.#totals.clear();
   }
 
   async list({ workspace, run }: CheckedOf<'logs', 'list'>): Promise<OutputOf<'logs', 'list'>> {
     const { key } = await this.#needs.placeOf(workspace, run);
     const rows = await this.#needs.db.all(
-      sql.selectFrom('run_log').select(['name', 'complete']).where('run_key', '=', key).orderBy('name'),
+      sql.selectFrom('run_log').select(['name', 'complete', 'cut']).where('run_key', '=', key).orderBy('name'),
     );
-    const items = rows.map(async ({ name, complete }) => ({
+    const items = rows.map(async ({ name, complete, cut }) => ({
       name,
       sizeBytes: await sizeOf(this.#file(workspace, run, name)),
       complete: complete === 1,
+      ...(cut === 1 && { cut: true }),
     }));
     return { items: await Promise.all(items) };
   }
@@ -204,7 +254,19 @@ export function logFile(folder: string, workspace: string, run: string, name: st
   return join(folder, workspace.toLowerCase(), hash.slice(0, 2), `${hash}.log`);
 }
 
-async function appendAt(file: string, offset: number, bytes: Uint8Array): Promise<number> {
+const remembered = 100_000;
+
+function cutNotice(limitBytes: number): string {
+  return `\n[The logs of this run have reached ${limitBytes.toLocaleString('en')} bytes: what follows is not kept. The run goes on.]\n`;
+}
+
+/** Up to `end`, and gives the file's size. */
+async function appendAt(
+  file: string,
+  offset: number,
+  bytes: Uint8Array,
+  end = Number.POSITIVE_INFINITY,
+): Promise<number> {
   const handle = await openForAppend(file);
   try {
     const { size } = await handle.stat();
@@ -217,7 +279,7 @@ async function appendAt(file: string, offset: number, bytes: Uint8Array): Promis
           offset: size,
         },
       );
-    const fresh = bytes.subarray(size - offset);
+    const fresh = bytes.subarray(size - offset).subarray(0, Math.max(0, end - size));
     for (let at = 0; at < fresh.length; ) {
       at += (await handle.write(fresh, at, fresh.length - at, size + at)).bytesWritten;
     }

@@ -63,7 +63,7 @@ declare module '../db/schema.ts' {
     metric: MetricRow;
     point_chunk: PointChunkRow;
     row_chunk: RowChunkRow;
-    run_log: { run_key: number; name: string; complete: number };
+    run_log: { run_key: number; name: string; complete: number; cut: number };
   }
 }
 
@@ -108,4 +108,5 @@ export const telemetryMigrations: Migration[] = [
       CREATE INDEX point_chunk_by_step ON point_chunk (metric, min_step, max_step) WHERE min_step IS NOT NULL;
     `,
   },
+  { name: '0061-log-limit', up: 'ALTER TABLE run_log ADD COLUMN cut INTEGER NOT NULL DEFAULT 0' },
 ];
