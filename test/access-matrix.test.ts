@@ -150,10 +150,15 @@ test('what lies in one workspace is not to be had through another by whoever own
 });
 
 /** Of methods that `fetch` would not send, too. */
-function status(method: string, path: string, token?: string): Promise<{ status: number; allow: string | undefined }> {
+function status(
+  method: string,
+  url: URL,
+  token?: string,
+  host = url.host,
+): Promise<{ status: number; allow: string | undefined }> {
   const { promise, resolve, reject } = Promise.withResolvers<{ status: number; allow: string | undefined }>();
-  const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
-  request(world.server.url + path, { method, headers, agent: false }, (answer) => {
+  const headers = { host, ...(token !== undefined && { authorization: `Bearer ${token}` }) };
+  request(url, { method, headers, agent: false }, (answer) => {
     answer.resume();
     resolve({ status: answer.statusCode!, allow: answer.headers.allow });
   })
@@ -174,7 +179,7 @@ test('by another method an address does nothing, and says by which it does', asy
       if (allowed.includes(method) || other.some((one) => byAddress.get(one)!.some((route) => route.method === method)))
         continue;
       for (const token of [undefined, world.tokens.administrator]) {
-        const answer = await status(method, path, token);
+        const answer = await status(method, new URL(path, world.server.url), token);
         if (answer.status !== 405 || (answer.allow ?? '').split(', ').sort().join() !== [...allowed].sort().join())
           wrong.push(`${method} ${path}: ${answer.status}, ${answer.allow}`);
       }
@@ -259,6 +264,8 @@ test('the answers of services are for those who hold a key of theirs, whoever el
     await knock(what, '/absent/score', `Bearer ${key}`, 404);
   }
   await knock('nobody', '/open/score', undefined, 200);
+  const rebound = await status('POST', new URL(`${base}/open/score`), undefined, 'evil.example');
+  expect(rebound.status, 'a page of another site whose name was made to point here').toBe(403);
   await knock('a key of a service opens nothing else', '/../../api/v1/me', `Bearer ${keys.primary}`, 404);
   const me = await fetch(`${world.server.url}${apiPrefix}/me`, {
     headers: { authorization: `Bearer ${keys.primary}` },

@@ -46,7 +46,7 @@ async function findings(token: string, workspace: string | undefined, ...args: s
     [
       ...['-c', 'from schemathesis.cli import schemathesis; schemathesis()'],
       ...['--config-file', join(folder, settings), 'run', `${installation.url}/openapi.json`],
-      ...['--checks', 'all', '--workers', '2', '--no-shrink', '--request-timeout', '30', '--seed', String(seed)],
+      ...['--checks', 'all', '--workers', '1', '--no-shrink', '--request-timeout', '30', '--seed', String(seed)],
       ...without.flatMap((name) => ['--exclude-operation-id', name]),
       ...['--header', `Authorization: Bearer ${token}`],
       ...args,

@@ -2,9 +2,10 @@
 import { randomBytes } from 'node:crypto';
 import { createWriteStream, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, hostname } from 'node:os';
 import { basename, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { knownHosts } from '@stellwerk/contract/hosts.ts';
 import { Access, asUser, type Caller } from './access/access.ts';
 import { Activities, ActivityWorker } from './activity/activities.ts';
 import { assetPath } from './assets.ts';
@@ -215,6 +216,7 @@ export function buildRooms(ground: Ground) {
       host: config.listen,
       port: config.servicesPort,
       version,
+      hosts: knownHosts(config.listen, config.publicUrl, hostname()),
       accessLog: false,
       ...(config.tls && { tls: { certificateFile: config.tls.certificate, keyFile: config.tls.key } }),
     },

@@ -5,6 +5,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createServer as createTlsServer } from 'node:https';
 import type { Duplex } from 'node:stream';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { answersTo, type KnownHosts } from '@stellwerk/contract/hosts.ts';
 import { invalid, notFound, refuse } from './answers.ts';
 import { forward } from './forward.ts';
 import { holdsKey } from './keys.ts';
@@ -17,6 +18,7 @@ export interface FrontNeeds {
   makeId: () => string;
   /** Certificate and key in PEM, to answer https. */
   tls?: { cert: Buffer; key: Buffer };
+  hosts?: KnownHosts;
   onAnswered?: (answered: Answered) => void;
 }
 
@@ -65,7 +67,7 @@ async function answer(
   const { remoteAddress } = request.socket;
   request.on('error', () => {}); // a caller who leaves is seen as the response's end
   try {
-    const { service, path } = admit(request, table);
+    const { service, path } = admit(request, needs);
     service.inFlight++;
     response.once('close', () => {
       service.inFlight--;
@@ -91,7 +93,16 @@ async function answer(
 }
 
 /** The service that is asked for, if the caller may ask it. */
-function admit(request: IncomingMessage, table: ServiceTable): { service: Service; path: string } {
+function admit(
+  request: IncomingMessage,
+  { table, hosts }: Pick<FrontNeeds, 'table' | 'hosts'>,
+): { service: Service; path: string } {
+  if (hosts && !answersTo(hosts, request.headers.host))
+    throw new ServiceError(
+      'permission-denied',
+      'request.host',
+      `The web services do not answer to the host ${JSON.stringify(request.headers.host ?? '').slice(0, 200)}.`,
+    );
   const encoding = request.headers['transfer-encoding'];
   if (encoding !== undefined && encoding.toLowerCase() !== 'chunked')
     throw invalid(`The transfer encoding ${encoding} is not supported; send chunked or Content-Length.`);

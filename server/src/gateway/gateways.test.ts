@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
+import { knownHosts } from '@stellwerk/contract/hosts.ts';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { identify, isAlive, killProcess } from '../exec/processes.ts';
 import { Gateway, type GatewayNeeds, type GatewayStatus, type ServiceRoute } from './gateways.ts';
@@ -297,6 +298,33 @@ describe('what is passed on', () => {
     );
     expect(answer).toMatch(/^HTTP\/1.1 100 Continue\r\n\r\nHTTP\/1.1 200 OK/);
   });
+});
+
+it('a host that it was not told of is refused, a page of another site’s among them; what a page could be framed in, too', async () => {
+  const strict = new Gateway({
+    ...needs,
+    folder: join(folder, 'strict'),
+    settings: { ...needs.settings, hosts: knownHosts('127.0.0.1', 'https://ml.example.org', 'machine') },
+  });
+  const { port } = await strict.ensureRunning();
+  const one = await replica();
+  await strict.writeRoutes([route([one], { authentication: 'none' })]);
+  const ask = async (host: string) => {
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    request(`http://127.0.0.1:${port}/services/ws/svc/score`, { headers: { host } }, resolve).on('error', reject).end();
+    const answer = (await promise).resume();
+    expect(answer.headers).toMatchObject({ 'x-frame-options': 'DENY', 'x-content-type-options': 'nosniff' });
+    return answer.statusCode;
+  };
+  try {
+    await expect.poll(() => ask('localhost'), { timeout: 10_000 }).toBe(200);
+    for (const host of [`127.0.0.1:${port}`, 'ML.example.org:8443', 'machine'])
+      expect([host, await ask(host)]).toEqual([host, 200]);
+    for (const host of ['evil.example', `evil.example:${port}`, '10.0.0.1', 'localhost.evil.example'])
+      expect([host, await ask(host)]).toEqual([host, 403]);
+  } finally {
+    await strict.stop();
+  }
 });
 
 describe('two ways to read a request', () => {

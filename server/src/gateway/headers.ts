@@ -39,12 +39,14 @@ const notToCaller = new Set([
   'set-cookie',
   'strict-transport-security',
   'x-content-type-options',
+  'x-frame-options',
   'x-request-id',
 ]);
 
 /** On every answer: what a model returns is never a page with rights of its own, whatever type it claims. */
 export const protection = {
   'content-security-policy': 'sandbox',
+  'x-frame-options': 'DENY',
   'x-content-type-options': 'nosniff',
   'referrer-policy': 'no-referrer',
 } as const;

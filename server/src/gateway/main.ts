@@ -34,6 +34,7 @@ async function main(folder: string): Promise<void> {
     now,
     makeId: () => `${prefix}-${(++count).toString(36)}`,
     ...(tls && { tls }),
+    ...(settings.hosts && { hosts: settings.hosts }),
     ...(accessLog && { onAnswered: (answered) => accessLog.add(answered) }),
   });
   const status = (): GatewayStatus => ({

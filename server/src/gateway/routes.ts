@@ -43,6 +43,8 @@ export const gatewaySettings = z.strictObject({
   /** 0: any free one; the status tells which. */
   port: z.int().min(0).max(65_535),
   tls: z.strictObject({ certificateFile: z.string(), keyFile: z.string() }).optional(),
+  /** What it answers to; to any name if absent. */
+  hosts: z.strictObject({ names: z.array(z.string()), everyAddress: z.boolean() }).optional(),
   accessLog: z.boolean().default(false),
   version: z.string(),
 });

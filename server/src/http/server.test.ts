@@ -3,8 +3,8 @@ import { Agent, get } from 'node:http';
 import { connect } from 'node:net';
 import { Readable } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
+import { answersTo, knownHosts } from '@stellwerk/contract/hosts.ts';
 import { afterEach, describe, expect, it } from 'vitest';
-import { hostCheck } from './hosts.ts';
 import { bearer, type HttpRig, httpRig, type Methods, raw } from './http.fixture.ts';
 import type { HttpSettings } from './server.ts';
 
@@ -20,7 +20,7 @@ afterEach(async () => {
 
 describe('the host that was asked for', () => {
   const isKnown = (listen: string, publicUrl: string | undefined, host: string | undefined) =>
-    hostCheck(listen, publicUrl)(host);
+    answersTo(knownHosts(listen, publicUrl, 'machine'), host);
 
   it('is this machine’s or the public one, with any port', () => {
     for (const host of ['127.0.0.1', '127.0.0.1:8470', 'localhost:1', 'LOCALHOST', '[::1]:8470'])

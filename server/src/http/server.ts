@@ -3,14 +3,15 @@
 import { createReadStream } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
+import { hostname } from 'node:os';
 import { basename } from 'node:path';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { answersTo, knownHosts } from '@stellwerk/contract/hosts.ts';
 import { openapi } from '@stellwerk/contract/openapi.ts';
 import { limits } from '@stellwerk/contract/values.ts';
 import fastify, { type FastifyInstance } from 'fastify';
 import { type Binding, bindVerbs } from './bind.ts';
 import { answerError, answerUnreadable } from './errors.ts';
-import { hostCheck } from './hosts.ts';
 import { apiPage, type Page, signInPage, welcomePage } from './pages.ts';
 import { noSuchRoute, type Route, routesOf } from './routes.ts';
 
@@ -116,10 +117,10 @@ function safeHeaders(settings: HttpSettings): Record<string, string> {
 }
 
 function guard(app: FastifyInstance, settings: HttpSettings, routes: readonly Route[]): void {
-  const isKnown = hostCheck(settings.listen, settings.publicUrl);
+  const known = knownHosts(settings.listen, settings.publicUrl, hostname());
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(safeHeaders(settings));
-    if (!isKnown(request.headers.host)) {
+    if (!answersTo(known, request.headers.host)) {
       throw new ServiceError(
         'permission-denied',
         'request.host',

@@ -166,16 +166,29 @@ test('a registry that is not there counts as unavailable', async () => {
   });
 });
 
-test.each(['127.0.0.1', 'localhost', '[::1]', '[::ffff:127.0.0.1]', '0.0.0.0', '2130706433.localhost'])(
-  'the server does not connect to itself as %s unless the host is allowed',
-  async (name) => {
-    const refusal = await pull(`${name}:${host.split(':')[1]}/team/python:3.11`, { allowed: [] }).catch(
-      (error: Error) => error,
-    );
-    expect(refusal).toMatchObject({ reason: expect.stringMatching(/^image\.base-/) });
-    expect(requests).toEqual([]);
-  },
-);
+test.each([
+  '127.0.0.1',
+  '127.1',
+  '2130706433',
+  '0177.0.0.1',
+  '0x7f.0.0.1',
+  '0x7f000001',
+  'localhost',
+  'localhost.',
+  '[::1]',
+  '[::ffff:127.0.0.1]',
+  '[::ffff:7f00:1]',
+  '[::127.0.0.1]',
+  '0.0.0.0',
+  '[::]',
+  '2130706433.localhost',
+])('the server does not connect to itself as %s unless the host is allowed', async (name) => {
+  const refusal = await pull(`${name}:${host.split(':')[1]}/team/python:3.11`, { allowed: [] }).catch(
+    (error: Error) => error,
+  );
+  expect(refusal).toMatchObject({ reason: expect.stringMatching(/^image\.base-/) });
+  expect(requests).toEqual([]);
+});
 
 test('a redirect into the private network is not followed', async () => {
   answer = (request, response) => {
@@ -209,6 +222,12 @@ test.each([
   'fd00::1',
   '::ffff:10.0.0.1',
   '64:ff9b::a00:1',
+  '64:ff9b:1::a00:1',
+  '::7f00:1',
+  '2002:7f00:1::',
+  '2001::1',
+  'fec0::1',
+  '100::1',
   'no address',
 ])('%s is no public address', (address) => expect(isPublicAddress(address)).toBe(false));
 

@@ -388,7 +388,7 @@ class Tokens:
         self,
         token: str,
     ) -> None:
-        """Revokes a token at once.
+        """Revokes a token at once, and the tokens that were made with it.
 
         Args:
             token: Up to 64 characters.
@@ -2076,7 +2076,8 @@ class Logs:
         complete: Optional[bool] = None,
         attempt: Optional[int] = None,
     ) -> Record:
-        """Appends bytes to a log of the run, at an offset. Sending the same again is harmless.
+        """Appends bytes to a log of the run, at an offset. Sending the same again is harmless. Of a run, 1 GiB of
+        logs is kept.
 
         Args:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
@@ -2088,7 +2089,7 @@ class Logs:
             attempt: At least 1.
             body: Bytes, an open binary file, a path (`pathlib.Path`) or an iterable of bytes.
         Returns:
-            `LogFile`: `name`, `sizeBytes`, `complete`.
+            `LogFile`: `name`, `sizeBytes`, `complete`, `cut`?.
         Contributors of the workspace may call it.
         """
         return self._calls.upload("POST", "/workspaces/{workspace}/runs/{run}/log", {
