@@ -15,8 +15,12 @@ export const limits = {
   pathLength: 5_000,
   pathPartBytes: 255,
   pageSize: 1_000,
+  /** Of one user or run at the same time: downloads, followed logs, streams of events. */
+  openStreams: 200,
   snapshotListingBytes: 64 * 1024 * 1024,
   jsonBodyBytes: 16 * 1024 * 1024,
+  jsonDepth: 100,
+  jsonKeys: 10_000,
   journalBytes: 4 * 1024 * 1024,
   journalLineBytes: 1024 * 1024,
   logPartBytes: 4 * 1024 * 1024,

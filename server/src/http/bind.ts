@@ -10,6 +10,7 @@ import type { Download } from '../blob/download.ts';
 import { admit, authoriseRun, type RunReach } from './authorise.ts';
 import { bodyOf, type Incident } from './errors.ts';
 import { type InputReader, inputReader } from './input.ts';
+import { OpenStreams } from './open-streams.ts';
 import { recordDone, recordError } from './recording.ts';
 import type { AnyMethod, Service } from './service.ts';
 import { sendDownload, sendEvents } from './streams.ts';
@@ -44,7 +45,10 @@ const admitted = new WeakMap<FastifyRequest, Admitted>();
 /** Of what strangers send, little is read. */
 const publicBodyBytes = 64 * 1024;
 
+type Serving = Binding & { streams: OpenStreams };
+
 export function bindVerbs(app: FastifyInstance, binding: Binding): void {
+  const serving: Serving = { ...binding, streams: new OpenStreams() };
   const bound = eachVerb().map(({ name, noun, verb, declaration }): Bound => {
     const room = binding.service[noun] as unknown as Record<string, AnyMethod>;
     return { name, verb: declaration, read: inputReader(declaration), method: room[verb]!.bind(room) };
@@ -59,7 +63,7 @@ export function bindVerbs(app: FastifyInstance, binding: Binding): void {
         onRequest: async (request) => {
           admitted.set(request, await admission(one, binding, request));
         },
-        handler: (request, reply) => handle(one, binding, request, reply),
+        handler: (request, reply) => handle(one, serving, request, reply),
       });
     }
   };
@@ -105,7 +109,7 @@ async function admission({ name, verb }: Bound, binding: Binding, request: Fasti
   }
 }
 
-async function handle(bound: Bound, binding: Binding, request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
+async function handle(bound: Bound, binding: Serving, request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
   const { verb, name } = bound;
   const { caller, workspace } = admitted.get(request)!;
   let input: Record<string, unknown> = {};
@@ -127,7 +131,7 @@ async function handle(bound: Bound, binding: Binding, request: FastifyRequest, r
 
 async function call(
   { verb, method }: Bound,
-  binding: Binding,
+  binding: Serving,
   input: object,
   caller: Caller,
   request: FastifyRequest,
@@ -138,6 +142,7 @@ async function call(
   if (verb.transport === 'upload') return method(given, caller, (request.body ?? request.raw) as Readable);
   const open = new AbortController();
   const signal = AbortSignal.any([open.signal, binding.stopping]);
+  binding.streams.open(caller, reply.raw);
   recheck(verb, binding, request, reply, open);
   if (verb.transport === 'download') {
     const ask = async (range: string | undefined) =>

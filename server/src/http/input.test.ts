@@ -93,6 +93,27 @@ describe('a body', () => {
     expect(rig.calls).toEqual([]);
   });
 
+  it('is refused before anybody looks at it if it is nested without end or has keys without end, with a short answer', async () => {
+    const send = (body: string) => ask('PATCH', '/workspaces/w1', body);
+    for (const [open, close] of [
+      ['[', ']'],
+      ['{"a":', '}'],
+    ] as const)
+      expect(await send(`{"tags":${open.repeat(200_000)}1${close.repeat(200_000)}}`)).toMatchObject({
+        status: 400,
+        message: 'The request is not valid: it is nested more than 100 levels deep.',
+      });
+    const keys = Array.from({ length: 500_000 }, (_, i) => `"k${i}":1`).join();
+    for (const body of [`{${keys}}`, `{"tags":{${keys}}}`])
+      expect(await send(body)).toMatchObject({
+        status: 400,
+        message: 'The request is not valid: an object in it has more than 10000 keys.',
+      });
+    const long = await send(`{"${'x'.repeat(100_000)}":1,${keys.slice(0, 50_000)}"z":1}`);
+    expect(long.status).toBe(400);
+    expect(JSON.stringify(long).length).toBeLessThan(20_000);
+  });
+
   it('with a key that would reach into every object is refused', async () => {
     for (const body of [
       '{"name":"s1","image":"i","__proto__":{"administrator":true}}',

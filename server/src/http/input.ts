@@ -1,4 +1,6 @@
 // A verb's input from a request: fields of the path, and the query or the JSON body, checked against the contract.
+import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { flawOfJson } from '@stellwerk/contract/json-shape.ts';
 import { pathFields, usesQuery, type Verb } from '@stellwerk/contract/verb.ts';
 import * as z from 'zod';
 import { invalidInput } from './errors.ts';
@@ -13,7 +15,7 @@ export function inputReader(verb: Verb): InputReader {
   const conversions = conversionsOf(verb);
   const fromPath = new Set(pathFields(verb.path));
   return ({ params, query, body }) => {
-    const rest = usesQuery(verb) ? converted(query, conversions) : body === undefined ? {} : body;
+    const rest = usesQuery(verb) ? converted(query, conversions) : jsonOf(body);
     if (typeof rest !== 'object' || rest === null || Array.isArray(rest))
       throw invalidInput(
         new z.ZodError([{ code: 'custom', path: [], message: 'the body must be a JSON object', input: rest }]),
@@ -27,6 +29,13 @@ export function inputReader(verb: Verb): InputReader {
     if (!result.success) throw invalidInput(result.error);
     return result.data;
   };
+}
+
+function jsonOf(body: unknown): unknown {
+  if (body === undefined) return {};
+  const flaw = flawOfJson(body);
+  if (flaw === undefined) return body;
+  throw new ServiceError('invalid-argument', 'request.invalid', `The request is not valid: ${flaw}.`);
 }
 
 function converted(given: unknown, conversions: Map<string, Conversion>): Record<string, unknown> {

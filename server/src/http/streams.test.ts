@@ -1,7 +1,9 @@
+import { once } from 'node:events';
 import { request } from 'node:http';
 import { Readable } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { limits } from '@stellwerk/contract/values.ts';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type Download, downloadOf } from '../blob/download.ts';
 import { bearer, type HttpRig, httpRig, raw } from './http.fixture.ts';
@@ -235,6 +237,39 @@ describe('events', () => {
     for (let read = 0; read < 30_000_000; ) read += (await reader.read()).value?.length ?? 0;
     expect(made).toBeGreaterThan(before);
     await reader.cancel();
+  });
+
+  it('are limited for one caller, and others and later ones are not concerned', async () => {
+    watch = async function* (_input, signal) {
+      await once(signal, 'abort');
+      yield* [];
+    };
+    const open = async (token: string) => {
+      const leave = new AbortController();
+      const answer = await fetch(`${rig.url}/api/v1/workspaces/w1/activity-events`, {
+        headers: bearer(token),
+        signal: leave.signal,
+      });
+      return { answer, status: answer.status, leave: () => leave.abort() }; // one that nobody holds is closed
+    };
+    const { reader, owner } = rig.tokens;
+    const opened = await Promise.all(Array.from({ length: limits.openStreams }, () => open(reader)));
+    expect(new Set(opened.map(({ status }) => status))).toEqual(new Set([200]));
+    expect((await open(reader)).status).toBe(429);
+    const other = await open(owner);
+    expect(other.status).toBe(200);
+    opened.pop()!.leave();
+    await expect
+      .poll(
+        async () => {
+          const again = await open(reader);
+          opened.push(again);
+          return again.status;
+        },
+        { timeout: 20_000 },
+      )
+      .toBe(200);
+    for (const { leave } of [other, ...opened]) leave();
   });
 
   it('end when the token is revoked, or the role taken away', async () => {

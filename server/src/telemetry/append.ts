@@ -2,7 +2,7 @@
 // Invariants: a byte of a journal is applied once, however often it is sent; a part is applied as a whole or not at all.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { MetricKind } from '@stellwerk/contract/telemetry.ts';
-import { sql, type Transaction } from '../db/transactions.ts';
+import type { Transaction } from '../db/transactions.ts';
 import { invalid, type Logged, type LoggedRow, type OtherEntry, readJournal } from './journal-lines.ts';
 import { type ChunkColumns, Points } from './points.ts';
 import type { MetricRow } from './store.ts';
@@ -37,7 +37,8 @@ export function appendJournal(tx: Transaction, part: JournalPart, handle: EntryH
     throw invalid(1, `this part does not continue the journal ${part.journal}, of which ${applied} bytes are durable`);
   const text = decode(part.body.subarray(skipped, end));
   const { series, others } = readJournal(text);
-  for (const [name, logged] of series) appendSeries(tx, part.runKey, name.toWellFormed(), logged);
+  const names: NamesOfRun = { runKey: part.runKey };
+  for (const [name, logged] of series) appendSeries(tx, names, name.toWellFormed(), logged);
   for (const { entry, line } of others) handled(() => handle(tx, entry), line);
   tx.statement(
     'INSERT INTO journal (run_key, name, offset) VALUES (?, ?, ?) ON CONFLICT (run_key, name) DO UPDATE SET offset = excluded.offset',
@@ -93,8 +94,14 @@ function handled(act: () => void, line: number): void {
   }
 }
 
-function appendSeries(tx: Transaction, runKey: number, name: string, logged: Logged): void {
-  const metric = metricNamed(tx, runKey, name, logged);
+interface NamesOfRun {
+  runKey: number;
+  /** How many there are: counted once for a part, which may bring many new ones. */
+  count?: number;
+}
+
+function appendSeries(tx: Transaction, names: NamesOfRun, name: string, logged: Logged): void {
+  const metric = metricNamed(tx, names, name, logged);
   if (logged.points && logged.points.count > 0) {
     summarise(metric, logged.points, logged.isList === true);
     appendPoints(tx, metric, logged.points);
@@ -121,16 +128,12 @@ function appendSeries(tx: Transaction, runKey: number, name: string, logged: Log
   );
 }
 
-function metricNamed(tx: Transaction, runKey: number, name: string, logged: Logged): MetricRow {
+function metricNamed(tx: Transaction, names: NamesOfRun, name: string, logged: Logged): MetricRow {
+  const { runKey } = names;
   const found = tx.statement<MetricRow>('SELECT * FROM metric WHERE run_key = ? AND name = ?').get(runKey, name);
   if (found) return found;
-  const { count } = tx.first(
-    sql
-      .selectFrom('metric')
-      .select((e) => e.fn.countAll<number>().as('count'))
-      .where('run_key', '=', runKey),
-  )!;
-  if (count >= namesPerRun)
+  names.count ??= countOfMetrics(tx, runKey);
+  if (names.count++ >= namesPerRun)
     throw new ServiceError(
       'invalid-argument',
       'run.journal-invalid',
@@ -159,6 +162,10 @@ function metricNamed(tx: Transaction, runKey: number, name: string, logged: Logg
     )
     .get(runKey, name, row.kind)!;
   return { id, ...row };
+}
+
+function countOfMetrics(tx: Transaction, runKey: number): number {
+  return tx.statement<{ count: number }>('SELECT count(*) AS count FROM metric WHERE run_key = ?').get(runKey)!.count;
 }
 
 function firstKind(logged: Logged): MetricKind {

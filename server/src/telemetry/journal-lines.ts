@@ -1,6 +1,7 @@
 // Reads the lines of a journal, strictly: the frequent entry by hand, the rare ones with the contract's schema. Nothing is applied
 // here; a line that is not an entry is refused with its number, and nothing of its batch counts.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { flawOfJson } from '@stellwerk/contract/json-shape.ts';
 import { type JournalEntry, journalEntry } from '@stellwerk/contract/telemetry.ts';
 import { limits } from '@stellwerk/contract/values.ts';
 import { Points } from './points.ts';
@@ -73,6 +74,8 @@ function readNumber(entry: unknown[], content: JournalContent): boolean {
 }
 
 function readRare(raw: unknown[], line: number, content: JournalContent): void {
+  const flaw = flawOfJson(raw);
+  if (flaw) throw invalid(line, flaw);
   const checked = journalEntry.safeParse(raw);
   if (!checked.success) throw invalid(line, flawOf(raw, checked.error.issues as Issue[]));
   const entry = checked.data;

@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { ada, type RunRooms, runRooms, workspace } from '../run/run-rooms.fixture.ts';
+import { namesPerRun } from './append.ts';
 
 let rooms: RunRooms;
 let run: string;
@@ -77,6 +78,11 @@ test.each<[string, string, string]>([
     JSON.stringify(['r', 'x', Object.fromEntries(Array.from({ length: 16 }, (_, i) => [i, i])), null, 1]),
     '15 columns',
   ],
+  [
+    'an object nested without end',
+    `["o","x","image",{"path":${'['.repeat(100_000)}${']'.repeat(100_000)}},0,1]`,
+    'nested more than 100 levels deep',
+  ],
   ['a state that is none', '["state","exploded"]', 'state entry'],
   ['a path that leads outside', '["file","../x","sha256:00",1]', 'not allowed'],
 ])('%s is refused with its line, and nothing of its part counts', async (_, bad, why) => {
@@ -85,6 +91,12 @@ test.each<[string, string, string]>([
   expect(error.message).toContain('Line 2');
   expect(error.message).toContain(why);
   expect(await rooms.journals.get({ workspace, run, journal: 'main' })).toEqual({ offset: 0 });
+  expect((await rooms.metrics.list({ workspace, run })).items).toEqual([]);
+});
+
+test('a flood of new names is counted once, not for each of them, and refused at the limit', async () => {
+  const flood = Array.from({ length: namesPerRun + 1 }, (_, i) => `["m","n${i}",1,0,1]\n`).join('');
+  expect((await refusal(send(flood))).message).toContain('has 100000 metrics already');
   expect((await rooms.metrics.list({ workspace, run })).items).toEqual([]);
 });
 

@@ -237,7 +237,7 @@ class Users:
         """Lists users and service principals.
 
         Args:
-            page: The `nextPage` of the answer before. Up to 10000 characters.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
             A list of `User` records; its `all()` goes on to later pages.
@@ -372,7 +372,7 @@ class Tokens:
 
         Args:
             user: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
-            page: The `nextPage` of the answer before. Up to 10000 characters.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
             A list of `Token` records; its `all()` goes on to later pages.
@@ -422,7 +422,7 @@ class Members:
 
         Args:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
-            page: The `nextPage` of the answer before. Up to 10000 characters.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
             A list of `Member` records; its `all()` goes on to later pages.
@@ -500,7 +500,7 @@ class Audit:
         Args:
             actor: Up to 300 characters.
             verb: Up to 100 characters.
-            page: The `nextPage` of the answer before. Up to 10000 characters.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
             A list of `AuditEntry` records; its `all()` goes on to later pages.
@@ -528,7 +528,7 @@ class Audit:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             actor: Up to 300 characters.
             verb: Up to 100 characters.
-            page: The `nextPage` of the answer before. Up to 10000 characters.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
             A list of `AuditEntry` records; its `all()` goes on to later pages.
@@ -611,7 +611,7 @@ class Workspaces:
         """Lists the workspaces in which the caller has a role.
 
         Args:
-            page: The `nextPage` of the answer before. Up to 10000 characters.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
             A list of `Workspace` records; its `all()` goes on to later pages.
@@ -694,7 +694,7 @@ class Activities:
             kind: One of `run`, `image.build`, `web-service.deploy`, `web-service.update`, `web-service.scale`,
                 `web-service.delete`.
             subject: Up to 600 characters.
-            page: The `nextPage` of the answer before. Up to 10000 characters.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
             A list of `Activity` records; its `all()` goes on to later pages.
@@ -848,7 +848,7 @@ class Compute:
 
         Args:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
-            page: The `nextPage` of the answer before. Up to 10000 characters.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
             A list of `ComputeTarget` records; its `all()` goes on to later pages.
@@ -1154,7 +1154,7 @@ class Datastores:
 
         Args:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
-            page: The `nextPage` of the answer before. Up to 10000 characters.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
             A list of `Datastore` records; its `all()` goes on to later pages.
@@ -1200,7 +1200,7 @@ class Datastores:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             datastore: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             prefix: A file or folder. Up to 5000 characters.
-            page: The `nextPage` of the answer before. Up to 10000 characters.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
             A list of `DatastoreFile` records; its `all()` goes on to later pages.
@@ -1359,7 +1359,7 @@ class Experiments:
 
         Args:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
-            page: The `nextPage` of the answer before. Up to 10000 characters.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
             A list of `Experiment` records; its `all()` goes on to later pages.
@@ -1707,7 +1707,7 @@ class Runs:
                 Id, experiment, number, state, user and time come always. Unless given: all but metrics and what is
                 wide (`configuration`, `environment`, `git`, `lastLines`, `differences`). Up to 1000 entries.
             metrics: Metrics whose summaries are wanted with each run, by their exact names. Up to 1000 entries.
-            page: The `nextPage` of the answer before. Up to 10000 characters.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
             A list of `Run` records; its `all()` goes on to later pages.
@@ -1755,7 +1755,7 @@ class Runs:
                 Id, experiment, number, state, user and time come always. Unless given: all but metrics and what is
                 wide (`configuration`, `environment`, `git`, `lastLines`, `differences`). Up to 1000 entries.
             metrics: Metrics whose summaries are wanted with each run, by their exact names. Up to 1000 entries.
-            page: The `nextPage` of the answer before. Up to 10000 characters.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
             A list of `Run` records; its `all()` goes on to later pages.
@@ -1850,7 +1850,7 @@ class Runs:
             run: Free text up to 256 characters, without slashes and control characters; chosen by the client or made
                 by the server.
             prefix: Up to 5000 characters.
-            page: The `nextPage` of the answer before. Up to 10000 characters.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
             A list of `RunFile` records; its `all()` goes on to later pages.
@@ -2231,7 +2231,7 @@ class Models:
             run: Free text up to 256 characters, without slashes and control characters; chosen by the client or made
                 by the server.
             latest: Only the latest version of each name.
-            page: The `nextPage` of the answer before. Up to 10000 characters.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
             A list of `Model` records; its `all()` goes on to later pages.
@@ -2504,7 +2504,7 @@ class Images:
             name: Up to 256 characters, without slashes and control characters.
             tag: Up to 50 entries.
             model: `name` or `name:version`. Up to 321 characters.
-            page: The `nextPage` of the answer before. Up to 10000 characters.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
             A list of `Image` records; its `all()` goes on to later pages.
@@ -2688,7 +2688,7 @@ class Services:
         Args:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             image: Up to 256 characters, without slashes and control characters.
-            page: The `nextPage` of the answer before. Up to 10000 characters.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
             A list of `WebService` records; its `all()` goes on to later pages.
