@@ -37,6 +37,7 @@ async function own(world: World, who: Person): Promise<{ id: string; token: stri
 
 export const requests: { [name in { [N in Noun]: `${N}.${VerbOf<N>}` }[Noun]]: Maker } = {
   'server.get': fixed({}),
+  'server.backup': fixed({}),
   'packageIndexes.get': fixed({}),
   'packageIndexes.set': fixed({}),
   'signIns.create': async ({ admin, server }, _who, fresh) => {
@@ -139,6 +140,7 @@ export const requests: { [name in { [N in Noun]: `${N}.${VerbOf<N>}` }[Noun]]: M
     snapshot,
     configuration: { script: 'main.py', target: 'local', environment: { userManaged: true } },
   })),
+  'runs.resubmit': ofRun(),
   'runs.start': only(({ run }) => ({ ...w, experiment: 'shared', parent: run })),
   'runs.getJob': async ({ localRun }) => ({ input: { ...w, run: await localRun() } }),
   'runs.report': ofRun({ attempt: 1 }),
