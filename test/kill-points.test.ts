@@ -1,9 +1,10 @@
 // The server dies right before and right after each change of the database that an activity makes, named one by one: between two of them
 // lies each call to the world outside. Whatever the kind of activity, once the server is back it ends as if nothing had happened,
 // with one job, one image, and as many replicas as are wanted.
-import { readdirSync, readFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type ActivityKind, activityKind } from '@stellwerk/contract/activity.ts';
+import { type Activity, type ActivityKind, activityKind } from '@stellwerk/contract/activity.ts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Death } from './dying-server.ts';
 import { Installation } from './installation.ts';
@@ -145,6 +146,116 @@ class Serving implements Story {
 }
 const which = { workspace, service: 'dienst' };
 
+/** Two ended runs, the second the child of the first, in an experiment of their own. */
+async function endedRuns(experiment: string): Promise<void> {
+  const { client } = installation;
+  for (const [id, parent] of [[experiment], [`${experiment} below`, experiment]] as const)
+    await client.runs.start({ workspace, id: id!, experiment, ...(parent !== undefined && { parent }) });
+  for (const run of [`${experiment} below`, experiment])
+    await client.runs.report({ workspace, run, attempt: 1, state: 'completed' });
+}
+
+class Selecting implements Story {
+  #count = 0;
+  readonly #kind: 'runs.archive' | 'runs.delete';
+
+  constructor(kind: 'runs.archive' | 'runs.delete') {
+    this.#kind = kind;
+  }
+
+  get #experiment() {
+    return `${this.#kind} ${this.#count}`;
+  }
+
+  async act() {
+    this.#count++;
+    const experiment = this.#experiment;
+    await endedRuns(experiment);
+    const { runs } = installation.client;
+    await runs[this.#kind === 'runs.archive' ? 'archiveMany' : 'deleteMany']({ workspace, experiment });
+  }
+
+  async settled() {
+    const { client } = installation;
+    const { report } = await endOf(this.#kind, this.#experiment);
+    expect(report).toEqual({ runs: 2, skipped: 0 });
+    const query = { workspace, experiment: this.#experiment, archived: 'with' } as const;
+    const left = (await client.runs.query(query)).items.map(({ archivedAt }) => archivedAt !== undefined);
+    expect(left).toEqual(this.#kind === 'runs.archive' ? [true, true] : []);
+    const entries = (await client.trash.list({ workspace })).items.filter(({ name }) => name === this.#experiment);
+    expect(entries).toMatchObject(this.#kind === 'runs.archive' ? [] : [{ kind: 'run', runs: 2 }]);
+  }
+}
+
+class Emptying implements Story {
+  #count = 0;
+
+  async act() {
+    const name = `emptied ${++this.#count}`;
+    await endedRuns(name);
+    await installation.client.runs.delete({ workspace, run: name });
+    const { items } = await installation.client.trash.list({ workspace });
+    await installation.client.trash.empty({ workspace, entry: items.find((entry) => entry.name === name)!.id });
+  }
+
+  async settled() {
+    const { client } = installation;
+    const { items } = await client.activities.list({ workspace, kind: 'trash.empty' });
+    const { report } = await endOf('trash.empty', items[0]!.subject);
+    expect(report).toEqual({ runs: 2, models: 0 });
+    for (const run of [`emptied ${this.#count}`, `emptied ${this.#count} below`])
+      await expect(client.runs.get({ workspace, run })).rejects.toMatchObject({ reason: 'run.not-found' });
+  }
+}
+
+class Collecting implements Story {
+  #count = 0;
+  readonly #digests = () => ['loose', 'kept'].map((word) => digestOf(`${word} ${this.#count}`));
+
+  async act() {
+    this.#count++;
+    const { client } = installation;
+    const run = `keeper ${this.#count}`;
+    await client.runs.start({ workspace, id: run, experiment: 'keepers' });
+    for (const word of ['loose', 'kept']) {
+      const content = Buffer.from(`${word} ${this.#count}`);
+      await client.blobs.append(
+        { workspace, digest: digestOf(content), sizeBytes: content.length },
+        new Uint8Array(content),
+      );
+    }
+    await client.runs.putFile({ workspace, run, path: 'kept', digest: this.#digests()[1]! });
+    await client.runs.report({ workspace, run, attempt: 1, state: 'completed' });
+    await client.server.collectGarbage({ graceHours: 0 });
+  }
+
+  async settled() {
+    const { client } = installation;
+    const collection = await until('the collection has ended', async () => {
+      const [last] = (await client.server.listCollections({})).items;
+      return last?.endedAt !== undefined && last;
+    });
+    expect(collection, collection.error?.message).toMatchObject({ state: 'succeeded' });
+    const [loose, kept] = this.#digests().map((digest) =>
+      below('blobs', 'sha256', digest.slice(7, 9), digest.slice(7)),
+    );
+    expect(existsSync(loose!)).toBe(false);
+    expect(readFileSync(kept!, 'utf8')).toBe(`kept ${this.#count}`);
+  }
+}
+
+const digestOf = (content: string | Buffer) => `sha256:${createHash('sha256').update(content).digest('hex')}`;
+
+/** Of the last activity of a kind about something. */
+async function endOf(kind: ActivityKind, subject: string): Promise<Activity> {
+  const ended = await until('the activity has ended', async () => {
+    const { items } = await installation.client.activities.list({ workspace, kind, subject });
+    return items[0]?.endedAt !== undefined && items[0];
+  });
+  expect(ended, ended.error?.message).toMatchObject({ state: 'succeeded' });
+  return ended;
+}
+
 /** A kind of activity that comes without a story does not compile. */
 const stories: Record<ActivityKind, Story> = {
   run: new Running(),
@@ -163,14 +274,21 @@ const stories: Record<ActivityKind, Story> = {
     return installation.client.services.scale({ ...which, replicas: Serving.replicas });
   }),
   'web-service.delete': new Serving(() => installation.client.services.delete(which), false),
+  'runs.archive': new Selecting('runs.archive'),
+  'runs.delete': new Selecting('runs.delete'),
+  'trash.empty': new Emptying(),
+  'server.collect': new Collecting(),
 };
 
 /** What asks for the activity is told of a failure by its answer; and some things go on all the time. */
 const others =
-  / (activity\.(renew|releaseAll)|(run|image|web-service)\.insert|web-service\.(begin|settleAbandoned)|run\.report$)(?![a-zA-Z])/;
-const isOfTheActivity = (point: string) =>
-  /^(before|after) (activity|run|image|web-service)\./.test(point) &&
+  / (activity\.(renew|releaseAll)|(run|image|web-service)\.insert|(run-selection|trash-activity|collection)\.begin|run-trash\.discard|run-selection\.keys|collection\.last|blob\.(touch|hold)|web-service\.(begin|settleAbandoned)|run\.report$)(?![a-zA-Z])/;
+const isOfTheActivity = (kind: ActivityKind) => (point: string) =>
+  /^(before|after) (activity|run|image|web-service|run-selection|run-trash|trash|collection|blob|snapshot)\./.test(
+    point,
+  ) &&
   !others.test(point) &&
+  (kind === 'run' || !/ run\./.test(point)) && // what the runs that it is about report
   !/\((?!2\))\d+\)$/.test(point);
 
 const preload = { NODE_OPTIONS: `--import ${join(import.meta.dirname, 'dying-server.ts')}` };
@@ -196,7 +314,7 @@ async function happens(kind: ActivityKind, death: Death): Promise<void> {
 async function pointsOf(kind: ActivityKind): Promise<string[]> {
   const file = join(installation.folder, `changes-${++recordings}`);
   await happens(kind, { STORY_CHANGES: file });
-  return [...new Set(readFileSync(file, 'utf8').trim().split('\n').filter(isOfTheActivity))];
+  return [...new Set(readFileSync(file, 'utf8').trim().split('\n').filter(isOfTheActivity(kind)))];
 }
 
 /** At each point of each kind in turn: what one makes is what the next one changes. */
@@ -224,6 +342,12 @@ test('every kind of activity has its story', () => {
 test('a run is executed once, wherever the server dies', () => dieAtEachPoint('run'), longMs);
 
 test('an image is built whole and once, wherever the server dies', () => dieAtEachPoint('image.build'), longMs);
+
+test(
+  'what a query selects is archived and deleted, the trash is emptied and garbage collected, wherever the server dies',
+  () => dieAtEachPoint('runs.archive', 'runs.delete', 'trash.empty', 'server.collect'),
+  longMs,
+);
 
 test(
   'a web service is deployed with the replicas that it should have, and deleted with all of them, wherever the server dies',

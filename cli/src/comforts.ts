@@ -3,6 +3,7 @@ import type { Comfort } from './program.ts';
 
 const transfers = () => import('./commands/transfers.ts');
 const signingIn = () => import('./commands/login.ts');
+const selecting = () => import('./commands/selections.ts');
 const workspaceUse = () => import('./commands/workspace-use.ts');
 
 export const comforts: readonly Comfort[] = [
@@ -77,6 +78,21 @@ export const comforts: readonly Comfort[] = [
     build: async (session) => (await import('./commands/run-sync.ts')).syncCommand(session),
   },
   {
+    name: 'run archive-many',
+    summary: 'Archives the runs that a query selects, after it has told how many they are.',
+    build: async (session) => (await selecting()).selectionCommand(session, 'archiveMany'),
+  },
+  {
+    name: 'run delete-many',
+    summary: 'Deletes the runs that a query selects, after it has told how many they are and what they hold.',
+    build: async (session) => (await selecting()).selectionCommand(session, 'deleteMany'),
+  },
+  {
+    name: 'trash empty',
+    summary: 'Deletes for good what lies in the trash, after it has told what that is.',
+    build: async (session) => (await selecting()).emptyCommand(session),
+  },
+  {
     name: 'snapshot download',
     summary: 'Downloads a snapshot as a ZIP archive.',
     build: async (session) => (await transfers()).snapshotDownloadCommand(session),
@@ -115,6 +131,11 @@ export const comforts: readonly Comfort[] = [
     name: 'service run',
     summary: 'Scores data with a web service.',
     build: async (session) => (await import('./commands/service-run.ts')).serviceRunCommand(session),
+  },
+  {
+    name: 'server collect-garbage',
+    summary: 'Frees the disk of what nothing refers to any more, and tells what was freed.',
+    build: async (session) => (await import('./commands/collect-garbage.ts')).collectCommand(session),
   },
   {
     name: 'completion',

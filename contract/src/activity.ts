@@ -10,6 +10,10 @@ export const activityKind = z.enum([
   'web-service.update',
   'web-service.scale',
   'web-service.delete',
+  'runs.archive',
+  'runs.delete',
+  'trash.empty',
+  'server.collect',
 ]);
 export type ActivityKind = z.infer<typeof activityKind>;
 export const activityState = z.enum(['queued', 'running', 'succeeded', 'failed', 'canceled']);
@@ -25,6 +29,10 @@ export const activity = z
     progress: z.object({ fraction: z.number().min(0).max(1).optional(), message: z.string() }),
     cancelRequested: z.boolean(),
     error: z.object({ reason: z.string(), message: z.string(), hint: z.string().optional() }).optional(),
+    report: z
+      .record(z.string(), z.unknown())
+      .optional()
+      .describe('What it has done so far, in numbers: `SelectionReport` of what deletes or archives many.'),
     createdAt: time,
     createdBy: z.string(),
     startedAt: time.optional(),

@@ -61,7 +61,13 @@ export const hints = {
   'compute.not-yours': 'The local computer belongs to its user; submit to a shared compute target instead.',
   'compute.in-use': 'Cancel the runs on the compute target first.',
   'experiment.not-found': 'List experiments with `stellwerk experiment list`.',
+  'experiment.archived': 'Bring it back first: `stellwerk experiment reactivate`, or use another experiment.',
+  'experiment.in-trash':
+    'Restore it: `stellwerk trash list` tells the entry, `stellwerk trash restore <entry>` brings it back.',
   'run.not-found': 'List runs with `stellwerk run list`.',
+  'run.in-trash':
+    'Restore it: `stellwerk trash list` tells the entry, `stellwerk trash restore <entry>` brings it back.',
+  'run.not-ended': 'Cancel it first, or wait until it has ended.',
   'run.id-taken': 'Choose another run id, or leave it out.',
   'run.move-refused': 'Look at the state of the run: this move is not possible from there.',
   'run.attempt-superseded': 'A newer attempt of this run has taken over; this one must stop.',
@@ -97,6 +103,8 @@ export const hints = {
   'environment.python-missing': 'Install that Python, name one that is there, or set `pythonFallback`.',
   'environment.tool-missing': 'Install Python 3.8 or newer with venv and pip (Debian: python3-venv).',
   'model.not-found': 'List models with `stellwerk model list`.',
+  'model.in-trash':
+    'Restore it: `stellwerk trash list` tells the entry, `stellwerk trash restore <entry>` brings it back.',
   'model.in-use': 'Delete the images named in the message first.',
   'model.source-missing': 'Register from files that exist: list the outputs of the run.',
   'model.file-not-found': 'List the files with `stellwerk model get`.',
@@ -108,6 +116,9 @@ export const hints = {
   'image.base-unavailable':
     'Give a base image that can be read: a registry reference, an OCI layout, a docker-save archive or a root filesystem tar.',
   'image.base-invalid': 'Give another base image; this one cannot be used as the message says.',
+  'trash.not-found': 'List what can be restored with `stellwerk trash list`.',
+  'trash.blocked': 'Restore what the message names first.',
+  'collection.not-found': 'List the collections with `stellwerk server list-collections`.',
   'web-service.not-found': 'List web services with `stellwerk service list`.',
   'web-service.name-taken': 'Choose another name, or update the existing web service.',
   'web-service.key-needed':

@@ -1,6 +1,8 @@
 // The model registry: models by name and version; registering a name again makes the next version.
 import * as z from 'zod';
+import { trashEntry } from './trash.ts';
 import {
+  archived,
   description,
   digest,
   freeName,
@@ -43,6 +45,7 @@ export const model = z
     images: z.array(z.string()).optional().describe('The images that use it, where one model is shown.'),
     createdAt: time,
     createdBy: z.string(),
+    archivedAt: time.optional(),
   })
   .meta({ id: 'Model' });
 export type Model = z.infer<typeof model>;
@@ -99,6 +102,7 @@ export const modelVerbs = {
         framework: z.string().max(100).optional(),
         run: runId.optional(),
         latest: z.boolean().optional().describe('Only the latest version of each name.'),
+        archived,
         page,
         pageSize,
       }),
@@ -128,12 +132,28 @@ export const modelVerbs = {
       output: model,
     }),
     delete: verb({
-      summary: 'Deletes a version. Refused while an image uses it.',
+      summary: 'Puts a version into the trash. Refused while an image uses it.',
       method: 'DELETE',
       path: `${base}/{name}/{version}`,
       permission: 'contribute',
       input: z.object(reference),
-      output: nothing,
+      output: trashEntry,
+    }),
+    archive: verb({
+      summary: 'Leaves a version out of lists from now on. Nothing else changes.',
+      method: 'POST',
+      path: `${base}/{name}/{version}/archive`,
+      permission: 'contribute',
+      input: z.object(reference),
+      output: model,
+    }),
+    reactivate: verb({
+      summary: 'Brings an archived version back into lists.',
+      method: 'POST',
+      path: `${base}/{name}/{version}/reactivate`,
+      permission: 'contribute',
+      input: z.object(reference),
+      output: model,
     }),
     getFile: verb({
       summary: 'Downloads a file of a model. Understands Range.',

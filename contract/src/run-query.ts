@@ -1,20 +1,11 @@
 // What a search for runs is asked with. The language of its filter is in docs/concepts/query.md.
 import { z } from 'zod';
-import { freeName, limits, page, pageSize, resourceName, runId } from './values.ts';
+import { selection } from './run-selection.ts';
+import { limits, page, pageSize } from './values.ts';
 
 /** What a query may order by: `createdAt`, `metrics.mse`, `metrics.mse.min`, `parameters.alpha`, `tags.kind` …, `asc` or `desc`. */
 export const runQuery = z.object({
-  workspace: resourceName,
-  experiment: freeName.optional(),
-  parent: runId.optional().describe('Only children of this run.'),
-  ancestor: runId.optional().describe('Only descendants of this run.'),
-  filter: z
-    .string()
-    .max(10_000)
-    .optional()
-    .describe(
-      "Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha >= 0.1 and createdAt > 'now-7d'`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`; `matches` takes a regular expression.",
-    ),
+  ...selection,
   orderBy: z
     .array(z.string().max(600))
     .max(5)

@@ -1,10 +1,13 @@
 // A run is the record of one execution, filed under an experiment; it may have children, to any depth.
 import * as z from 'zod';
+import { activity } from './activity.ts';
 import { condaAddress } from './conda-lock.ts';
 import { environmentPlan, environmentTarget, indexAccess } from './environment.ts';
 import { dataReference, runConfiguration } from './run-configuration.ts';
 import { runQuery } from './run-query.ts';
+import { selection } from './run-selection.ts';
 import { metricSummary } from './telemetry.ts';
+import { trashEntry } from './trash.ts';
 import {
   description,
   digest,
@@ -32,19 +35,6 @@ export const runState = z.enum([
 ]);
 export type RunState = z.infer<typeof runState>;
 export const endStates: readonly RunState[] = ['completed', 'failed', 'canceled'];
-
-export const experiment = z
-  .object({
-    name: freeName,
-    description: description.optional(),
-    tags,
-    createdAt: time,
-    createdBy: z.string(),
-    runCount: z.int(),
-    lastRunAt: time.optional(),
-  })
-  .meta({ id: 'Experiment' });
-export type Experiment = z.infer<typeof experiment>;
 
 export const parameterValue = z.union([z.number(), z.string().max(limits.tagValueLength), z.boolean(), z.null()]);
 
@@ -108,6 +98,7 @@ export const run = z
       .array(z.string())
       .optional()
       .describe('What could not be held equal to the run that this one does again, or was changed on purpose.'),
+    archivedAt: time.optional(),
     metrics: z.array(metricSummary).optional().describe('Where a query asked for them.'),
   })
   .meta({ id: 'Run' });
@@ -158,45 +149,6 @@ export const runFile = z.object({ path: relativePath, sizeBytes: z.int(), digest
 export type RunFile = z.infer<typeof runFile>;
 
 export const runVerbs = {
-  experiments: {
-    create: verb({
-      summary: 'Creates an experiment, or returns it if it exists.',
-      method: 'POST',
-      path: '/workspaces/{workspace}/experiments',
-      permission: 'contribute',
-      input: z.object({ ...inWorkspace, name: freeName, description: description.optional(), tags: tags.optional() }),
-      output: experiment,
-    }),
-    get: verb({
-      summary: 'Shows an experiment.',
-      method: 'GET',
-      path: '/workspaces/{workspace}/experiments/{experiment}',
-      permission: 'read',
-      input: z.object({ ...inWorkspace, experiment: freeName }),
-      output: experiment,
-    }),
-    list: verb({
-      summary: 'Lists experiments, the last used first.',
-      method: 'GET',
-      path: '/workspaces/{workspace}/experiments',
-      permission: 'read',
-      input: z.object({ ...inWorkspace, page, pageSize }),
-      output: pageOf(experiment, 'Experiments'),
-    }),
-    update: verb({
-      summary: 'Changes description and tags.',
-      method: 'PATCH',
-      path: '/workspaces/{workspace}/experiments/{experiment}',
-      permission: 'contribute',
-      input: z.object({
-        ...inWorkspace,
-        experiment: freeName,
-        description: description.optional(),
-        tags: tags.optional(),
-      }),
-      output: experiment,
-    }),
-  },
   runs: {
     submit: verb({
       summary:
@@ -350,6 +302,48 @@ export const runVerbs = {
       runToken: 'run',
       input: z.object(ofRun),
       output: run,
+    }),
+    archive: verb({
+      summary: 'Leaves a run and its descendants out of lists and queries from now on. Nothing else changes.',
+      method: 'POST',
+      path: `${base}/{run}/archive`,
+      permission: 'contribute',
+      input: z.object(ofRun),
+      output: run,
+    }),
+    reactivate: verb({
+      summary: 'Brings an archived run and its descendants back.',
+      method: 'POST',
+      path: `${base}/{run}/reactivate`,
+      permission: 'contribute',
+      input: z.object(ofRun),
+      output: run,
+    }),
+    archiveMany: verb({
+      summary:
+        'Archives the runs that a query selects, with their descendants. With `dryRun` it only reports what that comes to.',
+      method: 'POST',
+      path: `${base}/archive-many`,
+      permission: 'contribute',
+      input: z.object({ ...selection, dryRun: z.boolean().default(false) }),
+      output: activity,
+    }),
+    delete: verb({
+      summary: 'Puts a run and its descendants into the trash. Refused while one of them has not ended.',
+      method: 'DELETE',
+      path: `${base}/{run}`,
+      permission: 'contribute',
+      input: z.object(ofRun),
+      output: trashEntry,
+    }),
+    deleteMany: verb({
+      summary:
+        'Puts the runs that a query selects into the trash, with their descendants; those that have not ended stay. With `dryRun` it only reports what that comes to, in bytes too.',
+      method: 'POST',
+      path: `${base}/delete-many`,
+      permission: 'contribute',
+      input: z.object({ ...selection, dryRun: z.boolean().default(false) }),
+      output: activity,
     }),
     listFiles: verb({
       summary: 'Lists the files of a run: outputs, logs and what was uploaded.',

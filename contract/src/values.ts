@@ -89,4 +89,10 @@ export const pageSize = z
   .max(limits.pageSize)
   .optional()
   .describe('How many items at most; 100 unless given.');
+/** What is archived is left out of lists, and otherwise as it was. */
+export const archived = z
+  .enum(['without', 'with', 'only'])
+  .optional()
+  .describe('Archived ones: left out, unless `with` or `only`.');
+export type Archived = z.infer<typeof archived>;
 export type Tags = z.infer<typeof tags>;

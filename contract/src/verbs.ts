@@ -6,12 +6,14 @@ import { activityVerbs } from './activity.ts';
 import { blobVerbs } from './blob.ts';
 import { computeVerbs } from './compute.ts';
 import { datastoreVerbs } from './datastore.ts';
+import { experimentVerbs } from './experiment.ts';
 import { imageVerbs } from './image.ts';
 import { modelVerbs } from './model.ts';
 import { runVerbs } from './run.ts';
 import { serverVerbs } from './server.ts';
 import { snapshotVerbs } from './snapshot.ts';
 import { telemetryVerbs } from './telemetry.ts';
+import { trashVerbs } from './trash.ts';
 import type { Verb } from './verb.ts';
 import { webServiceVerbs } from './web-service.ts';
 import { workspaceVerbs } from './workspace.ts';
@@ -25,11 +27,13 @@ export const verbs = {
   ...snapshotVerbs,
   ...blobVerbs,
   ...datastoreVerbs,
+  ...experimentVerbs,
   ...runVerbs,
   ...telemetryVerbs,
   ...modelVerbs,
   ...imageVerbs,
   ...webServiceVerbs,
+  ...trashVerbs,
 };
 
 export type Verbs = typeof verbs;

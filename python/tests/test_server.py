@@ -254,6 +254,58 @@ class ServerTest(unittest.TestCase):
         self.assertEqual([child], list(run.get_children(recursive=True, status="Completed")))
         self.assertEqual({"score": 3.0}, run.get_metrics(recursive=True)[child.id])
 
+    def test_what_is_archived_or_deleted_is_left_out_and_comes_back(self):
+        trash = self.workspace.client.trash
+        experiment = Experiment(self.workspace, "to be tidied")
+        for number in range(3):
+            with experiment.start_logging(run_id="tidy-%d" % number) as run:
+                with open(os.path.join(self.home, "out.txt"), "w") as file:
+                    file.write("output %d" % number)
+                run.upload_file("outputs/out.txt", os.path.join(self.home, "out.txt"))
+        names = lambda **query: sorted(run.id for run in experiment.get_runs(**query))  # noqa: E731
+        run = Run.get(self.workspace, "tidy-0")
+        run.archive()
+        self.assertEqual(["tidy-1", "tidy-2"], names())
+        run.reactivate()
+        entry = run.delete()
+        self.assertEqual(("run", "tidy-0", 1), (entry.kind, entry.name, entry.runs))
+        self.assertEqual(["tidy-1", "tidy-2"], names())
+        trash.restore(self.workspace.name, entry.id)
+        self.assertEqual(["tidy-0", "tidy-1", "tidy-2"], names())
+
+        foreseen = experiment.delete_runs("id != 'tidy-2'", dry_run=True)
+        self.assertEqual((2, 2), (foreseen["runs"], foreseen["files"]))
+        self.assertGreaterEqual(foreseen["freedBytes"], 2 * len("output 0"))
+        self.assertEqual({"runs": 2, "skipped": 0}, experiment.delete_runs("id != 'tidy-2'"))
+        self.assertEqual(["tidy-2"], names())
+
+        experiment.archive()
+        listed = lambda **view: [one.name for one in Experiment.list(self.workspace, **view)]  # noqa: E731
+        self.assertNotIn(experiment.name, listed())
+        self.assertEqual([experiment.name], listed(view_type="ArchivedOnly"))
+        self.assertIn(experiment.name, listed(view_type="All"))
+        experiment.reactivate()
+        entry = Experiment.delete(self.workspace, experiment.id)
+        self.assertNotIn(experiment.name, listed(view_type="All"))
+        emptied = trash.empty(self.workspace.name, entry=entry.id).wait()
+        self.assertEqual({"runs": 3, "models": 0}, emptied["report"])
+
+    def test_a_deleted_model_comes_back_with_its_number(self):
+        path = os.path.join(self.home, "deleted.bin")
+        with open(path, "w") as file:
+            file.write("model")
+        model = Model.register(self.workspace, path, "deletable")
+        model.archive()
+        self.assertEqual([], Model.list(self.workspace, "deletable"))
+        model.reactivate()
+        model.delete()
+        with self.assertRaises(ModelNotFoundException):
+            Model(self.workspace, "deletable")
+        self.assertEqual(2, Model.register(self.workspace, path, "deletable").version)
+        [entry] = [one for one in self.workspace.client.trash.list(self.workspace.name) if one.name == "deletable:1"]
+        self.workspace.client.trash.restore(self.workspace.name, entry.id)
+        self.assertEqual([2, 1], [one.version for one in Model.list(self.workspace, "deletable")])
+
     def test_a_run_that_is_not_ours_can_be_written_to_and_read(self):
         experiment = Experiment(self.workspace, "others")
         with experiment.start_logging() as run:

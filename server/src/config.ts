@@ -19,6 +19,8 @@ export interface StartOptions {
   allowHost?: readonly string[];
   /** Where an image whose name has no host comes from: `host` or `host/path`. */
   imageRegistry?: string;
+  /** How long deleted runs, experiments and models lie in the trash; 7 unless given, 0 for not at all. */
+  trashDays?: number;
 }
 
 export interface Config {
@@ -40,6 +42,9 @@ export interface Config {
   /** Where runs under other Unix users lie: they cannot enter the data folder. */
   isolatedRuns: string;
   leases: { activityMs: number; runSeconds: number };
+  trashMs: number;
+  /** How often garbage is collected by itself. */
+  collectEveryMs: number;
 }
 
 export const defaultPort = 8470;
@@ -86,6 +91,8 @@ export function configOf(options: StartOptions, environment: NodeJS.ProcessEnv =
       activityMs: milliseconds(environment.STELLWERK_ACTIVITY_LEASE_MS, 30_000),
       runSeconds: milliseconds(environment.STELLWERK_RUN_LEASE_MS, 30_000) / 1_000,
     },
+    trashMs: daysOf(options.trashDays ?? 7) * 86_400_000,
+    collectEveryMs: 6 * 3_600_000,
   };
 }
 
@@ -99,6 +106,11 @@ function publicUrlOf(text: string): string {
   if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol))
     throw new StartRefused(`--public-url must be an address such as https://stellwerk.example.org, not ${text}.`);
   return text.replace(/\/+$/, '');
+}
+
+function daysOf(days: number): number {
+  if (days >= 0 && days <= 3_650) return days;
+  throw new StartRefused(`--trash-days takes a number from 0 to 3650, not ${days}.`);
 }
 
 function milliseconds(text: string | undefined, usual: number): number {

@@ -49,6 +49,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
   urls.set(ground, { users, here: config.tls ? users : `http://${hostFromHere(config.listen)}:${http.port}` });
   await rooms.worker.start();
   rooms.supervisor.start();
+  rooms.collections.start();
   const signIn = await firstSignIn(rooms.access);
   giveBackStartUpMemory();
   return { url: ground.url(), ...(signIn && { signIn }), routes: http.routes, stop: () => stop(ground, rooms, http) };
@@ -151,10 +152,11 @@ async function firstSignIn({ users }: Access): Promise<SignInLink | undefined> {
 
 async function stop(
   { db }: Ground,
-  { worker, leases, supervisor, gateway, services }: Rooms,
+  { worker, leases, supervisor, gateway, services, collections }: Rooms,
   http: HttpServer,
 ): Promise<void> {
   await http.stop();
+  collections.stop();
   await Promise.all([worker.stop(), leases.stop(), supervisor.stop()]);
   // The gateway outlives the server for the sake of its services; without any it has nothing to do.
   if (!(await services.any())) await gateway.stop();

@@ -1,10 +1,8 @@
 // Puts the rooms together. What a lower room needs of a higher one is handed down here as a function. Nothing is decided here.
 import { randomBytes } from 'node:crypto';
-import { createWriteStream, readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import { availableParallelism, hostname } from 'node:os';
 import { basename, join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { knownHosts } from '@stellwerk/contract/hosts.ts';
 import { Access, asUser, type Caller } from './access/access.ts';
 import { Activities, ActivityWorker } from './activity/activities.ts';
@@ -13,14 +11,17 @@ import { Backups } from './backup/backups.ts';
 import { Blobs } from './blob/blobs.ts';
 import type { Digest } from './blob/bytes.ts';
 import { FileBytes } from './blob/files.ts';
+import { Collections, EmptyTrash } from './collection/collections.ts';
 import { Computes, computeKinds } from './compute/computes.ts';
 import { HostServices } from './compute/kinds/host/services.ts';
 import type { Config } from './config.ts';
+import { fetched, partsOf, textOf } from './contents.ts';
 import { Datastores } from './datastore/datastores.ts';
 import type { Database } from './db/database.ts';
 import { Replicas, Rollout, Supervisor, WebServices } from './deployment/web-service/web-services.ts';
 import { Environments, PackageIndexes } from './environment/environments.ts';
 import { isolationHere } from './exec/sandbox.ts';
+import { type Removed, removeUnused } from './exec/unused.ts';
 import { Experiments } from './experiment/experiments.ts';
 import { Gateway } from './gateway/gateways.ts';
 import type { Service } from './http/service.ts';
@@ -29,11 +30,12 @@ import { imageKinds } from './image/kinds.ts';
 import type { Incidents } from './incidents.ts';
 import { Models } from './model/models.ts';
 import { OciImages, searchRegistries } from './oci/oci-images.ts';
-import { JobOrders, Leases, Runs, runExecutor } from './run/runs.ts';
+import { JobOrders, Leases, RunDisposal, RunSelections, Runs, runExecutor } from './run/runs.ts';
 import { Snapshots } from './snapshot/snapshots.ts';
 import { Journals } from './telemetry/journals.ts';
 import { Logs } from './telemetry/logs.ts';
 import { Metrics } from './telemetry/metrics.ts';
+import { Trash } from './trash/trash.ts';
 import type { Vault } from './vault/vault.ts';
 import { version } from './version.ts';
 import { defaultDatastore, Workspaces } from './workspace/workspaces.ts';
@@ -116,6 +118,20 @@ export function buildRooms(ground: Ground) {
     cpus: availableParallelism(),
   });
 
+  const trash = new Trash({
+    db,
+    now,
+    newId,
+    keepMs: config.trashMs,
+    kinds: {
+      run: { restore: (entry) => disposal.runs.restore(entry), remove: (...of) => disposal.runs.remove(...of) },
+      experiment: {
+        restore: (entry) => disposal.experiments.restore(entry),
+        remove: (...of) => disposal.experiments.remove(...of),
+      },
+      model: { restore: (entry) => models.discarded.restore(entry), remove: (...of) => models.discarded.remove(...of) },
+    },
+  });
   const workspaces = new Workspaces({
     db,
     now,
@@ -150,10 +166,20 @@ export function buildRooms(ground: Ground) {
       unseal: (sealed, place) => vault.unseal(sealed, place),
     },
   });
+  const disposal = new RunDisposal({ db, trash, removeLogs: (all) => logs.remove(all) });
+  const selections = new RunSelections({
+    db,
+    moment,
+    newId,
+    trash,
+    usesOf: (digests) => blobs.usesOf(digests),
+    contentsOf: (snapshot) => snapshots.contentsOf(snapshot),
+    sizeOfLogs: (all) => logs.sizeOf(all),
+  });
   const runs = new Runs({
     db,
     moment,
-    bytes,
+    stores: { bytes, disposal, selections },
     orders,
     leases,
     intake: {
@@ -176,8 +202,7 @@ export function buildRooms(ground: Ground) {
     onChange: (key, listener) => runs.onChange(key, listener),
   });
   const models = new Models({
-    db,
-    bytes,
+    stores: { db, bytes, trash },
     now,
     sizeOf: (workspace, digest) => blobs.sizeOf(workspace, digest),
     filesOf: (workspace, run, path) => runs.filesOf(workspace, run, path),
@@ -185,7 +210,7 @@ export function buildRooms(ground: Ground) {
   });
 
   const oci = new OciImages({
-    bytes,
+    bytes: blobs.own(),
     cacheDir: join(config.cache, 'images'),
     platform: { os: 'linux', architecture: process.arch === 'arm64' ? 'arm64' : 'amd64' },
     outbound: async () => ({ allowedHosts: config.allowedHosts, ...(await environments.network()) }),
@@ -242,6 +267,36 @@ export function buildRooms(ground: Ground) {
   const rollout = new Rollout({ db, replicas, now });
   const supervisor = new Supervisor({ db, replicas, now, incident });
 
+  const collections = new Collections({
+    db,
+    now,
+    newId,
+    everyMs: config.collectEveryMs,
+    incident,
+    collecting: {
+      db,
+      trash,
+      blobs,
+      snapshots,
+      images: {
+        forgetLayers: () => images.forgetLayers(),
+        referToParts: () => images.referToParts((digest) => partsOf(oci, bytes, digest)),
+      },
+      files: {
+        logs,
+        activities,
+        cache: async (unused) =>
+          sum([
+            await oci.sweepRoots(await images.inUse(), unused),
+            await environments.removeUnused(unused),
+            // Those that the runner makes, here and for others of this user.
+            await removeUnused(join(config.cache, 'environments'), '.stellwerk.json', unused),
+          ]),
+      },
+    },
+  });
+  const emptyTrash = new EmptyTrash({ now, trash, runs, models, selections });
+
   const worker = new ActivityWorker({
     db,
     activities,
@@ -255,6 +310,10 @@ export function buildRooms(ground: Ground) {
       'web-service.update': (work) => rollout.apply(work),
       'web-service.scale': (work) => rollout.apply(work),
       'web-service.delete': (work) => rollout.remove(work),
+      'runs.archive': (work) => selections.act(work),
+      'runs.delete': (work) => selections.act(work),
+      'trash.empty': (work) => emptyTrash.act(work),
+      'server.collect': (work) => collections.act(work),
     },
   });
   activities.cancelWith({
@@ -277,6 +336,9 @@ export function buildRooms(ground: Ground) {
         startedAt,
         wheel: `${ground.url()}/wheels/${basename(ground.wheel)}`,
       }),
+      collectGarbage: (input, caller) => collections.collectGarbage(input, caller),
+      getCollection: (input) => collections.getCollection(input),
+      listCollections: () => collections.listCollections(),
     },
     me: {
       get: async (_input, caller: Caller) => {
@@ -297,7 +359,7 @@ export function buildRooms(ground: Ground) {
     snapshots,
     blobs,
     datastores,
-    experiments: new Experiments({ db, now }),
+    experiments: new Experiments({ db, now, discard: (...of) => disposal.discardExperiment(...of) }),
     runs,
     journals,
     metrics,
@@ -305,9 +367,22 @@ export function buildRooms(ground: Ground) {
     models,
     images,
     services,
+    trash,
   };
   const startedAt = new Date(now()).toISOString();
-  return { access, service, workspaces, runs, leases, environments, worker, supervisor, gateway, services };
+  return {
+    access,
+    service,
+    workspaces,
+    runs,
+    leases,
+    environments,
+    worker,
+    supervisor,
+    gateway,
+    services,
+    collections,
+  };
 }
 
 function servicesUrl({ config, url }: Ground, port: number): string {
@@ -315,28 +390,6 @@ function servicesUrl({ config, url }: Ground, port: number): string {
   return `${config.tls ? 'https:' : config.publicUrl ? protocol : 'http:'}//${hostname}:${port}`;
 }
 
-async function textOf(bytes: FileBytes, digest: Digest): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of bytes.read(digest)) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks).toString('utf8');
-}
-
-/** A file of a datastore as a file of this machine, for as long as it is needed. */
-async function fetched(
-  datastores: Datastores,
-  of: { workspace: string; datastore: string; path: string },
-  parent: string,
-  signal: AbortSignal,
-): Promise<AsyncDisposable & { path: string }> {
-  const folder = await mkdtemp(join(parent, 'base-'));
-  const path = join(folder, 'image');
-  const remove = () => rm(folder, { recursive: true, force: true });
-  try {
-    const { stream } = await datastores.getFile(of, { kind: 'stranger' });
-    await pipeline(stream, createWriteStream(path, { mode: 0o600 }), { signal });
-    return { path, [Symbol.asyncDispose]: remove };
-  } catch (error) {
-    await remove();
-    throw error;
-  }
+function sum(all: readonly Removed[]): Removed {
+  return all.reduce((a, b) => ({ count: a.count + b.count, sizeBytes: a.sizeBytes + b.sizeBytes }));
 }

@@ -2,6 +2,7 @@
 import { accessMigrations } from './access/store.ts';
 import { activityMigrations } from './activity/store.ts';
 import { blobMigrations } from './blob/store.ts';
+import './collection/store.ts';
 import { computeMigrations } from './compute/store.ts';
 import { datastoreMigrations } from './datastore/store.ts';
 import type { Migration } from './db/migrations.ts';
@@ -13,12 +14,17 @@ import './model/search.ts';
 import { modelMigrations } from './model/store.ts';
 import './run/files.ts';
 import './run/lifecycle.ts';
+import './run/measure.ts';
 import './run/query.ts';
+import './run/selections.ts';
 import { runMigrations } from './run/store.ts';
+import './run/trash.ts';
 import { snapshotMigrations } from './snapshot/store.ts';
 import './telemetry/logs.ts';
 import './telemetry/metrics.ts';
 import { telemetryMigrations } from './telemetry/store.ts';
+import { trashMigrations } from './trash/store.ts';
+import './trash/trash.ts';
 import { workspaceMigrations } from './workspace/store.ts';
 
 export const migrations: Migration[] = [
@@ -28,6 +34,7 @@ export const migrations: Migration[] = [
   ...snapshotMigrations,
   ...datastoreMigrations,
   ...workspaceMigrations,
+  ...trashMigrations,
   ...environmentMigrations,
   ...computeMigrations,
   ...experimentMigrations,

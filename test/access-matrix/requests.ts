@@ -35,9 +35,29 @@ async function own(world: World, who: Person): Promise<{ id: string; token: stri
   return { id: record.id, token };
 }
 
+const freshExperiment: Maker = async ({ admin }, _who, fresh) => {
+  await admin.experiments.create({ ...w, name: fresh });
+  return { input: { ...w, experiment: fresh } };
+};
+async function endedRun({ admin }: World, _who: Person, fresh: string): Promise<Asking> {
+  await admin.runs.start({ ...w, experiment: 'shared', id: fresh });
+  await admin.runs.report({ ...w, run: fresh, attempt: 1, state: 'completed' });
+  return { input: { ...w, run: fresh } };
+}
+const freshModel: Maker = async ({ admin, run }, _who, fresh) => {
+  await admin.models.register({ ...w, name: fresh, run, path: 'outputs/a.txt' });
+  return { input: { ...w, name: fresh, version: '1' } };
+};
+
 export const requests: { [name in { [N in Noun]: `${N}.${VerbOf<N>}` }[Noun]]: Maker } = {
   'server.get': fixed({}),
   'server.backup': fixed({}),
+  'server.collectGarbage': fixed({ dryRun: true }),
+  'server.getCollection': async ({ admin }) => {
+    const { id } = await admin.server.collectGarbage({ dryRun: true });
+    return { input: { collection: id } };
+  },
+  'server.listCollections': fixed({}),
   'packageIndexes.get': fixed({}),
   'packageIndexes.set': fixed({}),
   'signIns.create': async ({ admin, server }, _who, fresh) => {
@@ -134,6 +154,9 @@ export const requests: { [name in { [N in Noun]: `${N}.${VerbOf<N>}` }[Noun]]: M
   'experiments.get': fixed({ ...w, experiment: 'shared' }),
   'experiments.list': fixed(w),
   'experiments.update': fixed({ ...w, experiment: 'shared', description: 'told' }),
+  'experiments.archive': freshExperiment,
+  'experiments.reactivate': freshExperiment,
+  'experiments.delete': freshExperiment,
   'runs.submit': only(({ snapshot }) => ({
     ...w,
     experiment: 'shared',
@@ -154,6 +177,11 @@ export const requests: { [name in { [N in Noun]: `${N}.${VerbOf<N>}` }[Noun]]: M
     const { id } = await world.admin.runs.start({ ...w, experiment: 'shared', parent });
     return { input: { ...w, run: who === 'otherRun' ? parent : id } };
   },
+  'runs.archive': endedRun,
+  'runs.reactivate': endedRun,
+  'runs.archiveMany': fixed({ ...w, filter: "id = 'absent'" }),
+  'runs.delete': endedRun,
+  'runs.deleteMany': fixed({ ...w, filter: "id = 'absent'" }),
   'runs.listFiles': ofRun(),
   'runs.putFile': only(({ run, digest }, fresh) => ({ ...w, run, digest, path: `outputs/${fresh}` })),
   'runs.getFile': ofRun({ path: 'outputs/a.txt' }),
@@ -171,10 +199,9 @@ export const requests: { [name in { [N in Noun]: `${N}.${VerbOf<N>}` }[Noun]]: M
   'models.list': only(({ run }) => ({ ...w, run })),
   'models.get': fixed(model),
   'models.update': fixed({ ...model, description: 'told' }),
-  'models.delete': async ({ admin, run }, _who, fresh) => {
-    await admin.models.register({ ...w, name: fresh, run, path: 'outputs/a.txt' });
-    return { input: { ...w, name: fresh, version: '1' } };
-  },
+  'models.archive': freshModel,
+  'models.reactivate': freshModel,
+  'models.delete': freshModel,
   'models.getFile': fixed({ ...model, path: 'a.txt' }),
   'models.download': fixed(model),
   'models.setAlias': fixed({ ...w, name: 'model', alias: 'best', version: 1 }),
@@ -182,6 +209,13 @@ export const requests: { [name in { [N in Noun]: `${N}.${VerbOf<N>}` }[Noun]]: M
     await admin.models.setAlias({ ...w, name: 'model', alias: fresh, version: 1 });
     return { input: { ...w, name: 'model', alias: fresh } };
   },
+  'trash.list': fixed(w),
+  'trash.restore': async (world, who, fresh) => {
+    const { input } = await endedRun(world, who, fresh);
+    const { id } = await world.admin.runs.delete({ ...w, run: String(input.run) });
+    return { input: { ...w, entry: id } };
+  },
+  'trash.empty': fixed({ ...w, dryRun: true }),
   'images.create': only(({ digest }, fresh) => ({
     ...w,
     name: fresh,

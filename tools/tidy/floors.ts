@@ -9,6 +9,7 @@ const floors = [
   ['vault'],
   ['activity', 'telemetry'],
   ['workspace'],
+  ['trash'],
   ['blob'],
   ['datastore'],
   ['oci'],
@@ -22,6 +23,7 @@ const floors = [
   ['image'],
   ['deployment'],
   ['backup'],
+  ['collection'],
   ['http'],
 ];
 const floorOf = new Map(floors.flatMap((rooms, floor) => rooms.map((room) => [room, floor] as const)));
@@ -47,7 +49,7 @@ const doors: Record<string, string[]> = {
   ],
   deployment: ['web-service/web-services', 'web-service/host'],
   environment: ['environments'],
-  exec: ['programs', 'processes', 'sandbox', 'image-root', 'test-root'],
+  exec: ['programs', 'processes', 'sandbox', 'image-root', 'test-root', 'unused'],
   gateway: ['gateways'],
   http: ['server', 'service'],
   image: ['images', 'driver', 'kinds'],

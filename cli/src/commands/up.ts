@@ -16,6 +16,7 @@ interface UpOptions {
   tlsCertificate?: string;
   tlsKey?: string;
   allowHost?: string[];
+  trashDays?: number;
   imageRegistry?: string;
 }
 
@@ -43,6 +44,12 @@ export function upCommand(sessionOf: (command: Command) => Session): Command {
         '--image-registry <host>',
         "Where base images without a host come from, host or host/path; STELLWERK_IMAGE_REGISTRY, or the machine's containers/registries.conf, unless given.",
       ),
+    )
+    .addOption(
+      new Option(
+        '--trash-days <days>',
+        'How long deleted runs, experiments and models can be restored; 7 unless given, 0 for not at all.',
+      ).argParser(daysFrom),
     );
   return command.action(() => up(command.opts(), sessionOf(command)));
 }
@@ -53,6 +60,12 @@ function portFrom(text: string): number {
   const port = Number(text);
   if (!/^\d+$/.test(text) || port > 65_535) throw new UsageError(`--port takes a number up to 65535, not ${text}.`);
   return port;
+}
+
+function daysFrom(text: string): number {
+  const days = Number(text);
+  if (text.trim() === '' || !(days >= 0)) throw new UsageError(`--trash-days takes a number, 0 or more, not ${text}.`);
+  return days;
 }
 
 async function up({ data = join(standardFolder()), ...options }: UpOptions, session: Session): Promise<void> {

@@ -24,6 +24,8 @@ const columns: Record<string, string[]> = {
   'snapshots.listFiles': ['path', 'sizeBytes', 'executable'],
   metrics: ['name', 'kind', 'count', 'last', 'min', 'max', 'lastStep'],
   logs: ['name', 'sizeBytes', 'complete'],
+  trash: ['id', 'kind', 'name', 'runs', 'deletedAt', 'deletedBy', 'until'],
+  'server.listCollections': ['id', 'state', 'dryRun', 'createdBy', 'createdAt', 'endedAt', 'report.freedBytes'],
   models: ['name', 'version', 'aliases', 'framework', 'sizeBytes', 'run', 'createdAt', 'tags'],
   images: ['name', 'version', 'state', 'models', 'sizeBytes', 'createdAt', 'tags'],
   services: ['name', 'state', 'image', 'replicas', 'target', 'scoringUri', 'updatedAt'],

@@ -20,7 +20,7 @@ export {
   seesEveryWorkspace,
   type UserCaller,
 } from './callers.ts';
-export { addOwner } from './store.ts';
+export { addOwner, revokeRunTokens } from './store.ts';
 
 export interface AccessNeeds {
   db: Database;

@@ -157,6 +157,14 @@ export function addOwner(tx: Transaction, workspace: string, user: string, since
   tx.run(sql.insertInto('member').values({ workspace, user: userNamed(tx, user).name, role: 'owner', since }));
 }
 
+/** For the run room, in its own transaction: nothing is reported for these runs any more. As one JSON list of ids. */
+export function revokeRunTokens(tx: Transaction, workspace: string, runs: readonly string[]): void {
+  tx.statement('DELETE FROM run_token WHERE workspace = ? AND run IN (SELECT value FROM json_each(?))').run(
+    workspace,
+    JSON.stringify(runs),
+  );
+}
+
 export const accessTransactions = transactions('access', {
   insertUser(tx: Transaction, row: UserRow): void {
     if (tx.first(sql.selectFrom('user').select('name').where('name', '=', row.name))) {

@@ -16,7 +16,16 @@ import { sql } from '../db/transactions.ts';
 import { activityOf, activityTransactions, changedTopic } from './store.ts';
 
 export type { Executor, Executors, Outcome, Work } from './step.ts';
-export { type Beginning, beginActivity, type Change, changeActivity, hasEnded, isHeld } from './store.ts';
+export {
+  type ActivityRow,
+  activityOf,
+  type Beginning,
+  beginActivity,
+  type Change,
+  changeActivity,
+  hasEnded,
+  isHeld,
+} from './store.ts';
 export { ActivityWorker } from './worker.ts';
 
 export interface ActivityNeeds {
@@ -135,12 +144,18 @@ export class Activities {
     return join(this.#needs.folder, `${activity.replace(/[^\w-]/g, '_')}.log`);
   }
 
-  /** Removes the logs of activities that are gone, with their workspace. */
-  async sweepLogs(): Promise<void> {
+  /** Removes the logs of activities that are gone, with their run or workspace; in a dry run, tells what that would be. */
+  async sweepLogs(dryRun = false): Promise<{ count: number; sizeBytes: number }> {
+    const freed = { count: 0, sizeBytes: 0 };
     const files = (await readdir(this.#needs.folder)).map((name) => join(this.#needs.folder, name));
     const rows = await this.#needs.db.all(sql.selectFrom('activity').select('id'));
     const wanted = new Set(rows.map(({ id }) => this.#logFile(id)));
-    for (const file of files) if (!wanted.has(file)) await rm(file, { force: true });
+    for (const file of files.filter((one) => !wanted.has(one))) {
+      freed.count++;
+      freed.sizeBytes += (await stat(file).catch(() => undefined))?.size ?? 0;
+      if (!dryRun) await rm(file, { force: true });
+    }
+    return freed;
   }
 
   /** Every change after the given event, and then each new one until the signal. */

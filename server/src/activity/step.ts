@@ -29,6 +29,8 @@ export interface Work {
   /** Until all that was logged so far can be read. Needed only before a transaction of one's own ends the activity. */
   logged(): Promise<void>;
   progress(message: string, fraction?: number): Promise<void>;
+  /** What it has done so far; the next step finds it in the activity. */
+  report(report: object, message?: string): Promise<void>;
 }
 
 export type Executor = (work: Work) => Promise<Outcome>;
@@ -113,6 +115,11 @@ export class Step {
       logged: () => this.#written,
       progress: async (message, fraction) => {
         const change: Change = { state: 'running', message, fraction: fraction ?? null, at: this.#time() };
+        await this.#needs.db.transact(activityTransactions.change, { id, fence, change });
+      },
+      report: async (report, message) => {
+        const said = { report: report as Record<string, unknown>, ...(message !== undefined && { message }) };
+        const change: Change = { state: 'running', ...said, at: this.#time() };
         await this.#needs.db.transact(activityTransactions.change, { id, fence, change });
       },
     };

@@ -16,6 +16,8 @@ export interface ActivityRow {
   cancel_requested: number;
   /** JSON of Activity['error']. */
   error: string | null;
+  /** JSON of Activity['report']. */
+  report: string | null;
   /** JSON: what the executor was given. */
   input: string;
   created_at: string;
@@ -58,6 +60,7 @@ export const activityMigrations: Migration[] = [
     name: '0040-activity-clock',
     up: 'CREATE TABLE activity_clock (id INTEGER PRIMARY KEY CHECK (id = 1), seen_at INTEGER NOT NULL) STRICT;',
   },
+  { name: '0035-activity-report', up: 'ALTER TABLE activity ADD COLUMN report TEXT;' },
 ];
 
 /** `due_at` while a worker takes a step: whoever makes the activity due meanwhile leaves another value. */
@@ -91,6 +94,7 @@ export function beginActivity(tx: Transaction, beginning: Beginning): Activity {
     fraction: null,
     cancel_requested: 0,
     error: null,
+    report: null,
     input: JSON.stringify(beginning.input ?? null),
     created_at: beginning.at,
     created_by: beginning.createdBy,
@@ -111,6 +115,7 @@ export interface Change {
   fraction?: number | null;
   cancelRequested?: true;
   error?: Activity['error'];
+  report?: Activity['report'];
   dueAt?: number | null;
   at: string;
 }
@@ -132,6 +137,7 @@ export function changeActivity(tx: Transaction, id: string, change: Change, fenc
     ...(change.fraction !== undefined && { fraction: change.fraction }),
     ...(change.cancelRequested && { cancel_requested: 1 }),
     ...(change.error !== undefined && { error: JSON.stringify(change.error) }),
+    ...(change.report !== undefined && { report: JSON.stringify(change.report) }),
     ...(change.dueAt !== undefined && { due_at: change.dueAt }),
     ...(change.state === 'running' && row.started_at === null && { started_at: change.at }),
     ...(ended && { ended_at: change.at, due_at: null }),
@@ -180,6 +186,7 @@ export function activityOf(row: ActivityRow): Activity {
     progress: { message: row.message, ...(row.fraction !== null && { fraction: row.fraction }) },
     cancelRequested: row.cancel_requested === 1,
     ...(row.error !== null && { error: JSON.parse(row.error) }),
+    ...(row.report !== null && { report: JSON.parse(row.report) }),
     createdAt: row.created_at,
     createdBy: row.created_by,
     ...(row.started_at !== null && { startedAt: row.started_at }),

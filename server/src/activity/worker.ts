@@ -11,7 +11,13 @@ export interface WorkerNeeds extends StepNeeds {
 
 const stepsAtOnce = 32;
 /** Heavy kinds leave room for the others. */
-const atOnce: Partial<Record<ActivityKind, number>> = { 'image.build': 2 };
+const atOnce: Partial<Record<ActivityKind, number>> = {
+  'image.build': 2,
+  'server.collect': 1,
+  'trash.empty': 2,
+  'runs.delete': 2,
+  'runs.archive': 2,
+};
 const longestSleepMs = 10_000;
 
 export class ActivityWorker {

@@ -8,12 +8,26 @@ import type { BlobState } from '@stellwerk/contract/blob.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { CheckedOf } from '@stellwerk/contract/verbs.ts';
 import type { Database } from '../db/database.ts';
-import type { Digest, Stored } from './bytes.ts';
+import type { Bytes, Digest, Stored } from './bytes.ts';
+import { type Collecting, collectContents, collectOrphans, type Freed } from './collect.ts';
 import type { FileBytes } from './files.ts';
-import { blobReadings, blobTransactions, notHere } from './store.ts';
+import { blobReadings, blobTransactions, type ContentUse, notHere, ownWorkspace } from './store.ts';
 import { Uploads } from './uploads.ts';
 
-export { addReferences, hasBlob, hold, notHere, type Owner, removeReferences, sizeHeld } from './store.ts';
+export type { Collecting, Freed } from './collect.ts';
+export {
+  addReferences,
+  type ContentUse,
+  hasBlob,
+  hold,
+  listContents,
+  notHere,
+  type Owner,
+  removeReferences,
+  sizeHeld,
+  takeOwn,
+  unlistContents,
+} from './store.ts';
 
 export interface BlobNeeds {
   db: Database;
@@ -33,7 +47,7 @@ export class Blobs {
   }
 
   async get({ workspace, digest }: CheckedOf<'blobs', 'get'>): Promise<BlobState> {
-    const sizeBytes = await this.sizeOf(workspace, digest);
+    const sizeBytes = await this.#touch(workspace, digest);
     if (sizeBytes !== undefined) return { digest, complete: true, receivedBytes: sizeBytes };
     const receivedBytes = await this.#uploads.received({ workspace, digest });
     if (receivedBytes === undefined) throw notHere(workspace, digest);
@@ -43,11 +57,12 @@ export class Blobs {
   async append(input: CheckedOf<'blobs', 'append'>, _caller: unknown, body: Readable): Promise<BlobState> {
     const { workspace, digest, offset, sizeBytes } = input;
     return this.#uploads.inTurn({ workspace, digest }, async () => {
-      const held = await this.sizeOf(workspace, digest);
+      const held = await this.#touch(workspace, digest);
       if (held !== undefined) return this.#alreadyHere(input, held, body);
       const { receivedBytes, file } = await this.#uploads.append({ workspace, digest }, { offset, sizeBytes, body });
       if (file === undefined) return { digest, complete: false, receivedBytes };
-      await this.#needs.bytes.take(file, digest as Digest);
+      using arrivals = this.#needs.bytes.arrivals();
+      await arrivals.take(file, digest as Digest);
       await this.adopt(workspace, { digest: digest as Digest, sizeBytes });
       return { digest, complete: true, receivedBytes };
     });
@@ -61,6 +76,38 @@ export class Blobs {
       'blob.digest-mismatch',
       `The content ${digest} has ${held} bytes, not ${sizeBytes}.`,
     );
+  }
+
+  /** Whoever hears that a content is here may be about to refer to it: it stays for as long as one that has just arrived. */
+  #touch(workspace: string, digest: string): Promise<number | undefined> {
+    const at = new Date(this.#needs.now()).toISOString();
+    return this.#needs.db.transact(blobTransactions.touch, { workspace, digest, at });
+  }
+
+  /** Of contents that somebody is about to refer to: those that are here stay for as long as ones that have just arrived. */
+  async touch(workspace: string, digests: readonly string[]): Promise<void> {
+    const at = new Date(this.#needs.now()).toISOString();
+    await this.#needs.db.transact(blobTransactions.touchAll, { workspace, digests, at });
+  }
+
+  /**
+   * The store for what the server makes for itself, such as layers of images: it is kept until it was not used for long, and longer where
+   * an owner has taken it into a workspace (`takeOwn`). `has` counts as use.
+   */
+  own(): Bytes {
+    const { bytes } = this.#needs;
+    return {
+      write: async (source, expected) => {
+        using arrivals = bytes.arrivals();
+        const stored = await arrivals.write(source, expected);
+        await this.adopt(ownWorkspace, stored);
+        return stored;
+      },
+      has: async (digest) => (await this.#touch(ownWorkspace, digest)) !== undefined && (await bytes.has(digest)),
+      read: (digest, range) => bytes.read(digest, range),
+      sizeOf: (digest) => bytes.sizeOf(digest),
+      path: (digest) => bytes.path(digest),
+    };
   }
 
   /** Gives contents that the server itself wrote to a workspace. */
@@ -85,6 +132,18 @@ export class Blobs {
   /** The sizes of many contents; null where the workspace does not have one. */
   sizesOf(workspace: string, digests: readonly string[]): Promise<(number | null)[]> {
     return this.#needs.db.transact(blobReadings.sizesHeld, { workspace, digests });
+  }
+
+  /** Frees what nothing refers to, and forgets uploads that nobody went on with. */
+  async collect(collecting: Collecting, uploadsBefore: number): Promise<Freed> {
+    await collectContents(this.#needs, collecting);
+    await collectOrphans(this.#needs, collecting);
+    return this.#uploads.sweep(uploadsBefore, collecting.dryRun);
+  }
+
+  /** How often contents are referred to, and listed by snapshots, wherever. */
+  usesOf(digests: readonly string[]): Promise<ContentUse[]> {
+    return this.#needs.db.transact(blobReadings.uses, { digests });
   }
 
   /** What is on its way to a deleted workspace. */

@@ -1,17 +1,20 @@
 // Rows of contents: which workspace has which, and who refers to it. The references are the reference counts.
-// A content without a reference may be collected some time after `since`; the contents of a snapshot are referred to by its
-// listing, which is a content itself: references of the owner kind `snapshot` are to be read through it.
+// A content without a reference may be collected some time after `since`. The contents of snapshots have no rows for each
+// reference, since snapshots share most of them and have many: it is counted how many snapshots list a content (`snapshots`).
+// What the server makes for itself (layers, base images) is held by the workspace without a name, and collected when it was not used for long.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Migration } from '../db/migrations.ts';
 import { readings, sql, type Transaction, transactions } from '../db/transactions.ts';
-import type { Stored } from './bytes.ts';
+import type { Digest, Stored } from './bytes.ts';
 
 export interface HeldRow {
   workspace: string;
   digest: string;
   size_bytes: number;
-  /** When the workspace last was given it. */
+  /** When the workspace last was given it, or it was last looked for there. */
   since: string;
+  /** How many complete snapshots of the workspace list it. */
+  snapshots: number;
 }
 
 export interface RefRow {
@@ -44,7 +47,11 @@ export const blobMigrations: Migration[] = [
       CREATE INDEX blob_ref_by_digest ON blob_ref (digest);
     `,
   },
+  { name: '0030-blob-snapshots', up: 'ALTER TABLE blob_held ADD COLUMN snapshots INTEGER NOT NULL DEFAULT 0;' },
 ];
+
+/** Of no workspace: what the server makes for itself. */
+export const ownWorkspace = '';
 
 /** What refers to contents, such as `{ kind: 'model', id: '17' }`. */
 export interface Owner {
@@ -69,6 +76,32 @@ export function hold(tx: Transaction, workspace: string, stored: Stored, at: str
     `INSERT INTO blob_held (workspace, digest, size_bytes, since) VALUES (?, ?, ?, ?)
      ON CONFLICT (workspace, digest) DO UPDATE SET since = excluded.since`,
   ).run(workspace, stored.digest, stored.sizeBytes, at);
+}
+
+/** Takes contents that the server made for itself into a workspace, for an owner there. Refused if one is not there any more. */
+export function takeOwn(
+  tx: Transaction,
+  workspace: string,
+  owner: Owner,
+  digests: readonly string[],
+  at: string,
+): void {
+  for (const digest of digests) {
+    const sizeBytes = sizeHeld(tx, ownWorkspace, digest);
+    if (sizeBytes !== undefined) hold(tx, workspace, { digest: digest as Digest, sizeBytes }, at);
+  }
+  addReferences(tx, workspace, owner, digests);
+}
+
+/** One more snapshot lists these contents. Undone by the transaction, with what is missing told, if the workspace lacks one. */
+export function listContents(tx: Transaction, workspace: string, digests: readonly string[]): string[] {
+  const more = tx.statement('UPDATE blob_held SET snapshots = snapshots + 1 WHERE workspace = ? AND digest = ?');
+  return digests.filter((digest) => more.run(workspace, digest) === 0);
+}
+
+export function unlistContents(tx: Transaction, workspace: string, digests: readonly string[]): void {
+  const less = tx.statement('UPDATE blob_held SET snapshots = snapshots - 1 WHERE workspace = ? AND digest = ?');
+  for (const digest of digests) less.run(workspace, digest);
 }
 
 /** Refused, with nothing referred to, if the workspace does not have one of them. */
@@ -107,7 +140,62 @@ export const blobTransactions = transactions('blob', {
   hold(tx: Transaction, { workspace, all, at }: { workspace: string; all: readonly Stored[]; at: string }): void {
     for (const stored of all) hold(tx, workspace, stored, at);
   },
+
+  /** Somebody looked for it, and may be about to refer to it. Undefined if the workspace does not have it. */
+  touch(
+    tx: Transaction,
+    { workspace, digest, at }: { workspace: string; digest: string; at: string },
+  ): number | undefined {
+    return tx
+      .statement<{ size_bytes: number }>(
+        'UPDATE blob_held SET since = max(since, ?) WHERE workspace = ? AND digest = ? RETURNING size_bytes',
+      )
+      .get(at, workspace, digest)?.size_bytes;
+  },
+
+  touchAll(
+    tx: Transaction,
+    { workspace, digests, at }: { workspace: string; digests: readonly string[]; at: string },
+  ): void {
+    const touch = tx.statement('UPDATE blob_held SET since = max(since, ?) WHERE workspace = ? AND digest = ?');
+    for (const digest of digests) touch.run(at, workspace, digest);
+  },
+
+  /** Takes contents that nothing refers to from their workspaces. Returns those that none has any more. */
+  release(tx: Transaction, { all, before }: { all: readonly Held[]; before: Before }): Digest[] {
+    const take = tx.statement(
+      `DELETE FROM blob_held WHERE workspace = ? AND digest = ? AND snapshots = 0 AND since <= ?
+       AND NOT EXISTS (SELECT 1 FROM blob_ref r WHERE r.workspace = blob_held.workspace AND r.digest = blob_held.digest)`,
+    );
+    const taken = all.filter(({ workspace, digest }) => take.run(workspace, digest, limitOf(workspace, before)) > 0);
+    return unheld(tx, [...new Set(taken.map(({ digest }) => digest))]);
+  },
 });
+
+/** In all workspaces together. */
+export interface ContentUse {
+  references: number;
+  snapshots: number;
+  sizeBytes: number;
+}
+
+export interface Held {
+  workspace: string;
+  digest: Digest;
+}
+
+/** What came in, or was used, later than this stays. */
+export interface Before {
+  contents: string;
+  own: string;
+}
+
+const limitOf = (workspace: string, before: Before) => (workspace === ownWorkspace ? before.own : before.contents);
+
+function unheld(tx: Transaction, digests: readonly Digest[]): Digest[] {
+  const held = tx.statement('SELECT 1 FROM blob_held WHERE digest = ? LIMIT 1');
+  return digests.filter((digest) => held.get(digest) === undefined);
+}
 
 export const blobReadings = readings('blob', {
   sizeHeld(tx: Transaction, { workspace, digest }: { workspace: string; digest: string }): number | undefined {
@@ -123,5 +211,63 @@ export const blobReadings = readings('blob', {
       'SELECT size_bytes FROM blob_held WHERE workspace = ? AND digest = ?',
     );
     return digests.map((digest) => query.get(workspace, digest)?.size_bytes ?? null);
+  },
+
+  /** Contents that nothing refers to, in the order of workspace and digest. */
+  unreferenced(
+    tx: Transaction,
+    { after, before, limit }: { after: Held | undefined; before: Before; limit: number },
+  ): { all: (Held & { sizeBytes: number })[]; last: Held | undefined } {
+    const { workspace, digest } = after ?? { workspace: '', digest: '' };
+    // A bounded part of the table at a time, whatever of it is referred to.
+    const part = tx
+      .statement<HeldRow & { referred: number }>(
+        `SELECT *, EXISTS (SELECT 1 FROM blob_ref r WHERE r.workspace = h.workspace AND r.digest = h.digest) AS referred
+         FROM blob_held h WHERE (workspace, digest) > (?, ?) ORDER BY workspace, digest LIMIT ?`,
+      )
+      .all(workspace, digest, limit);
+    const free = part.filter(
+      (row) => row.referred === 0 && row.snapshots === 0 && row.since <= limitOf(row.workspace, before),
+    );
+    const last = part.length < limit ? undefined : part.at(-1)!;
+    return {
+      all: free.map((row) => ({ workspace: row.workspace, digest: row.digest as Digest, sizeBytes: row.size_bytes })),
+      last: last && { workspace: last.workspace, digest: last.digest as Digest },
+    };
+  },
+
+  /**
+   * Of contents that nothing refers to in one workspace, whether their bytes would be freed: no other workspace keeps them. Where several would
+   * let go of them, the last one counts.
+   */
+  lastHolders(tx: Transaction, { all, before }: { all: readonly Held[]; before: Before }): boolean[] {
+    const others = tx.statement<HeldRow & { referred: number }>(
+      `SELECT *, EXISTS (SELECT 1 FROM blob_ref r WHERE r.workspace = h.workspace AND r.digest = h.digest) AS referred
+       FROM blob_held h WHERE digest = ? AND workspace <> ?`,
+    );
+    return all.map(({ workspace, digest }) =>
+      others
+        .all(digest, workspace)
+        .every(
+          (row) =>
+            row.referred === 0 &&
+            row.snapshots === 0 &&
+            row.since <= limitOf(row.workspace, before) &&
+            row.workspace < workspace,
+        ),
+    );
+  },
+
+  unheld(tx: Transaction, { digests }: { digests: readonly Digest[] }): Digest[] {
+    return unheld(tx, digests);
+  },
+
+  /** How often each content is referred to, and listed by snapshots, in all workspaces together. */
+  uses(tx: Transaction, { digests }: { digests: readonly string[] }): ContentUse[] {
+    const referred = tx.statement<{ count: number }>('SELECT count(*) AS count FROM blob_ref WHERE digest = ?');
+    const listed = tx.statement<{ snapshots: number; sizeBytes: number }>(
+      'SELECT coalesce(sum(snapshots), 0) AS snapshots, coalesce(max(size_bytes), 0) AS sizeBytes FROM blob_held WHERE digest = ?',
+    );
+    return digests.map((digest) => ({ references: referred.get(digest)!.count, ...listed.get(digest)! }));
   },
 });

@@ -3,7 +3,7 @@
 // sent again is skipped; what arrived before a cut is kept; a content whose digest is not the announced one is dropped.
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream, mkdirSync } from 'node:fs';
-import { type FileHandle, mkdir, open, rm, stat, unlink } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, rm, stat, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
@@ -117,6 +117,25 @@ export class Uploads {
     if (sizeBytes === 0) return hash;
     for await (const chunk of createReadStream(file, { end: sizeBytes - 1 })) hash.update(chunk as Buffer);
     return hash;
+  }
+
+  /** Removes what nobody has gone on with since `before`, in ms; in a `dryRun`, tells what that would be. */
+  async sweep(before: number, dryRun: boolean): Promise<{ count: number; sizeBytes: number }> {
+    const freed = { count: 0, sizeBytes: 0 };
+    for (const workspace of await readdir(this.#folder)) {
+      const names = await readdir(join(this.#folder, workspace)).catch(() => []);
+      for (const hex of names.filter((name) => /^[0-9a-f]{64}$/.test(name))) {
+        const upload = { workspace, digest: `sha256:${hex}` };
+        await this.inTurn(upload, async () => {
+          const found = await stat(this.#file(upload)).catch(() => undefined);
+          if (!found || found.mtimeMs > before) return;
+          freed.count++;
+          freed.sizeBytes += found.size;
+          if (!dryRun) await unlink(this.#file(upload));
+        });
+      }
+    }
+    return freed;
   }
 
   /** Forgets whatever is on its way to a workspace. */

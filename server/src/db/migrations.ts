@@ -24,12 +24,16 @@ export async function migrate(file: string, migrations: readonly Migration[]): P
   const copy = existsSync(file) ? await copyBefore(file, migrations) : undefined;
   const database = new DatabaseSync(file);
   try {
-    database.exec('PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN IMMEDIATE');
+    database.exec('PRAGMA busy_timeout = 5000');
+    // Before the first table: so that pages that rows leave free can be given back to the disk, a few at a time.
+    if (valueIn(database, 'page_count') === 0) database.exec('PRAGMA auto_vacuum = INCREMENTAL');
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN IMMEDIATE');
     database.exec('CREATE TABLE IF NOT EXISTS migration (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL) STRICT');
     const applied = new Set(appliedTo(database, migrations));
     for (const migration of migrations) if (!applied.has(migration.name)) apply(database, migration, copy);
     mend(database, migrations);
     database.exec('COMMIT');
+    givePagesBack(database);
   } finally {
     database.close(); // rolls back what was not committed
   }
@@ -111,3 +115,14 @@ async function forgetOld(folder: string): Promise<void> {
   copies.sort((a, b) => b.at - a.at);
   for (const { file } of copies.slice(copiesKept)) await rm(file, { force: true });
 }
+const rewrittenAtMostBytes = 1024 ** 3;
+
+/** A database of an older version is rewritten once, unless that would take long: then its free pages are used again, but not given back. */
+function givePagesBack(database: DatabaseSync): void {
+  if (valueIn(database, 'auto_vacuum') !== 0) return;
+  if (valueIn(database, 'page_count') * valueIn(database, 'page_size') > rewrittenAtMostBytes) return;
+  database.exec('PRAGMA auto_vacuum = INCREMENTAL; VACUUM');
+}
+
+const valueIn = (database: DatabaseSync, pragma: string) =>
+  Number(Object.values(database.prepare(`PRAGMA ${pragma}`).get()!)[0]);

@@ -127,7 +127,7 @@ async function foundBy(environments: Environments, plan: BuiltPlan): Promise<Rec
   const source = layer.entries.find(({ path }) => path.endsWith('/curious.json'))?.source;
   if (!source || !('file' in source)) throw new Error('nothing was built');
   const text = await readFile(source.file, 'utf8');
-  await environments.dropLayer(layer.key);
+  await environments.removeUnused({ before: Date.now() + 3_600_000, isInUse: () => false, dryRun: false });
   return JSON.parse(text);
 }
 

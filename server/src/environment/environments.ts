@@ -2,7 +2,7 @@
 // data that a runner installs from, and a layer of an image.
 // Invariants: no credential is in a plan, a layer or a log; the same question gives the same lock for ever, unless a fresh one is asked for;
 // the same lock gives the same layer, bit for bit; what several want at once is made once; what is half made is never seen.
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { arch, platform } from 'node:process';
 import { condaAddress } from '@stellwerk/contract/conda-lock.ts';
@@ -17,9 +17,10 @@ import type {
   IndexSettings,
 } from '@stellwerk/contract/environment.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { type Removed, removeUnused, type Unused } from '../exec/unused.ts';
 import type { BuildBox } from './build-box.ts';
 import { accessOf, mergeSettings, withoutCredentials } from './index-settings.ts';
-import { type EnvironmentLayer, type LayerPlace, layerKey, makeLayer } from './layer.ts';
+import { type EnvironmentLayer, type LayerPlace, layerKey, layerRecord, makeLayer } from './layer.ts';
 import { canonicalLock, sha256 } from './lock-file.ts';
 import { type NetworkAccess, networkAccess } from './network-access.ts';
 import { Once, type Watch } from './once.ts';
@@ -144,10 +145,9 @@ export class Environments {
     await this.#uv.sweep();
   }
 
-  /** Frees a layer that is kept elsewhere by now. */
-  async dropLayer(key: string): Promise<void> {
-    if (!/^[0-9a-f]{64}$/.test(key)) throw new Error(`${JSON.stringify(key)} is not the key of a layer.`);
-    await rm(join(await this.#uv.folder('layers'), key), { recursive: true, force: true });
+  /** Frees the layers of images that were not used for long: they are kept elsewhere, or can be made again. */
+  async removeUnused(unused: Unused): Promise<Removed> {
+    return removeUnused(await this.#uv.folder('layers'), layerRecord, unused);
   }
 
   /** The index settings for whoever installs the plan. Secret. */

@@ -1,7 +1,7 @@
 // The environment of an image as the entries of one layer: packages from a lock below a fixed prefix, the same bytes wherever
 // and whenever it is made. The prefix is a virtual environment over the image's own Python: `<prefix>/bin/python` finds the
 // packages by itself, and every script in `<prefix>/bin` starts it.
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join, posix, relative } from 'node:path';
 import type { BuiltPlan, EnvironmentPlatform, IndexSettings } from '@stellwerk/contract/environment.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
@@ -44,6 +44,8 @@ export interface LayerQuestion {
   platform: EnvironmentPlatform;
 }
 
+/** Touched whenever the layer is used. */
+export const layerRecord = 'layer.json';
 const format = 1;
 
 /** Everything that decides the bytes: the lock, the place, and the Python that compiles. */
@@ -248,7 +250,7 @@ async function writeLayer(folder: string, entries: readonly LayerEntry[], notice
     if ('bytes' in source) return [path, mode, { text: Buffer.from(source.bytes).toString('latin1') }];
     return [path, mode, source];
   });
-  await writeFile(join(folder, 'layer.json'), JSON.stringify({ entries: kept, notices }));
+  await writeFile(join(folder, layerRecord), JSON.stringify({ entries: kept, notices }));
 }
 
 /** Sorted, with every folder above an entry. */
@@ -262,8 +264,11 @@ function withParents(entries: readonly LayerEntry[]): LayerEntry[] {
 }
 
 async function readLayer({ folder, key, place, plan }: LayerQuestion): Promise<EnvironmentLayer | undefined> {
-  const text = await readFile(join(folder, 'layer.json'), 'utf8').catch(() => undefined);
+  const record = join(folder, layerRecord);
+  const text = await readFile(record, 'utf8').catch(() => undefined);
   if (text === undefined) return undefined;
+  const now = new Date();
+  await utimes(record, now, now);
   const { entries, notices } = JSON.parse(text) as { entries: KeptEntry[]; notices: string[] };
   return {
     key,

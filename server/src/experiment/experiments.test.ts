@@ -7,7 +7,11 @@ let rooms: RunRooms;
 let experiments: Experiments;
 beforeAll(async () => {
   rooms = await runRooms();
-  experiments = new Experiments({ db: rooms.scratch.db, now: Date.now });
+  experiments = new Experiments({
+    db: rooms.scratch.db,
+    now: Date.now,
+    discard: (...of) => rooms.disposal.discardExperiment(...of),
+  });
 });
 afterAll(() => rooms[Symbol.asyncDispose]());
 

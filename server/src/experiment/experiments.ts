@@ -1,19 +1,22 @@
 // Experiments group runs by a name. Submitting or starting a run under a name that does not exist yet makes the experiment.
-// Invariants: names are unique in a workspace; creating one that exists returns it; the last used one is listed first.
-import { ServiceError } from '@stellwerk/contract/errors.ts';
-import type { Experiment } from '@stellwerk/contract/run.ts';
+// Invariants: names are unique in a workspace; creating one that exists returns it; the last used one is listed first; an archived
+// one is left out of lists and takes no new runs; one in the trash keeps its name until it is gone.
+import type { Experiment } from '@stellwerk/contract/experiment.ts';
+import type { TrashEntry } from '@stellwerk/contract/trash.ts';
 import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
 import { type Caller, nameOf } from '../access/access.ts';
 import type { Database } from '../db/database.ts';
 import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
 import { sql } from '../db/transactions.ts';
-import { type ExperimentRow, experimentTransactions } from './store.ts';
+import { type ExperimentRow, experimentTransactions, inTrash, noExperiment } from './store.ts';
 
-export { countRun } from './store.ts';
+export { countRun, type ExperimentRow, recountRuns, requireExperiment, setExperiment } from './store.ts';
 
 export interface ExperimentNeeds {
   db: Database;
   now(): number;
+  /** Puts it into the trash with its runs, which are of a higher room. */
+  discard(workspace: string, experiment: string, by: string): Promise<TrashEntry>;
 }
 
 export class Experiments {
@@ -45,9 +48,12 @@ export class Experiments {
       .selectFrom('experiment')
       .selectAll()
       .where('workspace', '=', input.workspace)
+      .where('trash', 'is', null)
       .orderBy('used_at', 'desc')
       .orderBy('key', 'desc')
       .limit(rowsFor(input));
+    if (input.archived === 'only') query = query.where('archived_at', 'is not', null);
+    if ((input.archived ?? 'without') === 'without') query = query.where('archived_at', 'is', null);
     if (before) {
       const [at, key] = [String(before[0]), Number(before[1])];
       query = query.where((e) => e.or([e('used_at', '<', at), e.and([e('used_at', '=', at), e('key', '<', key)])]));
@@ -56,25 +62,36 @@ export class Experiments {
   }
 
   async update(input: CheckedOf<'experiments', 'update'>): Promise<Experiment> {
-    const { key } = await this.#row(input.workspace, input.experiment);
     const set: Partial<ExperimentRow> = {
       ...(input.description !== undefined && { description: input.description }),
       ...(input.tags !== undefined && { tags: JSON.stringify(input.tags) }),
     };
-    if (Object.keys(set).length > 0) await this.#needs.db.transact(experimentTransactions.update, { key, set });
-    return this.get(input);
+    return this.#update(input, set);
+  }
+
+  async archive(input: CheckedOf<'experiments', 'archive'>): Promise<Experiment> {
+    return this.#update(input, { archived_at: new Date(this.#needs.now()).toISOString() });
+  }
+
+  async reactivate(input: CheckedOf<'experiments', 'reactivate'>): Promise<Experiment> {
+    return this.#update(input, { archived_at: null });
+  }
+
+  delete({ workspace, experiment }: CheckedOf<'experiments', 'delete'>, caller: Caller): Promise<TrashEntry> {
+    return this.#needs.discard(workspace, experiment, nameOf(caller));
+  }
+
+  async #update(of: { workspace: string; experiment: string }, set: Partial<ExperimentRow>): Promise<Experiment> {
+    const { workspace, experiment: name } = of;
+    return experimentOf(await this.#needs.db.transact(experimentTransactions.update, { workspace, name, set }));
   }
 
   async #row(workspace: string, name: string): Promise<ExperimentRow> {
     const row = await this.#needs.db.first(
       sql.selectFrom('experiment').selectAll().where('workspace', '=', workspace).where('name', '=', name),
     );
-    if (!row)
-      throw new ServiceError(
-        'not-found',
-        'experiment.not-found',
-        `There is no experiment ${JSON.stringify(name)} in the workspace ${workspace}.`,
-      );
+    if (!row) throw noExperiment(workspace, name);
+    if (row.trash !== null) throw inTrash(row);
     return row;
   }
 }
@@ -88,5 +105,6 @@ function experimentOf(row: ExperimentRow): Experiment {
     createdBy: row.created_by,
     runCount: row.run_count,
     ...(row.last_run_at !== null && { lastRunAt: row.last_run_at }),
+    ...(row.archived_at !== null && { archivedAt: row.archived_at }),
   };
 }

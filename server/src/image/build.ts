@@ -80,12 +80,14 @@ export class ImageBuilding {
     work.signal.throwIfAborted();
     work.log(`Built ${built.digest}.`);
     await work.logged(); // the activity ends with the next line
-    await this.#needs.db.transact(imageTransactions.succeed, {
-      id,
-      built,
-      fence: work.fence,
-      at: new Date(this.#needs.now()).toISOString(),
-    });
+    const at = new Date(this.#needs.now()).toISOString();
+    await this.#needs.db
+      .transact(imageTransactions.succeed, { id, built, fence: work.fence, at })
+      .catch((error: unknown) => {
+        // A layer that was found, and had not been used for long, was collected meanwhile: it is made again.
+        if (!(error instanceof ServiceError) || error.reason !== 'blob.not-found') throw error;
+        throw new TargetError('now', error.message);
+      });
     return { leave: true };
   }
 

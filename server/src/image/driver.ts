@@ -31,6 +31,8 @@ export type ImageBase = { from: 'default' } | { from: 'registry'; reference: str
 
 export interface BuiltImage {
   digest: Digest;
+  /** All that the image consists of, itself included. */
+  parts: Digest[];
   sizeBytes: number;
   base: string;
   environment: { lockHash?: string; python: string; notices: string[] };

@@ -7,12 +7,13 @@ import type { Image } from '@stellwerk/contract/image.ts';
 import type { Caller } from '../access/access.ts';
 import { Activities, ActivityWorker, type Executors } from '../activity/activities.ts';
 import { Blobs } from '../blob/blobs.ts';
-import type { Digest } from '../blob/bytes.ts';
+import type { Bytes, Digest } from '../blob/bytes.ts';
 import { FileBytes } from '../blob/files.ts';
 import { type ScratchDatabase, scratchDatabase } from '../db/scratch-database.ts';
 import { Environments } from '../environment/environments.ts';
 import { Models } from '../model/models.ts';
 import { migrations } from '../stores.ts';
+import { type TrashRig, trashRig } from '../trash/trash.fixture.ts';
 import type { BuiltImage, ImageRecipe, Watch } from './driver.ts';
 import { ImageBuilding, Images, Recipes } from './images.ts';
 import type { ImageKinds } from './kinds.ts';
@@ -38,6 +39,9 @@ export interface ImageRig extends AsyncDisposable {
   /** Starts a worker as a restarted server would. */
   work(executors?: Partial<Executors>): Promise<ActivityWorker>;
   ended(activity: string): Promise<Activity>;
+  bin: TrashRig;
+  /** Where the fake kind keeps what it built. */
+  own: Bytes;
   /** An image that was created and has been built. */
   built(name: string, content?: string): Promise<Image>;
 }
@@ -53,9 +57,9 @@ export async function imageRig(): Promise<ImageRig> {
   const activities = new Activities({ db, now, folder: join(folder, 'activities') });
   const bytes = new FileBytes(join(folder, 'blobs'));
   const blobs = new Blobs({ db, bytes, folder: join(folder, 'uploads'), now });
-  const models = new Models({
-    db,
-    bytes,
+  const bin = trashRig(db, { model: () => models.discarded });
+  const models: Models = new Models({
+    stores: { db, bytes, trash: bin.trash },
     now,
     sizeOf: (of, digest) => blobs.sizeOf(of, digest),
     filesOf: async () => undefined,
@@ -69,7 +73,7 @@ export async function imageRig(): Promise<ImageRig> {
   const workers: ActivityWorker[] = [];
   const incidents: unknown[] = [];
   const fetchedFiles: string[] = [];
-  const rig = { onBuild: async () => ({}), recipes: [] as ImageRecipe[] } as unknown as ImageRig;
+  const rig = { onBuild: async () => ({}), recipes: [] as ImageRecipe[], own: blobs.own() } as unknown as ImageRig;
   const kinds = fakeKinds(rig);
   const readText = async (digest: Digest) => (await bytes.read(digest).toArray()).join('');
   const images = new Images({
@@ -132,6 +136,7 @@ export async function imageRig(): Promise<ImageRig> {
     activities,
     models,
     images,
+    bin,
     kinds,
     incidents,
     upload,
@@ -161,8 +166,11 @@ function fakeKinds(rig: ImageRig): ImageKinds {
       async build(recipe, watch) {
         rig.recipes.push(recipe);
         watch.log('Building nothing.');
+        const content = JSON.stringify(recipe);
+        const { digest } = await rig.own.write(Readable.from([Buffer.from(content)]), digestOf(content));
         const usual = {
-          digest: digestOf(JSON.stringify(recipe)),
+          digest,
+          parts: [digest],
           sizeBytes: 7,
           base: 'none@sha256:0',
           environment: { python: '3.11', notices: [] },

@@ -164,10 +164,10 @@ describe('deleting', () => {
     await work();
     const made = await rig.create({ models: ['ridge'], tags: { a: 'b' } });
     await rig.ended(made.activity);
-    const removeModel = () => rig.models.delete({ workspace, name: 'ridge', version: '1' });
+    const removeModel = () => rig.models.delete({ workspace, name: 'ridge', version: '1' }, ada);
     await expect(removeModel()).rejects.toThrow('scorer:1');
     await remove('scorer', 1);
-    await removeModel();
+    await rig.bin.remove(await removeModel());
     for (const table of ['image', 'image_tag', 'image_model'] as const)
       expect(await rig.scratch.db.all(sql.selectFrom(table).selectAll())).toEqual([]);
     const owner = sql.selectFrom('blob_ref').selectAll().where('owner_kind', '=', 'image');

@@ -5,7 +5,7 @@ import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Image } from '@stellwerk/contract/image.ts';
 import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
 import { type Caller, nameOf } from '../access/access.ts';
-import type { Digest } from '../blob/bytes.ts';
+import type { Digest, Stored } from '../blob/bytes.ts';
 import type { Download } from '../blob/download.ts';
 import type { Database } from '../db/database.ts';
 import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
@@ -175,6 +175,55 @@ export class Images {
         .orderBy('position'),
     );
     return rows.map((row) => `${row.model_name}:${row.model_version}`);
+  }
+
+  /** The digests of images that web services run. */
+  async inUse(): Promise<Digest[]> {
+    const rows = await this.#needs.db.all(
+      sql
+        .selectFrom('image')
+        .innerJoin('image_use', (join) =>
+          join
+            .onRef('image_use.workspace', '=', 'image.workspace')
+            .onRef('image_use.image_name', '=', 'image.name')
+            .onRef('image_use.image_version', '=', 'image.version'),
+        )
+        .select('image.digest')
+        .distinct(),
+    );
+    return rows.flatMap(({ digest }) => (digest === null ? [] : [digest as Digest]));
+  }
+
+  /** Before what nobody refers to is collected: images of an older version of the server refer to what they consist of. */
+  async referToParts(partsOf: (digest: Digest) => Promise<Stored[]>): Promise<void> {
+    const rows = await this.#needs.db.all(
+      sql
+        .selectFrom('image')
+        .selectAll()
+        .where('digest', 'is not', null)
+        .where((e) =>
+          e.not(
+            e.exists(
+              e
+                .selectFrom('blob_ref')
+                .select('digest')
+                .whereRef('blob_ref.workspace', '=', 'image.workspace')
+                .whereRef('blob_ref.digest', '=', 'image.digest')
+                .where('owner_kind', '=', 'image'),
+            ),
+          ),
+        ),
+    );
+    const at = new Date(this.#needs.now()).toISOString();
+    for (const row of rows) {
+      const parts = await partsOf(row.digest as Digest);
+      await this.#needs.db.transact(imageTransactions.takeParts, { id: idOf(row), parts, at });
+    }
+  }
+
+  /** After layers were collected. */
+  async forgetLayers(): Promise<void> {
+    await this.#needs.db.transact(imageTransactions.forgetLayers, undefined);
   }
 
   async #built(workspace: string, name: string, version: string): Promise<ImageRow> {

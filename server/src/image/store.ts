@@ -4,7 +4,8 @@ import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Image } from '@stellwerk/contract/image.ts';
 import { limits } from '@stellwerk/contract/values.ts';
 import { type Beginning, beginActivity, changeActivity, isHeld } from '../activity/activities.ts';
-import { addReferences, type Owner, removeReferences } from '../blob/blobs.ts';
+import { addReferences, hold, type Owner, removeReferences, takeOwn } from '../blob/blobs.ts';
+import type { Stored } from '../blob/bytes.ts';
 import type { Migration } from '../db/migrations.ts';
 import { sql, type Transaction, transactions } from '../db/transactions.ts';
 import { releaseModels, useModels } from '../model/models.ts';
@@ -226,6 +227,7 @@ export const imageTransactions = transactions('image', {
       fence,
     );
     if (!ended) return;
+    takeOwn(tx, id.workspace, ownerOf(id), built.parts, at);
     write(tx, id, {
       state: 'succeeded',
       digest: built.digest,
@@ -233,6 +235,21 @@ export const imageTransactions = transactions('image', {
       base: built.base,
       environment: JSON.stringify(built.environment),
     });
+  },
+
+  /** For images of an older version of the server, which did not refer to what they consist of. */
+  takeParts(tx: Transaction, { id, parts, at }: { id: ImageId; parts: Stored[]; at: string }): void {
+    found(tx, id);
+    for (const part of parts) hold(tx, id.workspace, part, at);
+    const digests = parts.map(({ digest }) => digest);
+    addReferences(tx, id.workspace, ownerOf(id), digests);
+  },
+
+  /** Of layers that were collected nothing need be remembered. */
+  forgetLayers(tx: Transaction): void {
+    tx.statement(
+      "DELETE FROM image_layer WHERE digest NOT IN (SELECT digest FROM blob_held WHERE workspace = '')",
+    ).run();
   },
 
   /** The activity is ended by its worker, which knows the error; unless another one has taken it. */

@@ -10,6 +10,7 @@ import { FileBytes } from '../blob/files.ts';
 import { type ScratchDatabase, scratchDatabase } from '../db/scratch-database.ts';
 import { sql } from '../db/transactions.ts';
 import { migrations } from '../stores.ts';
+import { type TrashRig, trashRig } from '../trash/trash.fixture.ts';
 import { Models } from './models.ts';
 import { type FileOfModel, modelTransactions } from './store.ts';
 
@@ -18,6 +19,7 @@ let scratch: ScratchDatabase;
 let bytes: FileBytes;
 let blobs: Blobs;
 let models: Models;
+let bin: TrashRig;
 let workspace = '';
 /** What the run r1 left; r1.1 is its child. */
 let outputs: FileOfModel[] = [];
@@ -27,9 +29,9 @@ beforeAll(async () => {
   const { db, folder } = scratch;
   bytes = new FileBytes(join(folder, 'blobs'));
   blobs = new Blobs({ db, bytes, folder: join(folder, 'uploads'), now: Date.now });
+  bin = trashRig(db, { model: () => models.discarded });
   models = new Models({
-    db,
-    bytes,
+    stores: { db, bytes, trash: bin.trash },
     now: Date.now,
     sizeOf: (of, digest) => blobs.sizeOf(of, digest),
     async filesOf(_, run, path) {
@@ -182,6 +184,10 @@ test('contents of another workspace cannot be registered', async () => {
   await expect(stolen).rejects.toMatchObject({ reason: 'blob.not-found' });
 });
 
+const discard = (version: string) => models.delete({ workspace, name: 'ridge', version }, user);
+/** Deletes it, and empties the trash. */
+const erase = async (version: string) => bin.remove(await discard(version));
+
 test('versions count up under each name, also when many register at once', async () => {
   const all = await Promise.all(Array.from({ length: 30 }, () => register()));
   expect(all.map(({ version }) => version).toSorted((a, b) => a - b)).toEqual(
@@ -192,7 +198,7 @@ test('versions count up under each name, also when many register at once', async
 
 test('the number of a deleted version is not given again', async () => {
   for (let i = 0; i < 3; i++) await register();
-  for (const version of ['3', '2', '1']) await models.delete({ workspace, name: 'ridge', version });
+  for (const version of ['3', '2', '1']) await erase(version);
   await expect(get('latest')).rejects.toMatchObject({ code: 'not-found', reason: 'model.not-found' });
   expect(await register()).toMatchObject({ version: 4 });
   expect(await get('latest')).toMatchObject({ version: 4 });
@@ -210,7 +216,7 @@ test('a model refers to its contents until it is deleted', async () => {
   const references = async () =>
     (await scratch.db.all(sql.selectFrom('blob_ref').selectAll().where('workspace', '=', workspace))).length;
   expect(await references()).toBe(4);
-  await models.delete({ workspace, name: 'ridge', version: '1' });
+  await erase('1');
   expect(await references()).toBe(2);
 });
 
@@ -223,7 +229,7 @@ test('an alias points at a version, moves, and goes with its version', async () 
   expect(await get('champion')).toMatchObject({ version: 2 });
   expect((await get('1')).aliases).toEqual([]);
   await expect(set(9)).rejects.toMatchObject({ reason: 'model.not-found' });
-  await models.delete({ workspace, name: 'ridge', version: 'champion' });
+  await erase('champion');
   await expect(get('champion')).rejects.toMatchObject({ reason: 'model.not-found' });
   await set(1);
   await models.deleteAlias({ workspace, name: 'ridge', alias: 'champion' });
@@ -337,13 +343,13 @@ test('a model that an image uses cannot be deleted, and the error names the imag
   await use('scorer:2');
   await use('scorer:2');
   expect((await get('1')).images).toEqual(['scorer:1', 'scorer:2']);
-  const refused = models.delete({ workspace, name: 'ridge', version: '1' });
+  const refused = discard('1');
   await expect(refused).rejects.toMatchObject({ code: 'failed-precondition', reason: 'model.in-use' });
   await expect(refused).rejects.toThrow('ridge:1 cannot be deleted: the images scorer:1, scorer:2 use it');
-  await models.delete({ workspace, name: 'ridge', version: '2' });
+  await erase('2');
   for (const image of ['scorer:1', 'scorer:2'])
     await scratch.db.transact(modelTransactions.release, { workspace, image });
-  await models.delete({ workspace, name: 'ridge', version: '1' });
+  await erase('1');
   await expect(use('scorer:3')).rejects.toMatchObject({ reason: 'model.not-found' });
 });
 

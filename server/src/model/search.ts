@@ -12,6 +12,7 @@ export const modelSearches = readings('model-search', {
       .selectFrom('model')
       .selectAll()
       .where('workspace', '=', workspace)
+      .where('trash', 'is', null)
       .orderBy('key', 'desc')
       .limit(rowsFor(search));
     const before = keyOf(search, 1);
@@ -20,6 +21,8 @@ export const modelSearches = readings('model-search', {
     if (framework !== undefined) query = query.where('framework', '=', framework);
     if (run !== undefined) query = query.where('run', '=', run);
     for (const tag of search.tag ?? []) query = query.where('key', 'in', taggedWith(workspace, tag));
+    if (search.archived === 'only') query = query.where('archived_at', 'is not', null);
+    if ((search.archived ?? 'without') === 'without') query = query.where('archived_at', 'is', null);
     if (search.latest) query = query.where((e) => e.not(e.exists(newer)));
     return tx.all(query).map((row) => recordOf(tx, row));
   },
@@ -45,4 +48,5 @@ const newer = sql
   .select('other.key')
   .whereRef('other.workspace', '=', 'model.workspace' as never)
   .whereRef('other.name', '=', 'model.name' as never)
-  .whereRef('other.version', '>', 'model.version' as never);
+  .whereRef('other.version', '>', 'model.version' as never)
+  .where('other.trash', 'is', null);

@@ -5,6 +5,7 @@ import { limits } from '@stellwerk/contract/values.ts';
 import { addReferences, removeReferences } from '../blob/blobs.ts';
 import type { Migration } from '../db/migrations.ts';
 import { readings, sql, type Transaction, transactions } from '../db/transactions.ts';
+import { comeBack, type Disposal, discard, dropEntry, type TrashRow } from '../trash/trash.ts';
 
 export interface ModelRow {
   key: number;
@@ -22,6 +23,9 @@ export interface ModelRow {
   size_bytes: number;
   created_at: string;
   created_by: string;
+  archived_at: string | null;
+  /** The entry of the trash it lies in. */
+  trash: number | null;
 }
 
 export interface FileOfModel {
@@ -79,6 +83,14 @@ export const modelMigrations: Migration[] = [
       CREATE INDEX model_use_by_image ON model_use (workspace, image);
     `,
   },
+  {
+    name: '0036-model-trash',
+    up: `
+      ALTER TABLE model ADD COLUMN archived_at TEXT;
+      ALTER TABLE model ADD COLUMN trash INTEGER;
+      CREATE INDEX model_by_trash ON model (trash) WHERE trash IS NOT NULL;
+    `,
+  },
 ];
 
 /** A model as it is told, without files and images. */
@@ -97,7 +109,7 @@ export interface ModelVersion {
 /** `version`: a number, `v` and a number, an alias, or `latest`. Undefined if there is none. */
 export function findModel(tx: Transaction, workspace: string, name: string, version: string): ModelRow | undefined {
   const named = sql.selectFrom('model').selectAll().where('workspace', '=', workspace).where('name', '=', name);
-  if (version === 'latest') return tx.first(named.orderBy('version', 'desc').limit(1));
+  if (version === 'latest') return tx.first(named.where('trash', 'is', null).orderBy('version', 'desc').limit(1));
   const number = /^v?(\d{1,15})$/i.exec(version)?.[1];
   if (number !== undefined) return tx.first(named.where('version', '=', Number(number)));
   const alias = sql
@@ -111,7 +123,14 @@ export function findModel(tx: Transaction, workspace: string, name: string, vers
 
 export function modelNamed(tx: Transaction, workspace: string, name: string, version: string): ModelRow {
   const row = findModel(tx, workspace, name, version);
-  if (row) return row;
+  if (row?.trash === null) return row;
+  if (row)
+    throw new ServiceError(
+      'not-found',
+      'model.in-trash',
+      `The model ${name}:${row.version} of the workspace ${workspace} lies in the trash, in the entry ${row.trash}.`,
+      { entry: row.trash },
+    );
   throw new ServiceError(
     'not-found',
     'model.not-found',
@@ -175,7 +194,7 @@ export function releaseModels(tx: Transaction, workspace: string, image: string)
 const ownerOf = (row: Pick<ModelRow, 'key'>) => ({ kind: 'model', id: String(row.key) });
 
 export interface Registration {
-  row: Omit<ModelRow, 'key' | 'version'>;
+  row: Omit<ModelRow, 'key' | 'version' | 'archived_at' | 'trash'>;
   files: FileOfModel[];
   tags: [string, string][];
   properties: [string, string][];
@@ -199,7 +218,7 @@ export const modelTransactions = transactions('model', {
          ON CONFLICT (workspace, name) DO UPDATE SET last_version = last_version + 1 RETURNING last_version`,
       )
       .get(row.workspace, row.name)!;
-    tx.run(sql.insertInto('model').values({ ...row, version } as ModelRow));
+    tx.run(sql.insertInto('model').values({ ...row, version, archived_at: null, trash: null } as ModelRow));
     const inserted = modelNamed(tx, row.workspace, row.name, String(version));
     tx.run(sql.insertInto('model_files').values({ model: inserted.key, files: JSON.stringify(files) }));
     addReferences(tx, row.workspace, ownerOf(inserted), [...new Set(files.map(({ digest }) => digest))]);
@@ -216,7 +235,10 @@ export const modelTransactions = transactions('model', {
     return recordOf(tx, modelNamed(tx, workspace, name, String(row.version)));
   },
 
-  delete(tx: Transaction, { workspace, name, version }: { workspace: string; name: string; version: string }): void {
+  discard(
+    tx: Transaction,
+    { workspace, name, version, disposal }: { workspace: string; name: string; version: string; disposal: Disposal },
+  ): TrashRow {
     const row = modelNamed(tx, workspace, name, version);
     const images = imagesUsing(tx, row);
     if (images.length > 0)
@@ -226,9 +248,33 @@ export const modelTransactions = transactions('model', {
         `The model ${row.name}:${row.version} cannot be deleted: ${images.length === 1 ? 'the image' : 'the images'} ${images.join(', ')} ${images.length === 1 ? 'uses' : 'use'} it.`,
         { images },
       );
-    removeReferences(tx, workspace, ownerOf(row));
-    tx.run(aliasesOf(row).where('version', '=', row.version));
-    tx.run(sql.deleteFrom('model').where('key', '=', row.key));
+    const entry = discard(tx, { workspace, kind: 'model', name: `${row.name}:${row.version}` }, disposal);
+    tx.run(sql.updateTable('model').set({ trash: entry.id }).where('key', '=', row.key));
+    return entry;
+  },
+
+  restore(tx: Transaction, { entry }: { entry: TrashRow }): void {
+    comeBack(tx, entry);
+    tx.run(sql.updateTable('model').set({ trash: null }).where('trash', '=', entry.id));
+    dropEntry(tx, entry.id);
+  },
+
+  /** For good. Its number is not given again. */
+  remove(tx: Transaction, { entry }: { entry: TrashRow }): void {
+    for (const row of tx.all(sql.selectFrom('model').selectAll().where('trash', '=', entry.id))) {
+      removeReferences(tx, row.workspace, ownerOf(row));
+      tx.run(aliasesOf(row).where('version', '=', row.version));
+      tx.run(sql.deleteFrom('model').where('key', '=', row.key));
+    }
+  },
+
+  archive(
+    tx: Transaction,
+    { workspace, name, version, at }: { workspace: string; name: string; version: string; at: string | null },
+  ): ModelVersion {
+    const row = modelNamed(tx, workspace, name, version);
+    tx.run(sql.updateTable('model').set({ archived_at: at }).where('key', '=', row.key));
+    return row;
   },
 
   use(
@@ -310,6 +356,12 @@ function refuseTooMany(tx: Transaction, row: ModelRow, table: 'model_tag' | 'mod
 }
 
 export const modelReadings = readings('model', {
+  /** The files of the models in an entry of the trash. */
+  trashed(tx: Transaction, { entry }: { entry: number }): FileOfModel[][] {
+    const rows = tx.all(sql.selectFrom('model').selectAll().where('trash', '=', entry));
+    return rows.map(({ key }) => filesOfModel(tx, key));
+  },
+
   /** One model with all that is known of it. */
   get(
     tx: Transaction,
@@ -325,6 +377,7 @@ export const modelReadings = readings('model', {
     const row =
       (colon > 0 && findModel(tx, workspace, reference.slice(0, colon), reference.slice(colon + 1))) ||
       findModel(tx, workspace, reference, 'latest');
+    if (row && row.trash !== null) modelNamed(tx, workspace, row.name, String(row.version)); // says where it lies
     if (row) return { name: row.name, version: row.version };
     throw new ServiceError(
       'not-found',

@@ -1,9 +1,10 @@
 // Root filesystems of images, unpacked once each below one cache folder and shared by all who run something from them.
 // Invariants: a root that has its final name is complete; two who ask at once get one unpacking; the folder can be deleted
 // whenever nothing runs from it. Files are shared between roots: mount them read-only.
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Bytes, Digest } from '../blob/bytes.ts';
+import { type Removed, removeWhole, sizeOfFolder, type Unused } from '../exec/unused.ts';
 import { hexOf } from './digest.ts';
 import type { ImageConfig, OciImage } from './manifest.ts';
 import { exists, publish, unpackLayers } from './unpack.ts';
@@ -40,6 +41,8 @@ export class ImageRoots {
     }
     signal?.throwIfAborted();
     const { config } = await recordOf(dir);
+    const now = new Date();
+    await utimes(join(dir, 'image.json'), now, now); // it is in use
     return { path: join(dir, 'root'), config };
   }
 
@@ -71,23 +74,39 @@ export class ImageRoots {
   }
 
   /**
-   * Deletes all roots but those of these images, the files of layers that no root has any more, and what a killed process left
-   * half done. Nothing is deleted while something is being unpacked: the next time will do.
+   * Deletes roots that were not used for long, but those of these images and those that a process runs from; then the files of layers that
+   * no root has any more, and what a killed process left half done. Nothing is deleted while something is being unpacked: the next time will do.
    */
-  async keepOnly(digests: readonly Digest[]): Promise<void> {
-    if ([...unpacking.keys()].some((dir) => dir.startsWith(join(this.#dir, 'roots')))) return;
+  async sweep(keep: readonly Digest[], unused: Unused): Promise<Removed> {
+    const removed = { count: 0, sizeBytes: 0 };
+    if ([...unpacking.keys()].some((dir) => dir.startsWith(join(this.#dir, 'roots')))) return removed;
     const roots = join(this.#dir, 'roots');
     const layers = join(this.#dir, 'layers');
+    const kept = new Set(keep.map(hexOf));
     const keptLayers = new Set<string>();
+    const remove = async (path: string) => {
+      removed.count++;
+      removed.sizeBytes += await sizeOfFolder(path);
+      if (!unused.dryRun) await removeWhole(path);
+    };
     for (const name of await namesIn(roots)) {
-      if (!digests.some((digest) => hexOf(digest) === name))
-        await rm(join(roots, name), { recursive: true, force: true });
-      else for (const digest of (await recordOf(join(roots, name))).layers) keptLayers.add(hexOf(digest));
+      const path = join(roots, name);
+      const isOld = (await usedAt(path)) <= unused.before;
+      if (isOld && !kept.has(name) && !unused.isInUse(path)) await remove(path);
+      else if (!name.startsWith('.')) for (const layer of (await recordOf(path)).layers) keptLayers.add(hexOf(layer));
     }
     for (const name of await namesIn(layers)) {
-      if (!keptLayers.has(name)) await rm(join(layers, name), { recursive: true, force: true });
+      const path = join(layers, name);
+      if (!keptLayers.has(name) && (await usedAt(path)) <= unused.before) await remove(path);
     }
+    return removed;
   }
+}
+
+/** What is half done counts from its beginning. */
+async function usedAt(path: string): Promise<number> {
+  const found = await stat(join(path, 'image.json')).catch(() => stat(path));
+  return found.mtimeMs;
 }
 
 async function endOrAbort(work: Promise<void>, signal?: AbortSignal): Promise<void> {

@@ -371,13 +371,15 @@ test('who gives up unpacking does not stop the others', async () => {
   expect(await readFile(join((await other).path, 'etc/os'), 'utf8')).toBe('base');
 });
 
+const allUnused = { before: Date.now() + 60_000, isInUse: () => false, dryRun: false };
+
 test('roots share the files of the layers they have in common, and let go of them when deleted', async () => {
   const store = storeIn('a');
   const [one, two] = [await smallImage(store, 'one'), await smallImage(store, 'two')];
   const paths = [(await store.oci.rootFor(one.digest)).path, (await store.oci.rootFor(two.digest)).path];
   const inodes = await Promise.all(paths.map(async (path) => (await stat(join(path, 'etc/os'))).ino));
   expect(inodes[0]).toBe(inodes[1]);
-  await store.oci.keepOnlyRoots([two.digest]);
+  await store.oci.sweepRoots([two.digest], allUnused);
   expect(await readdir(join(store.cacheDir, 'roots'))).toEqual([two.digest.slice(7)]);
   expect(await readdir(join(store.cacheDir, 'layers'))).toHaveLength(2);
   expect(await readFile(join(paths[1]!, 'etc/os'), 'utf8')).toBe('base');
@@ -389,7 +391,7 @@ test('what a killed unpacking left behind is no root', async () => {
   await mkdir(join(store.cacheDir, 'roots', '.partial-x', 'root'), { recursive: true });
   await mkdir(join(store.cacheDir, 'layers', '.partial-y'), { recursive: true });
   expect(await readdir((await store.oci.rootFor(digest)).path)).toEqual(['app', 'etc']);
-  await store.oci.keepOnlyRoots([digest]);
+  await store.oci.sweepRoots([digest], allUnused);
   expect(await readdir(join(store.cacheDir, 'roots'))).toEqual([digest.slice(7)]);
   expect(await readdir(join(store.cacheDir, 'layers'))).toHaveLength(2);
 });

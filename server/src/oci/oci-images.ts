@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { Bytes, Digest } from '../blob/bytes.ts';
+import type { Removed, Unused } from '../exec/unused.ts';
 import { type ExportOptions, exportImage } from './export-image.ts';
 import type { FileTree } from './file-tree.ts';
 import { type ImageRoot, ImageRoots } from './image-roots.ts';
@@ -124,9 +125,9 @@ export class OciImages {
     return await this.#roots.rootFor(this.#needs.bytes, digest, () => this.readImage(digest), signal);
   }
 
-  /** Deletes all unpacked roots but those of these images. */
-  async keepOnlyRoots(digests: readonly Digest[]): Promise<void> {
-    await this.#roots.keepOnly(digests);
+  /** Deletes unpacked roots that were not used for long, but those of these images. */
+  async sweepRoots(keep: readonly Digest[], unused: Unused): Promise<Removed> {
+    return await this.#roots.sweep(keep, unused);
   }
 
   /** All that a reference may mean here, in full; nothing where it has no host and no registry is set. */

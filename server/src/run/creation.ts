@@ -4,12 +4,13 @@ import type { Run } from '@stellwerk/contract/run.ts';
 import { type Beginning, beginActivity } from '../activity/activities.ts';
 import { sql, type Transaction } from '../db/transactions.ts';
 import { countRun } from '../experiment/experiments.ts';
+import { useSnapshot } from '../snapshot/snapshots.ts';
 import { setParameter, setProperty, setTag } from './labels.ts';
 import type { Moment } from './moves.ts';
 import type { ParameterValue } from './parameters.ts';
 import { recordsOf } from './records.ts';
 import { isEnd } from './states.ts';
-import { type RunRow, runNamed, runOf, setRun } from './store.ts';
+import { inTrash, type RunRow, runNamed, runOf, setRun } from './store.ts';
 
 export interface NewRun {
   run: Pick<RunRow, 'workspace' | 'id' | 'experiment' | 'user' | 'content_hash'> & Partial<RunRow>;
@@ -31,6 +32,7 @@ export function insertRun(tx: Transaction, made: NewRun): { record: Run; key: nu
   const { run } = made;
   const found = runNamed(tx, run.workspace, run.id);
   if (found) {
+    if (found.trash !== null) throw inTrash(found, 'conflict');
     if (found.content_hash !== run.content_hash)
       throw new ServiceError(
         'conflict',
@@ -61,7 +63,8 @@ export function insertRun(tx: Transaction, made: NewRun): { record: Run; key: nu
 }
 
 function insertRow(tx: Transaction, { run, parent: parentId, moment }: NewRun): number {
-  const parent = parentId === undefined ? undefined : runNamed(tx, run.workspace, parentId);
+  const above = parentId === undefined ? undefined : runNamed(tx, run.workspace, parentId);
+  const parent = above?.trash === null ? above : undefined;
   if (parentId !== undefined && !parent)
     throw new ServiceError(
       'not-found',
@@ -94,7 +97,7 @@ function insertRow(tx: Transaction, { run, parent: parentId, moment }: NewRun): 
     resubmitted_from: null,
     differences: null,
     ...run,
-    number: countRun(tx, made),
+    number: countRun(tx, made, parent !== undefined),
     parent_key: parent?.key ?? null,
     parent: parent?.id ?? null,
     root_key: parent?.root_key ?? 0,
@@ -104,7 +107,10 @@ function insertRow(tx: Transaction, { run, parent: parentId, moment }: NewRun): 
     cancel_requested: 0,
     created_at: moment.at,
     attendant_key: 0,
+    archived_at: null,
+    trash: null,
   };
+  if (row.snapshot !== null) useSnapshot(tx, row.workspace, row.snapshot);
   tx.run(sql.insertInto('run').values(row as RunRow));
   const { key } = runNamed(tx, run.workspace, run.id)!;
   const attendant = row.interactive === 1 && parent ? runOf(tx, parent.attendant_key) : undefined;

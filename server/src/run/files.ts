@@ -41,18 +41,19 @@ export const runReadings = readings('run-read', {
     const keys = JSON.stringify(keysBelow(tx, requireRun(tx, workspace, run).key));
     return tx
       .statement<{ key: number; id: string }>(
-        'SELECT key, id FROM run WHERE key IN (SELECT value FROM json_each(?)) ORDER BY key',
+        'SELECT key, id FROM run WHERE key IN (SELECT value FROM json_each(?)) AND trash IS NULL ORDER BY key',
       )
       .all(keys);
   },
 
   within(tx: Transaction, { workspace, ancestor, run }: One & { ancestor: string }): boolean {
     const [above, below] = [runNamed(tx, workspace, ancestor), runNamed(tx, workspace, run)];
-    return above !== undefined && below !== undefined && isWithin(tx, above.key, below);
+    return above !== undefined && below?.trash === null && isWithin(tx, above.key, below);
   },
 
   row(tx: Transaction, { workspace, run }: One): RunRow | undefined {
-    return runNamed(tx, workspace, run);
+    const row = runNamed(tx, workspace, run);
+    return row?.trash === null ? row : undefined;
   },
 
   /** A file, or all below a folder, or everything; in the order of their paths. */

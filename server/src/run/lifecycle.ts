@@ -15,7 +15,17 @@ import { freePlace, takePlace } from './queue.ts';
 import { recordsOf } from './records.ts';
 import { differencesOnceRunning } from './resubmission.ts';
 import { attendedStates, isEnd } from './states.ts';
-import { keysBelow, type PrivateRow, privateOf, type RunRow, runNamed, runOf, setPrivate, setRun } from './store.ts';
+import {
+  inTrash,
+  keysBelow,
+  type PrivateRow,
+  privateOf,
+  type RunRow,
+  runNamed,
+  runOf,
+  setPrivate,
+  setRun,
+} from './store.ts';
 
 export interface Report {
   attempt: number;
@@ -53,6 +63,7 @@ export function requireRun(tx: Transaction, workspace: string, id: string): RunR
       'run.not-found',
       `There is no run ${JSON.stringify(id)} in the workspace ${workspace}.`,
     );
+  if (row.trash !== null) throw inTrash(row);
   return row;
 }
 

@@ -5,6 +5,7 @@
 //   collect  if it is not after so many steps: what passes each comparison is collected from its index, and walked through again
 // Of the runs of the page, and of nothing else, what is asked for is read.
 import type { Run } from '@stellwerk/contract/run.ts';
+import type { Archived } from '@stellwerk/contract/values.ts';
 import { sql as raw } from 'kysely';
 import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
 import { readings, type Transaction, written } from '../db/transactions.ts';
@@ -29,7 +30,7 @@ import {
 import { countedStep, unlessTooCostly, withinSteps, withPatience } from './query-patience.ts';
 import { conjuncts, fewRunsOf, type Source, timeBoundsOf } from './query-source.ts';
 import { recordsByKey } from './records.ts';
-import { keysBelow } from './store.ts';
+import { keysBelow, runNamed } from './store.ts';
 
 export interface RunQuery {
   workspace: string;
@@ -37,6 +38,7 @@ export interface RunQuery {
   parent?: string | undefined;
   ancestor?: string | undefined;
   filter?: string | undefined;
+  archived?: Archived | undefined;
   orderBy?: string[] | undefined;
   columns?: string[] | undefined;
   metrics?: string[] | undefined;
@@ -79,6 +81,33 @@ function pageOfRuns(tx: Transaction, query: RunQuery): { items: Run[]; nextPage?
   return { ...page, items: recordsByKey(tx, page.items, wanted) };
 }
 
+/** The keys of what a query selects, a part at a time, parents before their children; `last` is where the next part goes on. */
+export function selectRuns(
+  tx: Transaction,
+  query: RunQuery,
+  last: SortValue[] | undefined,
+  limit: number,
+): { keys: number[]; last: SortValue[] | undefined } {
+  const sorted = sortKeysOf([parseOrder('createdAt asc')]);
+  const rows = withPatience(() => new Search(tx, query, sorted, limit).rows(last));
+  const end = rows.length < limit ? undefined : rows.at(-1);
+  return { keys: rows.map(({ key }) => key), last: end && sorted.map((_, at) => end[`sort_${at}`] ?? null) };
+}
+
+/** What lies in the trash is not there; what is archived is left out, unless it is asked for, or a run is named that is archived itself. */
+function shownOnly(tx: Transaction, { workspace, experiment, parent, ancestor, archived }: RunQuery): Sql[] {
+  const named = [parent, ancestor].some((id) => id !== undefined && runNamed(tx, workspace, id)?.archived_at != null);
+  const which = archived ?? (named ? 'with' : 'without');
+  const shown = raw`run.trash is null`;
+  if (which === 'with') return [shown];
+  const own = which === 'only' ? raw`run.archived_at is not null` : raw`run.archived_at is null`;
+  const names = raw`select name from experiment where workspace = ${workspace} and archived_at is not null`;
+  if (experiment !== undefined || tx.first(written(raw`${names} limit 1`)) === undefined) return [shown, own];
+  return which === 'only'
+    ? [shown, raw`(${own} or run.experiment in (${names}))`]
+    : [shown, own, raw`run.experiment not in (${names})`];
+}
+
 class Search {
   readonly #tx: Transaction;
   readonly #workspace: string;
@@ -87,6 +116,7 @@ class Search {
   /** All of them must hold; and the run must be one of the descendants, if any are asked for. */
   readonly #parts: Filter[];
   readonly #below: Source | undefined;
+  readonly #shown: Sql[];
   readonly #effort: Effort;
 
   constructor(tx: Transaction, query: RunQuery, keys: SortKey[], limit: number) {
@@ -95,6 +125,7 @@ class Search {
     this.#keys = keys;
     this.#limit = limit;
     this.#effort = query.effort ?? usualEffort;
+    this.#shown = shownOnly(tx, query);
     const { workspace, experiment, parent, ancestor, filter, now } = query;
     if (parent !== undefined) requireRun(tx, workspace, parent);
     this.#below = ancestor === undefined ? undefined : below(tx, requireRun(tx, workspace, ancestor).key);
@@ -177,6 +208,7 @@ class Search {
   #tests(manner: Manner, key = raw.ref('run.key') as Sql): Sql[] {
     return [
       raw`run.workspace = ${this.#workspace}`,
+      ...this.#shown,
       ...(this.#below ? [raw`+${key} in (${this.#below.keys})`] : []),
       ...this.#parts.map((part) => conditionOf(part, manner, key)),
     ];

@@ -43,6 +43,7 @@ const optionalColumns = {
   exitCode: 'exit_code',
   activity: 'activity',
   resubmittedFrom: 'resubmitted_from',
+  archivedAt: 'archived_at',
 } as const satisfies Partial<Record<keyof Run, keyof RunRow>>;
 const identifying = [
   'key',

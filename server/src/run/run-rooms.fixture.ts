@@ -15,10 +15,12 @@ import { migrations } from '../stores.ts';
 import { Journals } from '../telemetry/journals.ts';
 import { Logs } from '../telemetry/logs.ts';
 import { Metrics } from '../telemetry/metrics.ts';
-import { JobOrders, Leases, Runs, runExecutor } from './runs.ts';
+import { type TrashRig, trashRig } from '../trash/trash.fixture.ts';
+import { JobOrders, Leases, RunDisposal, RunSelections, Runs, runExecutor } from './runs.ts';
 
 export const workspace = 'w1';
 export const ada: UserCaller = { kind: 'user', user: 'ada', administrator: false, tokenId: 't' };
+const snapshot = `sha256:${'0'.repeat(64)}`;
 export const bob: UserCaller = { kind: 'user', user: 'bob', administrator: false, tokenId: 't2' };
 
 /** Jobs that end when the test says so. */
@@ -59,12 +61,16 @@ export class HandMadeJobs implements RunsJobs<'host'> {
 export interface RunRooms extends AsyncDisposable {
   scratch: ScratchDatabase;
   runs: Runs;
+  bin: TrashRig;
+  disposal: RunDisposal;
   journals: Journals;
   metrics: Metrics;
   logs: Logs;
   leases: Leases;
   activities: Activities;
   blobs: Blobs;
+  bytes: FileBytes;
+  selections: RunSelections;
   jobs: HandMadeJobs;
   worker: ActivityWorker;
   /** As after a restart of the server. */
@@ -95,9 +101,14 @@ export const snapshotFiles: Record<string, string> = {
   'bad.txt': '-e .\n',
 };
 
-export async function runRooms(options: { leaseSeconds?: number; places?: number } = {}): Promise<RunRooms> {
+export async function runRooms(
+  options: { leaseSeconds?: number; places?: number; keepDays?: number } = {},
+): Promise<RunRooms> {
   const scratch = await scratchDatabase(migrations);
   const { db, folder } = scratch;
+  scratch.write(
+    `INSERT INTO snapshot (workspace, digest, file_count, size_bytes, complete, created_at, used_at) VALUES ('${workspace}', '${snapshot}', 3, 0, 1, '', '')`,
+  );
   let steady = 0;
   const moment = () => {
     const now = Date.now();
@@ -161,7 +172,20 @@ export async function runRooms(options: { leaseSeconds?: number; places?: number
     newId: randomUUID,
     seal: (secret: string) => btoa(secret),
   };
-  const runs = new Runs({ db, moment, bytes, intake, orders, leases });
+  const logsOf = () => rooms.logs;
+  const bin = trashRig(db, { run: () => disposal.runs, experiment: () => disposal.experiments }, options.keepDays);
+  const { trash } = bin;
+  const disposal = new RunDisposal({ db, trash, removeLogs: (all) => logsOf().remove(all) });
+  const selections = new RunSelections({
+    db,
+    moment,
+    newId: randomUUID,
+    trash,
+    usesOf: (digests) => blobs.usesOf(digests),
+    contentsOf: async () => [],
+    sizeOfLogs: (all) => logsOf().sizeOf(all),
+  });
+  const runs = new Runs({ db, moment, stores: { bytes, disposal, selections }, intake, orders, leases });
   const activities = new Activities({ db, now: Date.now, folder: join(folder, 'activities') });
   activities.cancelWith({
     run: async ({ workspace: of, subject }) => {
@@ -180,6 +204,10 @@ export async function runRooms(options: { leaseSeconds?: number; places?: number
         'web-service.update': idle,
         'web-service.scale': idle,
         'web-service.delete': idle,
+        'runs.archive': (work) => selections.act(work),
+        'runs.delete': (work) => selections.act(work),
+        'trash.empty': idle,
+        'server.collect': idle,
       },
       now: Date.now,
       leaseMs: 30_000,
@@ -194,9 +222,11 @@ export async function runRooms(options: { leaseSeconds?: number; places?: number
   });
   const start: RunRooms['start'] = (input, caller = ada) =>
     runs.start(checked('start', { workspace, ...input }) as CheckedOf<'runs', 'start'>, caller);
-  return {
+  const rooms: RunRooms = {
     scratch,
     runs,
+    bin,
+    disposal,
     journals,
     metrics: new Metrics({ db, placeOf, below: (of, run) => runs.below(of, run) }),
     logs: new Logs({
@@ -209,6 +239,8 @@ export async function runRooms(options: { leaseSeconds?: number; places?: number
     leases,
     activities,
     blobs,
+    bytes,
+    selections,
     jobs,
     worker,
     newWorker,
@@ -230,7 +262,7 @@ export async function runRooms(options: { leaseSeconds?: number; places?: number
         checked('submit', {
           workspace,
           experiment: 'e',
-          snapshot: `sha256:${'0'.repeat(64)}`,
+          snapshot,
           configuration,
           ...more,
         }) as CheckedOf<'runs', 'submit'>,
@@ -250,6 +282,7 @@ export async function runRooms(options: { leaseSeconds?: number; places?: number
       await scratch[Symbol.asyncDispose]();
     },
   };
+  return rooms;
 }
 
 function checked(verb: 'start' | 'submit', input: object): unknown {

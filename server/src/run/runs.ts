@@ -1,9 +1,11 @@
 // Runs: the record of one execution of a script, or of what a notebook logs; with parameters, metrics, logs, files and children.
 // Invariants: submitting or starting the same again gives the same run; a run that has begun is heard of within its lease or is
 // lost, and comes back; an end is for good; an attempt that a newer one has superseded writes nothing more; secrets enter no record.
+import type { Activity } from '@stellwerk/contract/activity.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Job, Run, RunFile } from '@stellwerk/contract/run.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
+import type { TrashEntry } from '@stellwerk/contract/trash.ts';
 import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
 import { asUser, type Caller, nameOf, type RunCaller } from '../access/access.ts';
 import type { Bytes } from '../blob/bytes.ts';
@@ -12,6 +14,7 @@ import type { Load, UsableTarget } from '../compute/computes.ts';
 import type { Database } from '../db/database.ts';
 import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
 import { defaultDatastore } from '../workspace/workspaces.ts';
+import type { RunDisposal } from './disposal.ts';
 import { fileOf, runReadings } from './files.ts';
 import { type JobOrders, placeOf, tokenGoodForMs } from './job-orders.ts';
 import type { Leases } from './leases.ts';
@@ -20,18 +23,22 @@ import type { Moment } from './moves.ts';
 import { parametersOf } from './parameters.ts';
 import { queryReadings } from './query.ts';
 import { resubmissionOf } from './resubmission.ts';
+import type { RunSelections } from './selections.ts';
 import { type RunRow, runTopic } from './store.ts';
 import { checkSubmission, contentHash, type SubmissionNeeds } from './submission.ts';
+import { runTrash, trashedRuns } from './trash.ts';
 
+export { RunDisposal } from './disposal.ts';
 export { type ExecuteNeeds, runExecutor } from './execute.ts';
 export { type Environments as RunEnvironments, type JobNeeds, JobOrders } from './job-orders.ts';
 export { type LeaseNeeds, Leases } from './leases.ts';
 export type { Moment } from './moves.ts';
+export { RunSelections } from './selections.ts';
 
 export interface RunNeeds {
   db: Database;
   moment(): Moment;
-  bytes: Bytes;
+  stores: { bytes: Bytes; disposal: Pick<RunDisposal, 'discardRun'>; selections: Pick<RunSelections, 'begin'> };
   intake: SubmissionNeeds & { newId(): string; seal(secret: string, place: string): string };
   orders: JobOrders;
   leases: Leases;
@@ -214,6 +221,31 @@ export class Runs {
     return this.#needs.db.transact(runTransactions.cancel, { workspace, run, by, moment: this.#needs.moment() });
   }
 
+  async archive(input: CheckedOf<'runs', 'archive'>): Promise<Run> {
+    return this.#archive(input, this.#needs.moment().at);
+  }
+
+  async reactivate(input: CheckedOf<'runs', 'reactivate'>): Promise<Run> {
+    return this.#archive(input, null);
+  }
+
+  async #archive({ workspace, run }: { workspace: string; run: string }, at: string | null): Promise<Run> {
+    await this.#needs.db.transact(runTrash.archive, { workspace, run, at });
+    return this.get({ workspace, run });
+  }
+
+  archiveMany(input: CheckedOf<'runs', 'archiveMany'>, caller: Caller): Promise<Activity> {
+    return this.#needs.stores.selections.begin('runs.archive', input, nameOf(caller));
+  }
+
+  delete({ workspace, run }: CheckedOf<'runs', 'delete'>, caller: Caller): Promise<TrashEntry> {
+    return this.#needs.stores.disposal.discardRun(workspace, run, nameOf(caller));
+  }
+
+  deleteMany(input: CheckedOf<'runs', 'deleteMany'>, caller: Caller): Promise<Activity> {
+    return this.#needs.stores.selections.begin('runs.delete', input, nameOf(caller));
+  }
+
   async listFiles(input: CheckedOf<'runs', 'listFiles'>): Promise<OutputOf<'runs', 'listFiles'>> {
     const { workspace, run, prefix } = input;
     const after = keyOf(input, 1)?.[0] as string | undefined;
@@ -239,7 +271,7 @@ export class Runs {
     const [file] = await this.#needs.db.transact(runReadings.files, { workspace, run, prefix: path, limit: 1 });
     if (file?.path !== path)
       throw new ServiceError('not-found', 'run.file-not-found', `The run ${run} has no file ${JSON.stringify(path)}.`);
-    return downloadContent(this.#needs.bytes, { digest: file.digest, sizeBytes: file.size_bytes, path }, asked);
+    return downloadContent(this.#needs.stores.bytes, { digest: file.digest, sizeBytes: file.size_bytes, path }, asked);
   }
 
   // What other rooms ask.
@@ -313,6 +345,11 @@ export class Runs {
       const covers = above === undefined || path === above || path.startsWith(`${above}/`);
       return named && covers && (reference.mode === 'download' ? 'read' : 'write') === way;
     });
+  }
+
+  /** Of the runs in an entry of the trash. */
+  keysInTrash(entry: number): Promise<number[]> {
+    return this.#needs.db.transact(trashedRuns.keys, { entry });
   }
 
   async load(workspace: string): Promise<Map<string, Load>> {

@@ -1,8 +1,10 @@
 // Rows of runs. A run has a small integer key, by which everything that belongs to it is kept; its id is the user's.
 // What must not enter a record (secrets, the handle of its job, how the environment is made) stands in a row of its own.
+import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { RunState } from '@stellwerk/contract/run.ts';
 import type { Migration } from '../db/migrations.ts';
 import { sql, type Transaction } from '../db/transactions.ts';
+import { usesSnapshots } from '../snapshot/snapshots.ts';
 import { objectToDeletion } from '../workspace/workspaces.ts';
 
 // Those that were started interactively have no activity.
@@ -11,6 +13,12 @@ objectToDeletion((tx, workspace) => {
   const found = tx.first(open.limit(1));
   return found && `In the workspace ${workspace}, the run ${found.id} has not ended.`;
 });
+
+// Those in the trash too: they can be restored.
+usesSnapshots(
+  (tx, workspace, digest) =>
+    tx.statement('SELECT 1 FROM run WHERE workspace = ? AND snapshot = ? LIMIT 1').get(workspace, digest) !== undefined,
+);
 
 export interface RunRow {
   key: number;
@@ -64,6 +72,9 @@ export interface RunRow {
   resubmitted_from: string | null;
   /** JSON: Run['differences']. */
   differences: string | null;
+  archived_at: string | null;
+  /** The entry of the trash it lies in. */
+  trash: number | null;
 }
 
 export interface ParameterRow {
@@ -191,10 +202,33 @@ export const runMigrations: Migration[] = [
       DROP TABLE reads_as_number;
     `,
   },
+  {
+    name: '0034-run-trash',
+    up: `
+      ALTER TABLE run ADD COLUMN archived_at TEXT;
+      ALTER TABLE run ADD COLUMN trash INTEGER;
+      DROP INDEX run_narrow;
+      CREATE INDEX run_narrow ON run (
+        workspace, key, created_at, experiment, state, id, number, parent, root, target, user, host, display_name, snapshot, started_at, ended_at,
+        duration_ms, attempt, exit_code, child_count, interactive, resubmitted_from, archived_at, trash
+      );
+      CREATE INDEX run_by_trash ON run (trash, key) WHERE trash IS NOT NULL;
+      CREATE INDEX run_by_snapshot ON run (workspace, snapshot) WHERE snapshot IS NOT NULL;
+    `,
+  },
 ];
 
 export function runNamed(tx: Transaction, workspace: string, id: string): RunRow | undefined {
   return tx.statement<RunRow>('SELECT * FROM run WHERE workspace = ? AND id = ?').get(workspace, id);
+}
+
+export function inTrash({ workspace, id, trash }: RunRow, code: 'not-found' | 'conflict' = 'not-found'): ServiceError {
+  return new ServiceError(
+    code,
+    'run.in-trash',
+    `The run ${JSON.stringify(id)} of the workspace ${workspace} lies in the trash, in the entry ${trash}.`,
+    { entry: trash },
+  );
 }
 
 export function runOf(tx: Transaction, key: number): RunRow {

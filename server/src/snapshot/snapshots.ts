@@ -15,18 +15,21 @@ import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
 import type { Caller } from '../access/access.ts';
 import { downloadArchive } from '../blob/archive.ts';
 import type { Blobs } from '../blob/blobs.ts';
-import type { Bytes, Digest, Stored } from '../blob/bytes.ts';
+import type { Digest, Stored } from '../blob/bytes.ts';
 import { type Asked, type Download, downloadContent } from '../blob/download.ts';
+import type { FileBytes } from '../blob/files.ts';
 import type { Database } from '../db/database.ts';
 import { sql } from '../db/transactions.ts';
 import { type Listing, listingOf, parseListing } from './listing.ts';
-import { type SnapshotRow, snapshotTransactions } from './store.ts';
+import { noSnapshot, type SnapshotRow, snapshotReadings, snapshotTransactions } from './store.ts';
 import { unzip } from './unzip.ts';
+
+export { useSnapshot, usesSnapshots } from './store.ts';
 
 export interface SnapshotNeeds {
   db: Database;
-  bytes: Bytes;
-  blobs: Pick<Blobs, 'adopt' | 'sizeOf' | 'sizesOf'>;
+  bytes: FileBytes;
+  blobs: Pick<Blobs, 'adopt' | 'sizeOf' | 'sizesOf' | 'touch'>;
   /** Where archives lie while they are read. */
   folder: string;
   now(): number;
@@ -41,6 +44,7 @@ interface One {
 
 /** Text files that other rooms read out of a snapshot, such as an environment's specification, are not larger. */
 const textBytes = 16 * 1024 * 1024;
+const rowsAtOnce = 1_000;
 
 export class Snapshots {
   readonly #needs: SnapshotNeeds;
@@ -58,23 +62,29 @@ export class Snapshots {
   async create({ workspace, files }: CheckedOf<'snapshots', 'create'>): Promise<Snapshot> {
     const listing = listingOf(files);
     if (listing.sizeBytes > this.#limitBytes) throw tooLarge(listing, this.#limitBytes);
-    const found = await this.#row(workspace, listing.digest);
+    const of = { workspace, digest: listing.digest, at: this.#time() };
+    const found = await this.#needs.db.transact(snapshotTransactions.touch, of);
     const row = found ?? (await this.#insert(workspace, listing));
+    // What is here need not be brought: it must not be collected while the rest comes.
+    if (!row.complete) await this.#needs.blobs.touch(workspace, contentsOf(listing.files));
     return this.#shown(row, listing.files);
   }
 
   async #insert(workspace: string, listing: Listing): Promise<SnapshotRow> {
     await this.#sizesAgree(workspace, listing.files);
-    const stored = await this.#needs.bytes.write(oneChunk(listing.text), listing.digest);
+    using arrivals = this.#needs.bytes.arrivals();
+    const stored = await arrivals.write(oneChunk(listing.text), listing.digest);
+    const at = this.#time();
     const row: SnapshotRow = {
       workspace,
       digest: listing.digest,
       file_count: listing.files.length,
       size_bytes: listing.sizeBytes,
       complete: 0,
-      created_at: new Date(this.#needs.now()).toISOString(),
+      created_at: at,
+      used_at: at,
     };
-    return this.#needs.db.transact(snapshotTransactions.insert, { row, listing: stored });
+    return await this.#needs.db.transact(snapshotTransactions.insert, { row, listing: stored });
   }
 
   async addFiles(
@@ -92,9 +102,10 @@ export class Snapshots {
         (source) => atMost(source, archiveBytes(files)),
         createWriteStream(archive, { mode: 0o600 }),
       );
+      using arrivals = this.#needs.bytes.arrivals();
       const stored: Stored[] = [];
       await unzip(archive, files, async (file, content) => {
-        stored.push(await this.#needs.bytes.write(content, file.digest as Digest));
+        stored.push(await arrivals.write(content, file.digest as Digest));
       });
       await this.#needs.blobs.adopt(workspace, ...stored);
     } finally {
@@ -172,6 +183,35 @@ export class Snapshots {
     return text(this.#needs.bytes.read(file.digest as Digest));
   }
 
+  #time(): string {
+    return new Date(this.#needs.now()).toISOString();
+  }
+
+  /** Forgets snapshots that nobody has and nobody announced since `before`; in a dry run, counts them. */
+  async collect(before: string, dryRun: boolean, signal: AbortSignal): Promise<number> {
+    for (const row of await this.#needs.db.transact(snapshotReadings.uncounted, undefined))
+      await this.#shown(row, await this.#files(row.digest));
+    let count = 0;
+    let after: SnapshotRow | undefined;
+    do {
+      const part = await this.#needs.db.transact(snapshotReadings.unused, { after, before, limit: rowsAtOnce });
+      for (const { workspace, digest } of part.rows) {
+        signal.throwIfAborted();
+        const contents = contentsOf(await this.#files(digest));
+        const removing = { workspace, digest, contents, before };
+        const isGone = dryRun || (await this.#needs.db.transact(snapshotTransactions.remove, removing));
+        if (isGone) count++;
+      }
+      after = part.last;
+    } while (after);
+    return count;
+  }
+
+  /** The contents of a snapshot's files, each once. */
+  async contentsOf(snapshot: string): Promise<string[]> {
+    return contentsOf(await this.#files(snapshot));
+  }
+
   async #permit({ workspace, snapshot }: One, caller: Caller): Promise<void> {
     if (caller.kind !== 'run') return;
     if ((await this.#needs.snapshotOf(workspace, caller.run)) === snapshot) return;
@@ -191,11 +231,7 @@ export class Snapshots {
   async #existing(workspace: string, digest: string): Promise<SnapshotRow> {
     const row = await this.#row(workspace, digest);
     if (row) return row;
-    throw new ServiceError(
-      'not-found',
-      'snapshot.not-found',
-      `There is no snapshot ${digest} in the workspace ${workspace}.`,
-    );
+    throw noSnapshot(workspace, digest);
   }
 
   async #files(snapshot: string): Promise<SnapshotFile[]> {
@@ -204,8 +240,7 @@ export class Snapshots {
 
   /** `files` are looked at only as long as the snapshot is not known to be complete. */
   async #shown(row: SnapshotRow, files: readonly SnapshotFile[]): Promise<Snapshot> {
-    const missing = row.complete ? [] : await this.#sizesAgree(row.workspace, files);
-    if (!row.complete && missing.length === 0) await this.#needs.db.transact(snapshotTransactions.complete, row);
+    const missing = row.complete ? [] : await this.#missing(row, files);
     return {
       digest: row.digest,
       fileCount: row.file_count,
@@ -214,6 +249,16 @@ export class Snapshots {
       complete: missing.length === 0,
       ...(missing.length > 0 && { missing }),
     };
+  }
+
+  /** What is still to come; when nothing is, the snapshot is complete. */
+  async #missing({ workspace, digest }: SnapshotRow, files: readonly SnapshotFile[]): Promise<string[]> {
+    for (;;) {
+      const missing = await this.#sizesAgree(workspace, files);
+      if (missing.length > 0) return missing;
+      const of = { workspace, digest, contents: contentsOf(files) };
+      if (await this.#needs.db.transact(snapshotTransactions.complete, of)) return []; // else one was collected meanwhile
+    }
   }
 
   /** The contents that the workspace does not have; refused if one that it has is not as large as the listing says. */
@@ -232,6 +277,10 @@ export class Snapshots {
       );
     return digests.filter((_, i) => sizes[i] === null);
   }
+}
+
+function contentsOf(files: readonly SnapshotFile[]): string[] {
+  return [...new Set(files.map(({ digest }) => digest))];
 }
 
 async function* oneChunk(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

@@ -4,7 +4,7 @@
 // taken and not kept, and its log says so.
 import { createHash } from 'node:crypto';
 import { EventEmitter } from 'node:events';
-import { type FileHandle, mkdir, open, rm } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
@@ -13,7 +13,7 @@ import { limits } from '@stellwerk/contract/values.ts';
 import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
 import type { Caller } from '../access/access.ts';
 import type { Database } from '../db/database.ts';
-import { sql, type Transaction, transactions } from '../db/transactions.ts';
+import { readings, sql, type Transaction, transactions } from '../db/transactions.ts';
 import { readWhole } from './journals.ts';
 import type { MetricNeeds, RunPlace } from './metrics.ts';
 
@@ -60,6 +60,30 @@ const logTransactions = transactions('log', {
 
   cut(tx: Transaction, { runKey, name }: OfLog): void {
     tx.run(sql.updateTable('run_log').set({ cut: 1 }).where('run_key', '=', runKey).where('name', '=', name));
+  },
+});
+
+export interface LogName {
+  workspace: string;
+  run: string;
+  name: string;
+}
+
+interface LogPlace {
+  run_key: number;
+  name: string;
+  workspace?: string;
+  run?: string;
+}
+
+const logReadings = readings('log', {
+  names(tx: Transaction, { after, limit }: { after: LogPlace; limit: number }): LogPlace[] {
+    return tx
+      .statement<LogPlace>(
+        `SELECT l.run_key, l.name, r.workspace, r.id AS run FROM run_log l JOIN run r ON r.key = l.run_key
+         WHERE (l.run_key, l.name) > (?, ?) ORDER BY l.run_key, l.name LIMIT ?`,
+      )
+      .all(after.run_key, after.name, limit);
   },
 });
 
@@ -129,6 +153,45 @@ export class Logs {
     const rows = await this.#needs.db.all(sql.selectFrom('run_log').select('name').where('run_key', '=', runKey));
     const sizes = await Promise.all(rows.map(({ name }) => sizeOf(this.#file(workspace, run, name))));
     return sizes.reduce((sum, size) => sum + size, 0);
+  }
+
+  /** Removes the logs of runs that are about to be gone. Safe to repeat. */
+  async remove(all: readonly LogName[]): Promise<void> {
+    for (const { workspace, run, name } of all) {
+      const file = this.#file(workspace, run, name);
+      await rm(file, { force: true });
+      this.#known.delete(file);
+    }
+  }
+
+  /** How large the logs of these runs are. */
+  async sizeOf(all: readonly LogName[]): Promise<number> {
+    const sizes = await Promise.all(all.map(({ workspace, run, name }) => sizeOf(this.#file(workspace, run, name))));
+    return sizes.reduce((sum, size) => sum + size, 0);
+  }
+
+  /** Removes the logs of runs that are gone: what was appended to while its run was removed. */
+  async sweep(dryRun: boolean): Promise<{ count: number; sizeBytes: number }> {
+    const freed = { count: 0, sizeBytes: 0 };
+    const found = await readdir(this.#needs.folder, { recursive: true, withFileTypes: true }).catch(() => []);
+    const files = found.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+    const wanted = await this.#wanted(); // after the folder was read: what is begun meanwhile is not among the files
+    for (const file of files.filter((one) => !wanted.has(one))) {
+      freed.count++;
+      freed.sizeBytes += await sizeOf(file);
+      if (!dryRun) await rm(file, { force: true });
+    }
+    return freed;
+  }
+
+  async #wanted(): Promise<Set<string>> {
+    const wanted = new Set<string>();
+    let after: LogPlace = { run_key: 0, name: '' };
+    for (let rows: LogPlace[] = [after]; rows.length > 0; after = rows.at(-1) ?? after) {
+      rows = await this.#needs.db.transact(logReadings.names, { after, limit: 5_000 });
+      for (const { workspace, run, name } of rows) wanted.add(this.#file(workspace!, run!, name));
+    }
+    return wanted;
   }
 
   /** Removes the logs of a workspace that is gone. Safe to repeat. */

@@ -113,7 +113,7 @@ it('a change leaves what was not named', async () => {
 describe('deleting', () => {
   const at = '2026-11-23T12:00:00.000Z';
   const activity = (state: string, ended: string) =>
-    `INSERT INTO activity VALUES ('a-${state}', 'w1', 'run', 'run 7', '${state}', '', NULL, 0, NULL, 'null', '${at}', 'ada', NULL, ${ended}, NULL, 0, 0)`;
+    `INSERT INTO activity VALUES ('a-${state}', 'w1', 'run', 'run 7', '${state}', '', NULL, 0, NULL, 'null', '${at}', 'ada', NULL, ${ended}, NULL, 0, 0, NULL)`;
 
   it('is refused while something runs in it, and names that', async () => {
     await workspaces.create({ name: 'w1' }, root);

@@ -48,6 +48,62 @@ class Server:
             "withoutKey": without_key,
         })
 
+    def collect_garbage(
+        self,
+        *,
+        dry_run: Optional[bool] = None,
+        grace_hours: Optional[float] = None,
+        unused_days: Optional[float] = None,
+    ) -> Record:
+        """Frees the disk of what nothing refers to any more, while the server goes on. It does so by itself every few
+        hours; one that goes on is answered instead of another. With `dryRun` it removes nothing and reports what it
+        would.
+
+        Args:
+            dry_run: false unless given.
+            grace_hours: What came in more recently stays: it may be about to be referred to. From 0 to 8760. 24
+                unless given.
+            unused_days: What can be made again (layers, base images, environments) stays for so long after its last
+                use. From 0 to 3650. 30 unless given.
+        Returns:
+            `Collection`: `id`, `state`, `progress`, `error`?, `createdAt`, `createdBy`, `startedAt`?, `endedAt`?,
+                `dryRun`, `report`?.
+        Server administrators may call it.
+        """
+        return self._calls.json("POST", "/server/collections", {
+            "dryRun": dry_run,
+            "graceHours": grace_hours,
+            "unusedDays": unused_days,
+        }, query=False)
+
+    def get_collection(
+        self,
+        collection: str,
+    ) -> Record:
+        """Shows a garbage collection and what it has freed so far.
+
+        Args:
+            collection: Up to 64 characters.
+        Returns:
+            `Collection`: `id`, `state`, `progress`, `error`?, `createdAt`, `createdBy`, `startedAt`?, `endedAt`?,
+                `dryRun`, `report`?.
+        Server administrators may call it.
+        """
+        return self._calls.json("GET", "/server/collections/{collection}", {
+            "collection": collection,
+        }, query=True)
+
+    def list_collections(
+        self,
+    ) -> Page:
+        """Lists the last garbage collections, the newest first.
+
+        Returns:
+            A list of `Collection` records; its `all()` goes on to later pages.
+        Server administrators may call it.
+        """
+        return self._calls.page("GET", "/server/collections", {}, query=True)
+
 
 class PackageIndexes:
     """The verbs of `package_indexes`.
@@ -692,7 +748,7 @@ class Activities:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             state: One of `queued`, `running`, `succeeded`, `failed`, `canceled`.
             kind: One of `run`, `image.build`, `web-service.deploy`, `web-service.update`, `web-service.scale`,
-                `web-service.delete`.
+                `web-service.delete`, `runs.archive`, `runs.delete`, `trash.empty`, `server.collect`.
             subject: Up to 600 characters.
             page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
@@ -721,7 +777,7 @@ class Activities:
             activity: Up to 64 characters.
         Returns:
             `Activity`: `id`, `workspace`, `kind`, `subject`, `state`, `progress`, `cancelRequested`, `error`?,
-                `createdAt`, `createdBy`, `startedAt`?, `endedAt`?.
+                `report`?, `createdAt`, `createdBy`, `startedAt`?, `endedAt`?.
         Readers of the workspace may call it.
         """
         return self._calls.json("GET", "/workspaces/{workspace}/activities/{activity}", {
@@ -741,7 +797,7 @@ class Activities:
             activity: Up to 64 characters.
         Returns:
             `Activity`: `id`, `workspace`, `kind`, `subject`, `state`, `progress`, `cancelRequested`, `error`?,
-                `createdAt`, `createdBy`, `startedAt`?, `endedAt`?.
+                `report`?, `createdAt`, `createdBy`, `startedAt`?, `endedAt`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/activities/{activity}/cancel", {
@@ -1297,7 +1353,7 @@ class Datastores:
 class Experiments:
     """The verbs of `experiments`.
 
-    Reasons of their errors: `experiment.not-found`.
+    Reasons of their errors: `experiment.not-found`, `experiment.archived`, `experiment.in-trash`.
     """
 
     def __init__(self, calls: Calls) -> None:
@@ -1319,7 +1375,8 @@ class Experiments:
             description: Up to 5000 characters.
             tags: Up to 50 entries of text; keys up to 100, values up to 1,000 characters.
         Returns:
-            `Experiment`: `name`, `description`?, `tags`, `createdAt`, `createdBy`, `runCount`, `lastRunAt`?.
+            `Experiment`: `name`, `description`?, `tags`, `createdAt`, `createdBy`, `runCount`, `lastRunAt`?,
+                `archivedAt`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/experiments", {
@@ -1340,7 +1397,8 @@ class Experiments:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             experiment: Up to 256 characters, without slashes and control characters.
         Returns:
-            `Experiment`: `name`, `description`?, `tags`, `createdAt`, `createdBy`, `runCount`, `lastRunAt`?.
+            `Experiment`: `name`, `description`?, `tags`, `createdAt`, `createdBy`, `runCount`, `lastRunAt`?,
+                `archivedAt`?.
         Readers of the workspace may call it.
         """
         return self._calls.json("GET", "/workspaces/{workspace}/experiments/{experiment}", {
@@ -1352,6 +1410,7 @@ class Experiments:
         self,
         workspace: str,
         *,
+        archived: Optional[str] = None,
         page: Optional[str] = None,
         page_size: Optional[int] = None,
     ) -> Page:
@@ -1359,6 +1418,7 @@ class Experiments:
 
         Args:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            archived: Archived ones: left out, unless `with` or `only`. One of `without`, `with`, `only`.
             page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
@@ -1367,6 +1427,7 @@ class Experiments:
         """
         return self._calls.page("GET", "/workspaces/{workspace}/experiments", {
             "workspace": workspace,
+            "archived": archived,
             "page": page,
             "pageSize": page_size,
         }, query=True)
@@ -1387,7 +1448,8 @@ class Experiments:
             description: Up to 5000 characters.
             tags: Up to 50 entries of text; keys up to 100, values up to 1,000 characters.
         Returns:
-            `Experiment`: `name`, `description`?, `tags`, `createdAt`, `createdBy`, `runCount`, `lastRunAt`?.
+            `Experiment`: `name`, `description`?, `tags`, `createdAt`, `createdBy`, `runCount`, `lastRunAt`?,
+                `archivedAt`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("PATCH", "/workspaces/{workspace}/experiments/{experiment}", {
@@ -1397,13 +1459,75 @@ class Experiments:
             "tags": tags,
         }, query=False)
 
+    def archive(
+        self,
+        workspace: str,
+        experiment: str,
+    ) -> Record:
+        """Leaves an experiment out of lists, and its runs out of queries that do not name it. Nothing is submitted to
+        it until it is reactivated.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            experiment: Up to 256 characters, without slashes and control characters.
+        Returns:
+            `Experiment`: `name`, `description`?, `tags`, `createdAt`, `createdBy`, `runCount`, `lastRunAt`?,
+                `archivedAt`?.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("POST", "/workspaces/{workspace}/experiments/{experiment}/archive", {
+            "workspace": workspace,
+            "experiment": experiment,
+        }, query=False)
+
+    def reactivate(
+        self,
+        workspace: str,
+        experiment: str,
+    ) -> Record:
+        """Brings an archived experiment back.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            experiment: Up to 256 characters, without slashes and control characters.
+        Returns:
+            `Experiment`: `name`, `description`?, `tags`, `createdAt`, `createdBy`, `runCount`, `lastRunAt`?,
+                `archivedAt`?.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("POST", "/workspaces/{workspace}/experiments/{experiment}/reactivate", {
+            "workspace": workspace,
+            "experiment": experiment,
+        }, query=False)
+
+    def delete(
+        self,
+        workspace: str,
+        experiment: str,
+    ) -> Record:
+        """Puts an experiment into the trash, with its runs and what descends from them. Refused while one has not
+        ended.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            experiment: Up to 256 characters, without slashes and control characters.
+        Returns:
+            `TrashEntry`: `id`, `kind`, `name`, `runs`?, `deletedAt`, `deletedBy`, `until`.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("DELETE", "/workspaces/{workspace}/experiments/{experiment}", {
+            "workspace": workspace,
+            "experiment": experiment,
+        }, query=True)
+
 
 class Runs:
     """The verbs of `runs`.
 
-    Reasons of their errors: `run.not-found`, `run.id-taken`, `run.move-refused`, `run.attempt-superseded`,
-    `run.property-set`, `run.not-submitted`, `run.argument-unknown`, `run.configuration-invalid`, `run.journal-gap`,
-    `run.journal-invalid`, `run.log-offset`, `run.parent-invalid`, `run.metric-not-found`, `run.file-not-found`.
+    Reasons of their errors: `run.not-found`, `run.in-trash`, `run.not-ended`, `run.id-taken`, `run.move-refused`,
+    `run.attempt-superseded`, `run.property-set`, `run.not-submitted`, `run.argument-unknown`,
+    `run.configuration-invalid`, `run.journal-gap`, `run.journal-invalid`, `run.log-offset`, `run.parent-invalid`,
+    `run.metric-not-found`, `run.file-not-found`.
     """
 
     def __init__(self, calls: Calls) -> None:
@@ -1449,7 +1573,7 @@ class Runs:
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
                 `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `resubmittedFrom`?, `differences`?, `metrics`?.
+                `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/runs", {
@@ -1499,7 +1623,7 @@ class Runs:
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
                 `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `resubmittedFrom`?, `differences`?, `metrics`?.
+                `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/runs/{run}/resubmit", {
@@ -1550,7 +1674,7 @@ class Runs:
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
                 `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `resubmittedFrom`?, `differences`?, `metrics`?.
+                `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/runs/start", {
@@ -1670,7 +1794,7 @@ class Runs:
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
                 `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `resubmittedFrom`?, `differences`?, `metrics`?.
+                `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
         Readers of the workspace may call it.
         """
         return self._calls.json("GET", "/workspaces/{workspace}/runs/{run}", {
@@ -1686,6 +1810,7 @@ class Runs:
         parent: Optional[str] = None,
         ancestor: Optional[str] = None,
         filter: Optional[str] = None,
+        archived: Optional[str] = None,
         order_by: Optional[Sequence[str]] = None,
         columns: Optional[Sequence[str]] = None,
         metrics: Optional[Sequence[str]] = None,
@@ -1702,6 +1827,7 @@ class Runs:
             filter: Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha
                 >= 0.1 and createdAt > 'now-7d'`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`;
                 `matches` takes a regular expression.
+            archived: Archived ones: left out, unless `with` or `only`. One of `without`, `with`, `only`.
             order_by: Such as `metrics.mse asc`, `createdAt desc` (the default). Up to 5 entries.
             columns: What is wanted of each run: fields, `tags.kind`, all `tags`, `parameters.alpha`, `metrics.mse`.
                 Id, experiment, number, state, user and time come always. Unless given: all but metrics and what is
@@ -1719,6 +1845,7 @@ class Runs:
             "parent": parent,
             "ancestor": ancestor,
             "filter": filter,
+            "archived": archived,
             "orderBy": order_by,
             "columns": columns,
             "metrics": metrics,
@@ -1734,6 +1861,7 @@ class Runs:
         parent: Optional[str] = None,
         ancestor: Optional[str] = None,
         filter: Optional[str] = None,
+        archived: Optional[str] = None,
         order_by: Optional[Sequence[str]] = None,
         columns: Optional[Sequence[str]] = None,
         metrics: Optional[Sequence[str]] = None,
@@ -1750,6 +1878,7 @@ class Runs:
             filter: Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha
                 >= 0.1 and createdAt > 'now-7d'`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`;
                 `matches` takes a regular expression.
+            archived: Archived ones: left out, unless `with` or `only`. One of `without`, `with`, `only`.
             order_by: Such as `metrics.mse asc`, `createdAt desc` (the default). Up to 5 entries.
             columns: What is wanted of each run: fields, `tags.kind`, all `tags`, `parameters.alpha`, `metrics.mse`.
                 Id, experiment, number, state, user and time come always. Unless given: all but metrics and what is
@@ -1767,6 +1896,7 @@ class Runs:
             "parent": parent,
             "ancestor": ancestor,
             "filter": filter,
+            "archived": archived,
             "orderBy": order_by,
             "columns": columns,
             "metrics": metrics,
@@ -1798,7 +1928,7 @@ class Runs:
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
                 `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `resubmittedFrom`?, `differences`?, `metrics`?.
+                `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("PATCH", "/workspaces/{workspace}/runs/{run}", {
@@ -1826,13 +1956,159 @@ class Runs:
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
                 `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `resubmittedFrom`?, `differences`?, `metrics`?.
+                `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/runs/{run}/cancel", {
             "workspace": workspace,
             "run": run,
         }, query=False)
+
+    def archive(
+        self,
+        workspace: str,
+        run: str,
+    ) -> Record:
+        """Leaves a run and its descendants out of lists and queries from now on. Nothing else changes.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            run: Free text up to 256 characters, without slashes and control characters; chosen by the client or made
+                by the server.
+        Returns:
+            `Run`: `id`, `workspace`, `experiment`, `number`, `displayName`?, `description`?, `parent`?, `root`,
+                `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
+                `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
+                `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
+                `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("POST", "/workspaces/{workspace}/runs/{run}/archive", {
+            "workspace": workspace,
+            "run": run,
+        }, query=False)
+
+    def reactivate(
+        self,
+        workspace: str,
+        run: str,
+    ) -> Record:
+        """Brings an archived run and its descendants back.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            run: Free text up to 256 characters, without slashes and control characters; chosen by the client or made
+                by the server.
+        Returns:
+            `Run`: `id`, `workspace`, `experiment`, `number`, `displayName`?, `description`?, `parent`?, `root`,
+                `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
+                `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
+                `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
+                `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("POST", "/workspaces/{workspace}/runs/{run}/reactivate", {
+            "workspace": workspace,
+            "run": run,
+        }, query=False)
+
+    def archive_many(
+        self,
+        workspace: str,
+        *,
+        experiment: Optional[str] = None,
+        parent: Optional[str] = None,
+        ancestor: Optional[str] = None,
+        filter: Optional[str] = None,
+        archived: Optional[str] = None,
+        dry_run: Optional[bool] = None,
+    ) -> Activity:
+        """Archives the runs that a query selects, with their descendants. With `dryRun` it only reports what that
+        comes to.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            experiment: Up to 256 characters, without slashes and control characters.
+            parent: Only children of this run. Up to 256 characters.
+            ancestor: Only descendants of this run. Up to 256 characters.
+            filter: Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha
+                >= 0.1 and createdAt > 'now-7d'`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`;
+                `matches` takes a regular expression.
+            archived: Archived ones: left out, unless `with` or `only`. One of `without`, `with`, `only`.
+            dry_run: false unless given.
+        Returns:
+            `Activity`: `id`, `workspace`, `kind`, `subject`, `state`, `progress`, `cancelRequested`, `error`?,
+                `report`?, `createdAt`, `createdBy`, `startedAt`?, `endedAt`?.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("POST", "/workspaces/{workspace}/runs/archive-many", {
+            "workspace": workspace,
+            "experiment": experiment,
+            "parent": parent,
+            "ancestor": ancestor,
+            "filter": filter,
+            "archived": archived,
+            "dryRun": dry_run,
+        }, query=False, record=Activity)
+
+    def delete(
+        self,
+        workspace: str,
+        run: str,
+    ) -> Record:
+        """Puts a run and its descendants into the trash. Refused while one of them has not ended.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            run: Free text up to 256 characters, without slashes and control characters; chosen by the client or made
+                by the server.
+        Returns:
+            `TrashEntry`: `id`, `kind`, `name`, `runs`?, `deletedAt`, `deletedBy`, `until`.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("DELETE", "/workspaces/{workspace}/runs/{run}", {
+            "workspace": workspace,
+            "run": run,
+        }, query=True)
+
+    def delete_many(
+        self,
+        workspace: str,
+        *,
+        experiment: Optional[str] = None,
+        parent: Optional[str] = None,
+        ancestor: Optional[str] = None,
+        filter: Optional[str] = None,
+        archived: Optional[str] = None,
+        dry_run: Optional[bool] = None,
+    ) -> Activity:
+        """Puts the runs that a query selects into the trash, with their descendants; those that have not ended stay.
+        With `dryRun` it only reports what that comes to, in bytes too.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            experiment: Up to 256 characters, without slashes and control characters.
+            parent: Only children of this run. Up to 256 characters.
+            ancestor: Only descendants of this run. Up to 256 characters.
+            filter: Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha
+                >= 0.1 and createdAt > 'now-7d'`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`;
+                `matches` takes a regular expression.
+            archived: Archived ones: left out, unless `with` or `only`. One of `without`, `with`, `only`.
+            dry_run: false unless given.
+        Returns:
+            `Activity`: `id`, `workspace`, `kind`, `subject`, `state`, `progress`, `cancelRequested`, `error`?,
+                `report`?, `createdAt`, `createdBy`, `startedAt`?, `endedAt`?.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("POST", "/workspaces/{workspace}/runs/delete-many", {
+            "workspace": workspace,
+            "experiment": experiment,
+            "parent": parent,
+            "ancestor": ancestor,
+            "filter": filter,
+            "archived": archived,
+            "dryRun": dry_run,
+        }, query=False, record=Activity)
 
     def list_files(
         self,
@@ -2154,8 +2430,8 @@ class Logs:
 class Models:
     """The verbs of `models`.
 
-    Reasons of their errors: `model.not-found`, `model.in-use`, `model.source-missing`, `model.file-not-found`,
-    `model.property-set`, `model.alias-not-found`.
+    Reasons of their errors: `model.not-found`, `model.in-trash`, `model.in-use`, `model.source-missing`,
+    `model.file-not-found`, `model.property-set`, `model.alias-not-found`.
     """
 
     def __init__(self, calls: Calls) -> None:
@@ -2193,7 +2469,7 @@ class Models:
         Returns:
             `Model`: `name`, `version`, `id`, `description`?, `framework`?, `frameworkVersion`?, `tags`, `properties`,
                 `aliases`, `run`?, `experiment`?, `path`?, `isFolder`, `files`?, `fileCount`, `sizeBytes`, `images`?,
-                `createdAt`, `createdBy`.
+                `createdAt`, `createdBy`, `archivedAt`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/models", {
@@ -2218,6 +2494,7 @@ class Models:
         framework: Optional[str] = None,
         run: Optional[str] = None,
         latest: Optional[bool] = None,
+        archived: Optional[str] = None,
         page: Optional[str] = None,
         page_size: Optional[int] = None,
     ) -> Page:
@@ -2231,6 +2508,7 @@ class Models:
             run: Free text up to 256 characters, without slashes and control characters; chosen by the client or made
                 by the server.
             latest: Only the latest version of each name.
+            archived: Archived ones: left out, unless `with` or `only`. One of `without`, `with`, `only`.
             page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
             page_size: How many items at most; 100 unless given.
         Returns:
@@ -2244,6 +2522,7 @@ class Models:
             "framework": framework,
             "run": run,
             "latest": latest,
+            "archived": archived,
             "page": page,
             "pageSize": page_size,
         }, query=True)
@@ -2263,7 +2542,7 @@ class Models:
         Returns:
             `Model`: `name`, `version`, `id`, `description`?, `framework`?, `frameworkVersion`?, `tags`, `properties`,
                 `aliases`, `run`?, `experiment`?, `path`?, `isFolder`, `files`?, `fileCount`, `sizeBytes`, `images`?,
-                `createdAt`, `createdBy`.
+                `createdAt`, `createdBy`, `archivedAt`?.
         Readers of the workspace may call it.
         """
         return self._calls.json("GET", "/workspaces/{workspace}/models/{name}/{version}", {
@@ -2293,7 +2572,7 @@ class Models:
         Returns:
             `Model`: `name`, `version`, `id`, `description`?, `framework`?, `frameworkVersion`?, `tags`, `properties`,
                 `aliases`, `run`?, `experiment`?, `path`?, `isFolder`, `files`?, `fileCount`, `sizeBytes`, `images`?,
-                `createdAt`, `createdBy`.
+                `createdAt`, `createdBy`, `archivedAt`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("PATCH", "/workspaces/{workspace}/models/{name}/{version}", {
@@ -2310,20 +2589,70 @@ class Models:
         workspace: str,
         name: str,
         version: str,
-    ) -> None:
-        """Deletes a version. Refused while an image uses it.
+    ) -> Record:
+        """Puts a version into the trash. Refused while an image uses it.
 
         Args:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             name: Up to 256 characters, without slashes and control characters.
             version: A version, an alias, or `latest`. Up to 64 characters.
+        Returns:
+            `TrashEntry`: `id`, `kind`, `name`, `runs`?, `deletedAt`, `deletedBy`, `until`.
         Contributors of the workspace may call it.
         """
-        self._calls.nothing("DELETE", "/workspaces/{workspace}/models/{name}/{version}", {
+        return self._calls.json("DELETE", "/workspaces/{workspace}/models/{name}/{version}", {
             "workspace": workspace,
             "name": name,
             "version": version,
         }, query=True)
+
+    def archive(
+        self,
+        workspace: str,
+        name: str,
+        version: str,
+    ) -> Record:
+        """Leaves a version out of lists from now on. Nothing else changes.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            name: Up to 256 characters, without slashes and control characters.
+            version: A version, an alias, or `latest`. Up to 64 characters.
+        Returns:
+            `Model`: `name`, `version`, `id`, `description`?, `framework`?, `frameworkVersion`?, `tags`, `properties`,
+                `aliases`, `run`?, `experiment`?, `path`?, `isFolder`, `files`?, `fileCount`, `sizeBytes`, `images`?,
+                `createdAt`, `createdBy`, `archivedAt`?.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("POST", "/workspaces/{workspace}/models/{name}/{version}/archive", {
+            "workspace": workspace,
+            "name": name,
+            "version": version,
+        }, query=False)
+
+    def reactivate(
+        self,
+        workspace: str,
+        name: str,
+        version: str,
+    ) -> Record:
+        """Brings an archived version back into lists.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            name: Up to 256 characters, without slashes and control characters.
+            version: A version, an alias, or `latest`. Up to 64 characters.
+        Returns:
+            `Model`: `name`, `version`, `id`, `description`?, `framework`?, `frameworkVersion`?, `tags`, `properties`,
+                `aliases`, `run`?, `experiment`?, `path`?, `isFolder`, `files`?, `fileCount`, `sizeBytes`, `images`?,
+                `createdAt`, `createdBy`, `archivedAt`?.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("POST", "/workspaces/{workspace}/models/{name}/{version}/reactivate", {
+            "workspace": workspace,
+            "name": name,
+            "version": version,
+        }, query=False)
 
     def get_file(
         self,
@@ -2393,7 +2722,7 @@ class Models:
         Returns:
             `Model`: `name`, `version`, `id`, `description`?, `framework`?, `frameworkVersion`?, `tags`, `properties`,
                 `aliases`, `run`?, `experiment`?, `path`?, `isFolder`, `files`?, `fileCount`, `sizeBytes`, `images`?,
-                `createdAt`, `createdBy`.
+                `createdAt`, `createdBy`, `archivedAt`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("PUT", "/workspaces/{workspace}/models/{name}/aliases/{alias}", {
@@ -2871,6 +3200,84 @@ class Services:
         })
 
 
+class Trash:
+    """The verbs of `trash`.
+
+    Reasons of their errors: `trash.not-found`, `trash.blocked`.
+    """
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def list(
+        self,
+        workspace: str,
+        *,
+        kind: Optional[str] = None,
+        page: Optional[str] = None,
+        page_size: Optional[int] = None,
+    ) -> Page:
+        """Lists what lies in the trash, the last deleted first.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            kind: One of `run`, `experiment`, `model`.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
+            page_size: How many items at most; 100 unless given.
+        Returns:
+            A list of `TrashEntry` records; its `all()` goes on to later pages.
+        Readers of the workspace may call it.
+        """
+        return self._calls.page("GET", "/workspaces/{workspace}/trash", {
+            "workspace": workspace,
+            "kind": kind,
+            "page": page,
+            "pageSize": page_size,
+        }, query=True)
+
+    def restore(
+        self,
+        workspace: str,
+        entry: int,
+    ) -> None:
+        """Brings something back from the trash, with all that was deleted with it.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            entry: The `id` of the entry. At least 1.
+        Contributors of the workspace may call it.
+        """
+        self._calls.nothing("POST", "/workspaces/{workspace}/trash/{entry}/restore", {
+            "workspace": workspace,
+            "entry": entry,
+        }, query=False)
+
+    def empty(
+        self,
+        workspace: str,
+        *,
+        entry: Optional[int] = None,
+        dry_run: Optional[bool] = None,
+    ) -> Activity:
+        """Deletes for good what lies in the trash, or one entry of it. The activity reports how much; with `dryRun`
+        it deletes nothing and tells how much it would be.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            entry: Only this entry. At least 1.
+            dry_run: false unless given.
+        Returns:
+            `Activity`: `id`, `workspace`, `kind`, `subject`, `state`, `progress`, `cancelRequested`, `error`?,
+                `report`?, `createdAt`, `createdBy`, `startedAt`?, `endedAt`?.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("POST", "/workspaces/{workspace}/trash/empty", {
+            "workspace": workspace,
+            "entry": entry,
+            "dryRun": dry_run,
+        }, query=False, record=Activity)
+
+
 class Nouns:
     """The nouns of the contract, each with its verbs."""
 
@@ -2897,3 +3304,4 @@ class Nouns:
         self.models = Models(calls)
         self.images = Images(calls)
         self.services = Services(calls)
+        self.trash = Trash(calls)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Union
 
 from .._interactive import begin
 from .._run_folder import new_run_id
 from .._show import html_of_fields
+from ..client import Activity, Record
 from .exceptions import ExperimentExecutionException, ServiceError, SnapshotException, UserErrorException
 from .model import TagFilter, texts
 from .run import Run
@@ -65,17 +66,48 @@ class Experiment:
 
     @staticmethod
     def list(
-        workspace: "Workspace", experiment_name: Optional[str] = None, view_type: Any = None, tags: TagFilter = None
+        workspace: "Workspace", experiment_name: Optional[str] = None, view_type: Any = "ActiveOnly", tags: TagFilter = None
     ) -> List["Experiment"]:
-        """The experiments of the workspace, the last used first."""
+        """The experiments of the workspace, the last used first; archived ones with the view type `All`, only those with `ArchivedOnly`."""
         from .model import holds
 
-        found = workspace.client.experiments.list(workspace.name).all()
+        archived = {"All": "with", "ArchivedOnly": "only"}.get(str(view_type))
+        found = workspace.client.experiments.list(workspace.name, archived=archived).all()
         return [
             Experiment(workspace, one["name"])
             for one in found
             if experiment_name in (None, one["name"]) and holds(one["tags"], tags)
         ]
+
+    def archive(self) -> None:
+        """Leaves it out of lists, and its runs out of queries that do not name it; nothing is submitted to it until it is reactivated."""
+        self.workspace.client.experiments.archive(self.workspace.name, self.name)
+
+    def reactivate(self, new_name: Optional[str] = None) -> None:
+        if new_name not in (None, self.name):
+            raise UserErrorException("An archived experiment keeps its name %s: it need not be given another." % self.name)
+        self.workspace.client.experiments.reactivate(self.workspace.name, self.name)
+
+    @staticmethod
+    def delete(workspace: "Workspace", experiment_id: str) -> Record:
+        """Puts an experiment into the trash with its runs; the entry's `id` restores it: `client.trash.restore`."""
+        return workspace.client.experiments.delete(workspace.name, experiment_id)
+
+    def delete_runs(self, filter: Optional[str] = None, dry_run: bool = False) -> Dict[str, Any]:
+        """Puts the runs that a query selects into the trash, with their descendants; returns how many. With `dry_run` it only tells
+
+        how many runs, files and bytes that would be, `freedBytes` being those of what nothing else refers to.
+        """
+        return self._selected(self.workspace.client.runs.delete_many, filter, dry_run)
+
+    def archive_runs(self, filter: Optional[str] = None, dry_run: bool = False) -> Dict[str, Any]:
+        """Archives the runs that a query selects, with their descendants; returns how many."""
+        return self._selected(self.workspace.client.runs.archive_many, filter, dry_run)
+
+    def _selected(self, verb: Callable[..., Activity], filter: Optional[str], dry_run: bool) -> Dict[str, Any]:
+        activity = verb(self.workspace.name, experiment=self.name, filter=filter, dry_run=dry_run)
+        activity.wait()
+        return dict(activity["report"])
 
     def submit(
         self,

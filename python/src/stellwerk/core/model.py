@@ -256,8 +256,15 @@ class Model:
         self._record = self._client().set_alias(self.workspace.name, self.name, alias, self.version)
 
     def delete(self) -> None:
-        """Refused while an image uses it; the error names the image."""
+        """Puts it into the trash. Refused while an image uses it; the error names the image."""
         self._client().delete(self.workspace.name, self.name, str(self.version))
+
+    def archive(self) -> None:
+        """Leaves it out of lists from now on; nothing else changes."""
+        self._record = self._client().archive(self.workspace.name, self.name, str(self.version))
+
+    def reactivate(self) -> None:
+        self._record = self._client().reactivate(self.workspace.name, self.name, str(self.version))
 
     @staticmethod
     def deploy(

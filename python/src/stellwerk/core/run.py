@@ -279,6 +279,17 @@ class Run(LogsToRun, HasFiles, HasChildren, HasAgain):
         else:
             self._known = self.client.runs.cancel(self._workspace, self.id)
 
+    def archive(self) -> None:
+        """Leaves the run and its descendants out of lists and queries from now on; nothing else changes."""
+        self._known = self.client.runs.archive(self._workspace, self.id)
+
+    def reactivate(self) -> None:
+        self._known = self.client.runs.reactivate(self._workspace, self.id)
+
+    def delete(self) -> Record:
+        """Puts the run and its descendants into the trash; the entry's `id` restores them: `client.trash.restore`."""
+        return self.client.runs.delete(self._workspace, self.id)
+
     def _end(self, state: str, reason: Optional[str] = None) -> None:
         if self._active is not None:
             self._active.complete() if state == "completed" else self._active.fail(reason)

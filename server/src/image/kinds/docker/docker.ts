@@ -69,8 +69,10 @@ async function build(recipe: ImageRecipe, watch: Watch, needs: DockerNeeds) {
     },
     { oci: needs.oci, bytes: needs.bytes, layerCache: needs.layerCache, ...watch },
   );
+  const { manifest, config, layers } = await needs.oci.partsOf(built.digest);
   return {
     digest: built.digest,
+    parts: [manifest, config, ...layers],
     sizeBytes: built.sizeBytes,
     base: `${base.description}@${base.digest}`,
     environment: { python: base.python.minor, notices: plan?.notices ?? [], ...(plan && { lockHash: plan.lockHash }) },
