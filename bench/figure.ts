@@ -9,6 +9,8 @@ export interface Figure {
   /** The same of the peer in the same run; null where there is none. */
   peer: number | null;
   unit: Unit;
+  /** Where it is not that of these two: both were measured at another size, say. */
+  ratio?: number;
 }
 
 /** How many times better ours is: of rates the greater is better, of times and memory the smaller. */
@@ -33,7 +35,7 @@ export function median(values: readonly number[]): number {
 }
 
 /** The smallest value that at least `part` of the values do not exceed. */
-function percentile(values: readonly number[], part: number): number {
+export function percentile(values: readonly number[], part: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.max(0, Math.ceil(sorted.length * part) - 1)] ?? Number.NaN;
 }

@@ -11,7 +11,7 @@ import { memoryOf } from './processes.ts';
 const startMs = 120_000;
 
 /** A Python environment with the newest MLflow that PyPI gives, kept between runs outside the checkout. */
-function environment(): string {
+export function environment(): string {
   const folder = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'stellwerk', 'bench', 'mlflow');
   const python = join(folder, 'bin', 'python');
   const run = (...args: string[]) => execFileSync(args[0]!, args.slice(1), { stdio: ['ignore', 'ignore', 'inherit'] });
@@ -33,9 +33,11 @@ export class Peer implements AsyncDisposable {
     this.#child = child;
   }
 
-  static async start(): Promise<Peer> {
+  /** `prepare` may fill the folder, its database `mlflow.db` say, before anything is started. */
+  static async start(prepare?: (folder: string) => void): Promise<Peer> {
     const python = join(environment(), 'bin', 'python');
     const folder = mkdtempSync(join(tmpdir(), 'stellwerk-bench-peer-'));
+    prepare?.(folder);
     const port = await freePort();
     const begun = performance.now();
     const args = ['-m', 'mlflow', 'server', '--host', '127.0.0.1', '--port', `${port}`];

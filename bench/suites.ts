@@ -4,6 +4,7 @@ import * as createRun from './create-run.ts';
 import type { Figure } from './figure.ts';
 import * as ingest from './ingest.ts';
 import * as sdk from './sdk.ts';
+import * as search from './search.ts';
 import * as series from './series.ts';
 import * as start from './start.ts';
 import * as visible from './visible.ts';
@@ -13,4 +14,4 @@ export interface Suite {
   measure(): AsyncIterable<Figure>;
 }
 
-export const suites: readonly Suite[] = [start, sdk, visible, ingest, createRun, series];
+export const suites: readonly Suite[] = [start, sdk, visible, ingest, createRun, series, search];

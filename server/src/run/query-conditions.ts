@@ -49,7 +49,7 @@ const never: ReadonlySet<keyof RunRow> = new Set([
   'interactive',
 ]);
 
-export const falsehood = raw`0`;
+const falsehood = raw`0`;
 
 /** A column of the run itself, and whether each run has it. */
 export function columnOf(name: Exclude<PlainField, 'arguments'>): { column: keyof RunRow; present: boolean } {
@@ -139,8 +139,21 @@ function presence(leaf: Leaf, manner: Manner, key: Sql): Sql {
 /** The keys of the runs, of any workspace, that have the field and where it passes. */
 export function keysOf(leaf: Leaf): Sql {
   const { table, rows, values } = keptOf(leaf.field, 'kept')!;
-  const conditions = [...rows, ...ownTests(leaf, values), unlessTooCostly(raw.ref('kept.run_key'))];
+  const own = leaf.is === 'matches' ? byText(leaf, values) : ownTests(leaf, values);
+  const conditions = [...rows, ...own, unlessTooCostly(raw.ref('kept.run_key'))];
   return raw`select kept.run_key from ${raw.table(table)} as kept where ${joined(conditions, 'and')}`;
+}
+
+/** Many runs share few texts: an expression is tried on each text once, from one to the next in the index, and those that pass are looked up. */
+function byText(leaf: Extract<Leaf, { is: 'matches' }>, values: Kept['values']): Sql[] {
+  const { table, rows, values: each } = keptOf(leaf.field, 'each')!;
+  if (rows.length === 0) return ownTests(leaf, values);
+  const least = (...more: Sql[]) =>
+    raw`(select min(${each.text}) from ${raw.table(table)} as each where ${joined([...rows, ...more], 'and')})`;
+  const texts = raw`with recursive texts (text) as (
+    select ${least()} union all select ${least(raw`${each.text} > texts.text`)} from texts where texts.text is not null
+  ) select text from texts where ${tests(leaf, { text: raw.ref('texts.text'), number: raw`null` })}`;
+  return [raw`${values.text} in (${texts})`];
 }
 
 function ownTests(leaf: Leaf, values: Kept['values']): Sql[] {
@@ -155,10 +168,7 @@ function tests(leaf: Exclude<Leaf, { is: 'null' }>, values: Kept['values']): Sql
     case 'compare':
       return compared(leaf, values);
     case 'in':
-      return joined(
-        (['string', 'number', 'boolean'] as const).map((type) => contained(leaf, type, values)),
-        'or',
-      );
+      return contained(leaf, values);
     case 'like':
       return raw`(${values.text} like ${leaf.pattern.toWellFormed()})`;
     case 'matches':
@@ -173,15 +183,18 @@ function compared({ field, by, value }: Extract<Leaf, { is: 'compare' }>, values
   return raw`(${joined([test, ...kindOf(field, value)], 'and')})`;
 }
 
-function contained(
-  { field, values: given }: Extract<Leaf, { is: 'in' }>,
-  type: 'string' | 'number' | 'boolean',
-  values: Kept['values'],
-): Sql {
-  const some = given.filter((value) => typeof value === type && !Number.isNaN(value));
-  if (some.length === 0) return falsehood;
-  const test = raw`${columnFor(some[0]!, values)} in (${raw.join(some.map(bound))})`;
-  return raw`(${joined([test, ...kindOf(field, some[0]!)], 'and')})`;
+/** One test for each type of value; a single one can begin at an index. */
+function contained({ field, values: given }: Extract<Leaf, { is: 'in' }>, values: Kept['values']): Sql {
+  const sorts = (['string', 'number', 'boolean'] as const).map((type) =>
+    given.filter((value) => typeof value === type && !Number.isNaN(value)),
+  );
+  const tests = sorts
+    .filter((some) => some.length > 0)
+    .map((some) => {
+      const test = raw`${columnFor(some[0]!, values)} in (${raw.join(some.map(bound))})`;
+      return raw`(${joined([test, ...kindOf(field, some[0]!)], 'and')})`;
+    });
+  return tests.length === 0 ? falsehood : joined(tests, 'or');
 }
 
 /** Truth values and numbers share a column, and are not equal. */

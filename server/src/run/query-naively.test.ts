@@ -232,7 +232,11 @@ const asked = fc.record({
   order: fc.array(ordering, { maxLength: 3 }),
   pageSize: fc.constantFrom(1, 2, 7, 30, 100),
   /** So little that each way of finding is taken. */
-  effort: fc.record({ few: fc.constantFrom(0, 5, 2_000), steps: fc.constantFrom(0, 10, 8_000) }),
+  effort: fc.record({
+    few: fc.constantFrom(0, 5, 2_000),
+    some: fc.constantFrom(0, 20, 20_000),
+    steps: fc.constantFrom(0, 10, 8_000),
+  }),
 });
 
 test('every query gives what a naive evaluator gives, in its order, page by page', async () => {

@@ -17,10 +17,14 @@ export function flawOfPattern(pattern: string): string | undefined {
   }
 }
 
-/** Whether it is found anywhere in the text. */
+/** Whether it is found anywhere in the text. An index gives equal texts one after another: these are looked at once. */
 export function isFound(pattern: string, text: string): boolean {
-  return compiled(pattern).matcher(text).find();
+  if (text !== last.text || pattern !== last.pattern)
+    last = { pattern, text, found: compiled(pattern).matcher(text).find() };
+  return last.found;
 }
+
+let last = { pattern: '', text: '', found: true };
 
 function compiled(pattern: string): RE2JS {
   const known = kept.get(pattern);

@@ -6,7 +6,7 @@ import type { Field, PlainField } from './query-fields.ts';
 import type { Filter } from './query-language.ts';
 
 /** More are not counted: a query of hundreds of comparisons would spend its time on that. */
-const mostCounted = 24;
+const mostCounted = 12;
 
 export interface Source {
   /** Selects keys of runs. */
@@ -22,25 +22,26 @@ export function conjuncts(filter: Filter | undefined): Filter[] {
   return filter.is === 'and' ? filter.parts.flatMap(conjuncts) : [filter];
 }
 
+/** Undefined if more than `most` runs are left by each of what must hold. */
 export function fewRunsOf(
   tx: Transaction,
   workspace: string,
   parts: readonly Filter[],
-  few: number,
+  most: number,
 ): Source | undefined {
-  return new Counting(tx, workspace, few).smallest(parts);
+  return new Counting(tx, workspace, most).smallest(parts);
 }
 
 class Counting {
   readonly #tx: Transaction;
   readonly #workspace: string;
-  readonly #few: number;
+  readonly #most: number;
   #left = mostCounted;
 
-  constructor(tx: Transaction, workspace: string, few: number) {
+  constructor(tx: Transaction, workspace: string, most: number) {
     this.#tx = tx;
     this.#workspace = workspace;
-    this.#few = few;
+    this.#most = most;
   }
 
   smallest(parts: readonly Filter[]): Source | undefined {
@@ -79,7 +80,7 @@ class Counting {
       found.push(source);
     }
     const size = found.reduce((sum, source) => sum + source.size, 0);
-    return size > this.#few
+    return size > this.#most
       ? undefined
       : {
           size,
@@ -93,7 +94,7 @@ class Counting {
   #leaf(leaf: Exclude<Leaf, { is: 'null' }>): Source | undefined {
     const { field } = leaf;
     if (field.of === 'run') return this.#ofRun(leaf, field.name);
-    const isOrdered = leaf.is === 'in' || (leaf.is === 'compare' && leaf.by !== '!=');
+    const isOrdered = leaf.is !== 'like' && (leaf.is !== 'compare' || leaf.by !== '!=');
     const isIndexed = !('step' in field) && !('aggregate' in field && /first|count/.test(field.aggregate));
     // Else each run that has the field would be looked at to count those that pass.
     return isOrdered && isIndexed ? this.#counted(keysOf(leaf)) : this.#having(field);
@@ -132,9 +133,9 @@ class Counting {
     if (this.#left-- <= 0) return undefined;
     const counting = raw<{
       size: number;
-    }>`select count(*) as size from (select 1 from (${keys}) limit ${raw.lit(this.#few + 1)})`;
+    }>`select count(*) as size from (select 1 from (${keys}) limit ${raw.lit(this.#most + 1)})`;
     const { size } = this.#tx.first(written(counting))!;
-    return size > this.#few ? undefined : { keys, size };
+    return size > this.#most ? undefined : { keys, size };
   }
 }
 

@@ -2,7 +2,8 @@
 // runs that come meanwhile shift nothing. How it is found:
 //   few      something that the filter asks for is had by few runs: these are looked at, and sorted
 //   walk     else the runs are walked in the wanted order, each is looked at, and the page is full soon if many pass
-//   collect  if it is not after so many steps: what passes each comparison is collected from its index, and walked through again
+//   collect  if it is not after so many steps: what passes each comparison is collected from its index, and walked through again;
+//            unless something is had by some runs only: then these are looked at
 // Of the runs of the page, and of nothing else, what is asked for is read.
 import type { Run } from '@stellwerk/contract/run.ts';
 import type { Archived } from '@stellwerk/contract/values.ts';
@@ -52,6 +53,8 @@ export interface RunQuery {
 export interface Effort {
   /** So many runs are looked at and sorted without further ado. */
   few: number;
+  /** So many are if walking is in vain. */
+  some: number;
   /** Runs that are looked at one by one before their sets are collected. */
   steps: number;
 }
@@ -59,7 +62,7 @@ export interface Effort {
 type Found = { key: number } & Record<`sort_${number}`, SortValue>;
 
 /** Either takes some milliseconds. */
-const usualEffort: Effort = { few: 2_000, steps: 4_000 };
+const usualEffort: Effort = { few: 3_000, some: 20_000, steps: 4_000 };
 
 export const queryReadings = readings('run-query', {
   page(tx: Transaction, query: RunQuery): { items: Run[]; nextPage?: string } {
@@ -138,18 +141,19 @@ class Search {
 
   rows(last: SortValue[] | undefined): Found[] {
     const source = this.#source();
-    if (source) return source.size === 0 ? [] : this.#few(source, last);
+    if (source && source.size <= this.#effort.few) return source.size === 0 ? [] : this.#few(source, last);
+    const rows: Found[] = [];
     // Without a filter each run that is looked at is one of the page.
     let manner: Manner = this.#parts.length === 0 ? 'set' : 'probe';
-    const rows: Found[] = [];
     for (const phase of phasesOf(this.#keys)) {
       const left = this.#limit - rows.length;
       const resumed = resume(phase, last);
-      if (left <= 0 || resumed === 'over') continue;
+      if (left <= 0 || resumed === 'over' || this.#isEmpty(phase)) continue;
       const walked =
         manner === 'probe' && isWalkable(phase)
           ? withinSteps(this.#effort.steps, () => this.#phase(phase, resumed, 'probe', left))
           : undefined;
+      if (!walked && source) return this.#few(source, last);
       if (!walked) manner = 'set';
       rows.push(...(walked ?? this.#phase(phase, resumed, 'set', left)));
     }
@@ -157,13 +161,26 @@ class Search {
   }
 
   #source(): Source | undefined {
-    const found = fewRunsOf(this.#tx, this.#workspace, this.#parts, this.#effort.few);
-    if (!this.#below || this.#below.size > this.#effort.few) return found;
+    const found = fewRunsOf(this.#tx, this.#workspace, this.#parts, this.#effort.some);
+    if (!this.#below || this.#below.size > this.#effort.some) return found;
     return found && found.size < this.#below.size ? found : this.#below;
   }
 
+  /** Whether all runs there are have what those of the phase lack: then there is no need to look for any. */
+  #isEmpty({ lacking }: Phase): boolean {
+    const lacked = lacking.at(-1)?.lacked;
+    if (!lacked) return false;
+    const its = joined([...lacked.rows, raw`${lacked.value} is not null`], 'and');
+    const having = this.#count(raw`select 1 from ${raw.table(lacked.table)} as lacked where ${its}`);
+    return having > this.#effort.few && having >= this.#count(raw`select 1 from run`);
+  }
+
+  #count(rows: Sql): number {
+    return this.#tx.first(written(raw<{ count: number }>`select count(*) as count from (${rows})`))!.count;
+  }
+
   #few(source: Source, last: SortValue[] | undefined): Found[] {
-    const from = raw`run where run.key in (${source.keys})`;
+    const from = raw`(select distinct run_key from (${source.keys})) as source cross join run indexed by run_narrow on run.workspace = ${this.#workspace} and run.key = source.run_key where true`;
     const tests = [...this.#tests('probe'), ...(last ? after(this.#keys, last) : [])];
     return this.#select(from, this.#keys, tests, this.#limit);
   }
