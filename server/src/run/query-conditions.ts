@@ -206,6 +206,6 @@ function kindOf(field: Field, value: Value): Sql[] {
 
 const columnFor = (value: Value, values: Kept['values']) => (typeof value === 'string' ? values.text : values.number);
 
-function bound(value: Value): string | number {
+export function bound(value: Value): string | number {
   return typeof value === 'boolean' ? Number(value) : typeof value === 'string' ? value.toWellFormed() : value;
 }

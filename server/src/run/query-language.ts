@@ -26,7 +26,8 @@ export type Filter =
   | { is: 'not'; part: Filter }
   | { is: 'compare'; field: Field; by: Comparison; value: Value }
   | { is: 'in'; field: Field; values: Value[] }
-  | { is: 'like' | 'matches'; field: Field; pattern: string }
+  | { is: 'like'; field: Field; pattern: string }
+  | { is: 'matches'; field: Field; pattern: string }
   | { is: 'null'; field: Field };
 
 export interface Order {

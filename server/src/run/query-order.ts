@@ -3,7 +3,7 @@
 import { sql as raw } from 'kysely';
 import { columnOf, keptOf, type Manner, type Sql } from './query-conditions.ts';
 import type { Field } from './query-fields.ts';
-import type { Order } from './query-language.ts';
+import type { Filter, Order } from './query-language.ts';
 
 export type SortValue = string | number | null;
 
@@ -14,6 +14,8 @@ export interface Lead {
   index?: string;
   rows: Sql[];
   value: Sql;
+  field: Field;
+  holds: 'text' | 'number';
 }
 
 export interface SortKey {
@@ -65,7 +67,7 @@ function keysOfOrder({ field, descending }: Order): SortKey[] {
     const at = keptOf(field, 'sorted')!;
     const leadOf = (alias: string): Lead => {
       const kept = keptOf(field, alias)!;
-      return { table: kept.table, rows: kept.rows, value: kept.values[of] };
+      return { table: kept.table, rows: kept.rows, value: kept.values[of], field, holds: of };
     };
     const index = indexOf(field, of);
     const its = raw.join([raw`sorted.run_key = run.key`, ...at.rows], raw` and `);
@@ -107,14 +109,25 @@ export function phasesOf(keys: readonly SortKey[], nulls = 0, lacking: readonly 
   ];
 }
 
+type Comparing = Extract<Filter, { is: 'compare' }>;
+
+/** Comparisons that must hold of the very values that lead: they bound its index, and no run that lacks one is of the answer. */
+export function boundsOf({ field, holds }: Lead, parts: readonly Filter[]): Comparing[] {
+  const isOf = (part: Filter): part is Comparing =>
+    part.is === 'compare' &&
+    (typeof part.value === 'string' ? 'text' : 'number') === holds &&
+    !Number.isNaN(part.value) &&
+    JSON.stringify(part.field) === JSON.stringify(field);
+  return parts.filter(isOf);
+}
+
 export function lacks({ lacked, value: column }: SortKey, manner: Manner, key: Sql): Sql {
   if (!lacked) return raw`+${column} is null`;
   const { table, rows, value } = lacked;
-  const its = raw.join([...rows, raw`+${value} is not null`], raw` and `);
-  const from = raw`from ${raw.table(table)} as lacked where ${its}`;
+  const from = raw`from ${raw.table(table)} as lacked where ${raw.join([...rows, raw`true`], raw` and `)}`;
   return manner === 'set'
-    ? raw`+${key} not in (select lacked.run_key ${from})`
-    : raw`not exists (select 1 ${from} and lacked.run_key = ${key})`;
+    ? raw`+${key} not in (select lacked.run_key ${from} and ${value} is not null)`
+    : raw`not exists (select 1 ${from} and +${value} is not null and lacked.run_key = ${key})`;
 }
 
 /** `sort_0`, `sort_1` …: by the name of what is selected, so that it is computed once. */

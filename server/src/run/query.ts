@@ -12,11 +12,12 @@ import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
 import { readings, type Transaction, written } from '../db/transactions.ts';
 import { requireRun } from './lifecycle.ts';
 import { wantedOf } from './query-columns.ts';
-import { conditionOf, joined, type Manner, type Sql } from './query-conditions.ts';
+import { bound, conditionOf, joined, type Manner, type Sql } from './query-conditions.ts';
 import type { PlainField } from './query-fields.ts';
 import { type Filter, parseFilter, parseOrder } from './query-language.ts';
 import {
   after,
+  boundsOf,
   type Lead,
   lacks,
   orderBy,
@@ -166,10 +167,11 @@ class Search {
     return found && found.size < this.#below.size ? found : this.#below;
   }
 
-  /** Whether all runs there are have what those of the phase lack: then there is no need to look for any. */
+  /** Whether the filter asks for what the runs of the phase lack, or all runs have it: then there is no need to look for any. */
   #isEmpty({ lacking }: Phase): boolean {
     const lacked = lacking.at(-1)?.lacked;
     if (!lacked) return false;
+    if (boundsOf(lacked, this.#parts).length > 0) return true;
     const its = joined([...lacked.rows, raw`${lacked.value} is not null`], 'and');
     const having = this.#count(raw`select 1 from ${raw.table(lacked.table)} as lacked where ${its}`);
     return having > this.#effort.few && having >= this.#count(raw`select 1 from run`);
@@ -198,9 +200,11 @@ class Search {
   }
 
   /** The rows of what leads, and the run of each: of the narrow columns alone, if they are enough. */
-  #along({ table, index, rows, value }: Lead): Sql {
+  #along(lead: Lead): Sql {
+    const { table, index, rows, value } = lead;
     const by = index ? raw`indexed by ${raw.ref(index)}` : raw``;
-    const its = joined([...rows, raw`${value} is not null`], 'and');
+    const bounds = boundsOf(lead, this.#parts).map((one) => raw`${value} ${raw.raw(one.by)} ${bound(one.value)}`);
+    const its = joined([...rows, raw`${value} is not null`, ...bounds], 'and');
     return raw`${raw.table(table)} as lead ${by} cross join run indexed by run_narrow on run.workspace = ${this.#workspace} and run.key = lead.run_key where ${its}`;
   }
 
