@@ -113,11 +113,21 @@ function isRepeatable(name: string, verb: Verb, input: Input): boolean {
 
 const harmlessTwice = new Set([
   'compute.probe',
+  'experiments.archive',
   'experiments.create',
+  'experiments.reactivate',
   'experiments.update',
+  'models.archive',
+  'models.reactivate',
+  'runs.archive',
+  'runs.archiveMany',
   'runs.cancel',
+  'runs.deleteMany',
   'runs.query',
+  'runs.reactivate',
   'runs.report',
   'runs.update',
+  'server.collectGarbage',
   'snapshots.create',
+  'trash.empty',
 ]);

@@ -5,7 +5,7 @@ import { limits } from '@stellwerk/contract/values.ts';
 import { addReferences, removeReferences } from '../blob/blobs.ts';
 import type { Migration } from '../db/migrations.ts';
 import { readings, sql, type Transaction, transactions } from '../db/transactions.ts';
-import { comeBack, type Disposal, discard, dropEntry, type TrashRow } from '../trash/trash.ts';
+import { comeBack, type Disposal, discard, dropEntry, entryRow, type TrashRow } from '../trash/trash.ts';
 
 export interface ModelRow {
   key: number;
@@ -239,6 +239,9 @@ export const modelTransactions = transactions('model', {
     tx: Transaction,
     { workspace, name, version, disposal }: { workspace: string; name: string; version: string; disposal: Disposal },
   ): TrashRow {
+    const trash = findModel(tx, workspace, name, version)?.trash;
+    const before = trash == null ? undefined : entryRow(tx, trash);
+    if (before?.state === 'kept') return before; // deleted again
     const row = modelNamed(tx, workspace, name, version);
     const images = imagesUsing(tx, row);
     if (images.length > 0)

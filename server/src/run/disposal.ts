@@ -5,7 +5,7 @@ import type { TrashEntry } from '@stellwerk/contract/trash.ts';
 import type { Database } from '../db/database.ts';
 import type { LogName } from '../telemetry/logs.ts';
 import type { Discarded, Trash, TrashRow } from '../trash/trash.ts';
-import { runTrash, trashedRuns } from './trash.ts';
+import { type RunPlace, runTrash, trashedRuns } from './trash.ts';
 
 export interface DisposalNeeds {
   db: Database;
@@ -45,7 +45,8 @@ export class RunDisposal {
   }
 
   async #gather(entry: TrashRow): Promise<void> {
-    while (await this.#needs.db.transact(runTrash.gather, { entry, limit: runsAtOnce }));
+    let after: RunPlace | undefined = { created_at: '', key: 0 };
+    while (after) after = await this.#needs.db.transact(runTrash.gather, { entry, after, limit: runsAtOnce });
   }
 
   /** For the trash. */

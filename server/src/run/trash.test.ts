@@ -45,6 +45,7 @@ describe('a deleted run', () => {
     expect((await get('top')).childCount).toBe(0);
     expect((await experiments.get({ workspace, experiment: 'deep' })).runCount).toBe(1);
     expect((await rooms.bin.trash.list({ workspace })).items).toContainEqual(entry);
+    expect(await remove('middle'), 'deleted again').toEqual(entry);
 
     await restore(entry);
     expect(await idsOf({ ancestor: 'top' })).toEqual(['low', 'lowest', 'middle']);

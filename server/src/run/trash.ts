@@ -8,17 +8,23 @@ import { recountRuns, requireExperiment, setExperiment } from '../experiment/exp
 import type { LogName } from '../telemetry/logs.ts';
 import { comeBack, countIn, type Disposal, discard, dropEntry, entryRow, type TrashRow } from '../trash/trash.ts';
 import { requireRun } from './lifecycle.ts';
-import { keysBelow, type RunRow, runOf, setRun } from './store.ts';
+import { keysBelow, type RunRow, runNamed, runOf, setRun } from './store.ts';
 
 interface Of {
   workspace: string;
   run: string;
 }
 
+export type RunPlace = Pick<RunRow, 'created_at' | 'key'>;
+
 const asList = 'SELECT value FROM json_each(?)';
 
 export const runTrash = transactions('run-trash', {
+  /** Deleting again what lies in an entry of its own gives that entry. */
   discard(tx: Transaction, { workspace, run, disposal }: Of & { disposal: Disposal }): TrashRow {
+    const trash = runNamed(tx, workspace, run)?.trash;
+    const before = trash == null ? undefined : entryRow(tx, trash);
+    if (before?.kind === 'run' && before.name === run && before.state === 'kept') return before;
     return discardRun(tx, requireRun(tx, workspace, run), disposal);
   },
 
@@ -34,14 +40,21 @@ export const runTrash = transactions('run-trash', {
     return entry;
   },
 
-  /** Moves some more runs of a deleted experiment into its entry, those that were deleted before it too. Returns whether there are more. */
-  gather(tx: Transaction, { entry, limit }: { entry: TrashRow; limit: number }): boolean {
+  /** Moves some more runs of a deleted experiment into its entry, those that were deleted before it too. Returns where to go on. */
+  gather(
+    tx: Transaction,
+    { entry, after, limit }: { entry: TrashRow; after: RunPlace; limit: number },
+  ): RunPlace | undefined {
     const rows = tx
-      .statement<RunRow>('SELECT * FROM run WHERE workspace = ? AND experiment = ? AND trash IS NOT ? LIMIT ?')
-      .all(entry.workspace, entry.name, entry.id, limit);
-    const keys = new Set(rows.flatMap(({ key }) => [key, ...keysBelow(tx, key)]));
+      .statement<RunRow>(
+        'SELECT * FROM run WHERE workspace = ? AND experiment = ? AND (created_at, key) > (?, ?) ORDER BY created_at, key LIMIT ?',
+      )
+      .all(entry.workspace, entry.name, after.created_at, after.key, limit);
+    const keys = new Set(
+      rows.filter(({ trash }) => trash !== entry.id).flatMap(({ key }) => [key, ...keysBelow(tx, key)]),
+    );
     countIn(tx, entry.id, hide(tx, [...keys], entry));
-    return rows.length === limit;
+    return rows.length < limit ? undefined : rows.at(-1);
   },
 
   restore(tx: Transaction, { entry }: { entry: TrashRow }): void {
