@@ -31,7 +31,7 @@ export interface Collecting {
 type Kind = Exclude<keyof CollectionReport, 'trash' | 'freedBytes'>;
 const kinds: Kind[] = ['contents', 'snapshots', 'layers', 'orphans', 'uploads', 'logs', 'cache', 'database'];
 const hourMs = 3_600_000;
-const pagesAtOnce = 500;
+const pagesAtOnce = 100;
 
 export async function collect(
   { db, trash, blobs, snapshots, images, files }: Collecting,

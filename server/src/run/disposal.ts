@@ -15,9 +15,9 @@ export interface DisposalNeeds {
 }
 
 /** A piece takes some ten milliseconds. */
-const runsAtOnce = 500;
+const runsAtOnce = 100;
 const removedAtOnce = 20;
-const rowsAtOnce = 1_000;
+const rowsAtOnce = 300;
 
 export class RunDisposal {
   readonly #needs: DisposalNeeds;

@@ -40,7 +40,7 @@ interface Piece {
   moment: Moment;
 }
 
-const runsAtOnce = 200;
+const runsAtOnce = 50;
 
 function withBelow(tx: Transaction, key: number): Selected | undefined {
   const row: RunRow | undefined = runOf(tx, key);
