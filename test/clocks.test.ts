@@ -1,43 +1,16 @@
 // Clocks that somebody sets: the server's, back by hours and forward by a day while it was away; and that of the machine on which scripts
 // run. Order stays the order in which things happened, leases are durations, and nothing waits for a time that never comes.
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Run } from '@stellwerk/contract/run.ts';
 import { expect, test } from 'vitest';
 import { Installation } from './installation.ts';
+import { Clock, fakes } from './set-clock.ts';
 import { pythonSignals, Signals } from './signals.ts';
 import { submit } from './submission.ts';
 import { until, untilEnded, untilState } from './waiting.ts';
 
 const workspace = 'story';
 const userManaged = { environment: { userManaged: true } };
-const libraries = existsSync('/usr/lib') ? readdirSync('/usr/lib') : [];
-const fakes = libraries.map((name) => join('/usr/lib', name, 'faketime', 'libfaketime.so.1')).find(existsSync);
-
-/** A clock for processes that are started with its environment; steady clocks go on as they are. */
-class Clock {
-  readonly #file: string;
-
-  constructor(file: string) {
-    this.#file = file;
-    this.set('+0');
-  }
-
-  get environment(): Record<string, string> {
-    return {
-      LD_PRELOAD: fakes!,
-      FAKETIME_TIMESTAMP_FILE: this.#file,
-      FAKETIME_NO_CACHE: '1',
-      FAKETIME_DONT_FAKE_MONOTONIC: '1',
-    };
-  }
-
-  /** By how much it is off: `-2h`. */
-  set(offset: string): void {
-    writeFileSync(this.#file, `${offset}\n`);
-  }
-}
-
 const stages = `${pythonSignals}
 from stellwerk.core import Run
 run = Run.get_context()

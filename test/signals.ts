@@ -1,5 +1,5 @@
 // How a story and its script tell each other how far they are: files in a folder that both see.
-import { existsSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { until } from './waiting.ts';
 
@@ -37,6 +37,11 @@ export class Signals {
 
   has(name: string): boolean {
     return existsSync(join(this.folder, name));
+  }
+
+  /** What was told with it. */
+  async told(name: string): Promise<string> {
+    return readFileSync(await this.heard(name), 'utf8');
   }
 
   async heard(name: string): Promise<string> {
