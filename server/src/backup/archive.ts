@@ -50,13 +50,20 @@ export class ArchiveWriter {
   readonly #files: ArchivedFile[] = [];
   readonly #contents = { count: 0, sizeBytes: 0 };
 
-  /** One file, in chunks. What is gone since it was listed is left out, unless it was announced by its digest. */
+  /**
+   * One file, in chunks. A file of a datastore that is gone since it was listed is left out; the log of a run that was deleted for good
+   * meanwhile is empty, since the database still has it; a content that is not there is a fault.
+   */
   async *add(given: FileToArchive): AsyncGenerator<Buffer> {
     const handle = await open(given.file, 'r').catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT' && given.digest === undefined) return undefined;
       throw error;
     });
-    if (!handle) return;
+    if (!handle) {
+      if (given.sizeBytes === undefined) return;
+      yield headerBlocks(memberOf(given.path, 0));
+      return this.#note(given, 0, `sha256:${createHash('sha256').digest('hex')}`);
+    }
     try {
       const sizeBytes = given.sizeBytes ?? (await handle.stat()).size;
       yield headerBlocks(memberOf(given.path, sizeBytes));

@@ -102,6 +102,20 @@ describe('a backup', () => {
     expect(await problemsOf(data)).toEqual([]);
   });
 
+  it('goes on when files are deleted while it is sent', async () => {
+    write('logs/demo/cd/going.log', 'of a run that is deleted for good\n');
+    write('datastores/demo/default/going.bin', 'deleted meanwhile');
+    const { stream } = await backups.create({});
+    for (const path of ['logs/demo/cd/going.log', 'datastores/demo/default/going.bin'])
+      rmSync(join(scratch.folder, path));
+    const file = fresh('archive.tar');
+    await using handle = await open(file, 'w');
+    await pipeline(stream, handle.createWriteStream());
+    const { data } = await restored(file);
+    expect(readFileSync(join(data, 'logs/demo/cd/going.log'), 'utf8')).toBe('');
+    expect(existsSync(join(data, 'datastores/demo/default/going.bin'))).toBe(false);
+  });
+
   it('leaves no copy of the database behind, also if nobody reads it to its end', async () => {
     const sending = join(scratch.folder, 'backups', 'sending');
     const { stream } = await backups.create({});
