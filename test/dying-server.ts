@@ -20,6 +20,7 @@ interface Call {
 }
 
 const { STORY_DIES_AT: diesAt, STORY_CHANGES: changes } = process.env as Death;
+const startedAt = new Date().toISOString();
 const counts = new Map<string, number>();
 
 type Part = Record<string, unknown> | undefined;
@@ -27,7 +28,8 @@ type Part = Record<string, unknown> | undefined;
 /** A change by its transaction, what it changes to, and the how manieth of these it is. */
 function nameOf({ name, input }: Call): string {
   const { change, report, move, set, kept, ...rest } = (input ?? {}) as Record<string, Part>;
-  const words = [change, report, move, set].flatMap((part) => [part?.message, part?.state, part?.progress, part?.to]);
+  const words = [change, report, move, set].flatMap((part) => [part?.state, part?.message, part?.progress, part?.to]);
+  if (name === 'activity.change') words.unshift(change?.message); // its state is the same all the time
   words.push(rest.to, rest.state);
   const word = words.find((part) => typeof part === 'string') ?? Object.keys(kept ?? {}).join('+');
   return counted(word === '' ? String(name) : `${name}: ${String(word).replace(/\.$/, '')}`);
@@ -44,11 +46,13 @@ const die = () => process.kill(process.pid, 'SIGKILL');
 /** Sees what a worker is sent before it, and what it answers before whoever waits for that. */
 function watch(worker: threads.Worker): void {
   const claims = new Set<number>();
+  /** Activities from before this server's start: what it does for them is not what the story is about. */
+  const old = new Set<unknown>();
   /** The call after whose answer the server dies. */
   let last: number | undefined;
   worker.on('message', ({ answers = [] }: { answers?: { id: number; value?: unknown }[] }) => {
     for (const { id, value } of answers) {
-      if (claims.delete(id)) told(claimed(value));
+      if (claims.delete(id)) told(claimed(value as Claimed[], old));
       if (id === last) die(); // what was committed is on the disk, and nobody has acted on it
     }
   });
@@ -56,7 +60,7 @@ function watch(worker: threads.Worker): void {
   worker.postMessage = (value: unknown, transfer?: readonly threads.Transferable[]) => {
     const call = value as Call;
     if (call.name === 'activity.claim') claims.add(call.id);
-    else if (call.name !== undefined) {
+    else if (call.name !== undefined && !isAbout(call, old)) {
       const name = nameOf(call);
       told([`before ${name}`]);
       if (changes) appendFileSync(changes, `after ${name}\n`);
@@ -66,9 +70,20 @@ function watch(worker: threads.Worker): void {
   };
 }
 
+interface Claimed {
+  id: string;
+  kind: string;
+  created_at: string;
+}
+
 /** Most claims find nothing and change nothing: what one has taken is known afterwards. */
-function claimed(taken: unknown): string[] {
-  return (taken as { kind: string }[]).map(({ kind }) => `after ${counted(`activity.claim: ${kind}`)}`);
+function claimed(taken: Claimed[], old: Set<unknown>): string[] {
+  for (const { id, created_at } of taken) if (created_at < startedAt) old.add(id);
+  return taken.filter(({ id }) => !old.has(id)).map(({ kind }) => `after ${counted(`activity.claim: ${kind}`)}`);
+}
+
+function isAbout({ name, input }: Call, activities: Set<unknown>): boolean {
+  return name!.startsWith('activity.') && activities.has((input as { id?: unknown } | undefined)?.id);
 }
 
 function told(points: string[]): void {

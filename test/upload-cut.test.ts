@@ -77,4 +77,8 @@ test('a gigabyte whose connection is cut in the middle goes on from where it was
   for await (const chunk of back.body as AsyncIterable<Uint8Array>) hash.update(chunk);
   expect(`sha256:${hash.digest('hex')}`).toBe(digest);
   expect(peakOf(installation.pid) - before).toBeLessThan(growthBytes);
+
+  const saved = await installation.cli(['backup', join(installation.folder, 'all.tar')]); // and reads it back
+  expect(saved.code, saved.stderr).toBe(0);
+  expect(peakOf(installation.pid) - before).toBeLessThan(growthBytes);
 });

@@ -6,6 +6,7 @@ import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { copyDatabase } from './copy.ts';
+import { isDiskFull } from './disk-full.ts';
 import { missingParts } from './expected-schema.ts';
 
 export interface Migration {
@@ -89,7 +90,13 @@ async function copyBefore(file: string, migrations: readonly Migration[]): Promi
   const copy = join(folder, `stellwerk-${from}.db`);
   await mkdir(folder, { recursive: true, mode: 0o700 });
   await rm(`${copy}.new`, { force: true });
-  await copyDatabase(file, `${copy}.new`);
+  await copyDatabase(file, `${copy}.new`).catch(async (error: unknown) => {
+    await rm(`${copy}.new`, { force: true });
+    if (!isDiskFull(error)) throw error;
+    throw new SchemaRefused(
+      `The disk is full: before the database is brought up to date a copy of it is made in ${folder}. Make room; nothing was changed.`,
+    );
+  });
   await rename(`${copy}.new`, copy);
   await forgetOld(folder);
   return copy;
