@@ -65,7 +65,7 @@ function expressionOf(glob: string): string | undefined {
       if (isWhole && glob[after] === '/') {
         expression += '(?:.*/)?';
         at++;
-      } else expression += isWhole && after === glob.length && after > stars ? '.+' : '[^/]*';
+      } else expression += isWhole && after === glob.length ? '.+' : '[^/]*';
     } else if (letter === '[') {
       const read = classOf(glob, at);
       if (read === undefined) return undefined;

@@ -87,7 +87,7 @@ def _expression(glob):
             if stars == 2 and begins and glob[after : after + 1] == "/":
                 parts.append("(?:.*/)?")
                 after += 1
-            elif stars == 2 and begins and after == end and at > 0:
+            elif stars == 2 and begins and after == end:
                 parts.append(".+")
             else:
                 parts.append("[^/]*")
