@@ -123,7 +123,7 @@ export class Blobs {
 
   /** A content that the workspace has, to be read or copied. */
   async contentOf(workspace: string, digest: string): Promise<{ sizeBytes: number; open(): Readable; file: string }> {
-    const sizeBytes = await this.sizeOf(workspace, digest);
+    const sizeBytes = await this.#touch(workspace, digest);
     if (sizeBytes === undefined) throw notHere(workspace, digest);
     const { bytes } = this.#needs;
     return { sizeBytes, open: () => bytes.read(digest as Digest), file: bytes.path(digest as Digest) };

@@ -168,6 +168,26 @@ describe('a data folder', () => {
     await write(await open(newer), 1); // and is free again
   });
 
+  it('gives free pages back to the disk, also one that an older version made', async () => {
+    const file = join(folder, 'stellwerk.db');
+    const vacuum = () => {
+      const raw = new DatabaseSync(file);
+      const { auto_vacuum: mode } = raw.prepare('PRAGMA auto_vacuum').get() as { auto_vacuum: number };
+      raw.close();
+      return mode;
+    };
+    await write(await open(), 1);
+    await db!.close();
+    expect(vacuum()).toBe(2);
+    const raw = new DatabaseSync(file);
+    raw.exec('PRAGMA auto_vacuum = NONE; VACUUM');
+    raw.close();
+    expect(vacuum()).toBe(0);
+    expect(await ids(await open())).toEqual([1]);
+    await db!.close();
+    expect(vacuum()).toBe(2);
+  });
+
   it('is not changed by a migration that fails half-way', async () => {
     await write(await open(), 1);
     await db!.close();

@@ -10,7 +10,14 @@ import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
 import { sql } from '../db/transactions.ts';
 import { type ExperimentRow, experimentTransactions, inTrash, noExperiment } from './store.ts';
 
-export { countRun, type ExperimentRow, recountRuns, requireExperiment, setExperiment } from './store.ts';
+export {
+  countRun,
+  type ExperimentRow,
+  experimentNamed,
+  recountRuns,
+  requireExperiment,
+  setExperiment,
+} from './store.ts';
 
 export interface ExperimentNeeds {
   db: Database;

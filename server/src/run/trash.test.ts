@@ -144,6 +144,7 @@ describe('a deleted experiment', () => {
     const earlier = await remove('w1');
     const entry = await experiments.delete({ workspace, experiment: 'whole' }, ada);
     expect(entry).toMatchObject({ kind: 'experiment', name: 'whole', runs: 3 });
+    expect(await experiments.delete({ workspace, experiment: 'whole' }, ada), 'deleted again').toEqual(entry);
     await expect(restore(earlier)).rejects.toMatchObject({ reason: 'trash.not-found' });
     expect(await idsOf({ filter: "id like 'w_'" })).toEqual(['w2']);
     await expect(experiments.get({ workspace, experiment: 'whole' })).rejects.toMatchObject({

@@ -4,7 +4,7 @@
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { revokeRunTokens } from '../access/access.ts';
 import { readings, type Transaction, transactions } from '../db/transactions.ts';
-import { recountRuns, requireExperiment, setExperiment } from '../experiment/experiments.ts';
+import { experimentNamed, recountRuns, requireExperiment, setExperiment } from '../experiment/experiments.ts';
 import type { LogName } from '../telemetry/logs.ts';
 import { comeBack, countIn, type Disposal, discard, dropEntry, entryRow, type TrashRow } from '../trash/trash.ts';
 import { requireRun } from './lifecycle.ts';
@@ -33,6 +33,9 @@ export const runTrash = transactions('run-trash', {
     tx: Transaction,
     { workspace, experiment, disposal }: { workspace: string; experiment: string; disposal: Disposal },
   ): TrashRow {
+    const before = experimentNamed(tx, workspace, experiment)?.trash;
+    const kept = before == null ? undefined : entryRow(tx, before);
+    if (kept?.state === 'kept') return kept; // deleted again
     const row = requireExperiment(tx, workspace, experiment);
     for (const open of openRuns(tx, workspace)) if (isBelow(tx, open, experiment)) throw notEnded(open, experiment);
     const entry = discard(tx, { workspace, kind: 'experiment', name: row.name, runs: 0 }, disposal);
