@@ -90,6 +90,15 @@ export function bodyOf(name: string): Body {
   return body;
 }
 
+/** Thrown by a transaction that needs what is loaded only when it is needed: it is undone, and run again once that is there. */
+export class NotLoaded extends Error {
+  readonly loading: Promise<unknown>;
+  constructor(loading: Promise<unknown>) {
+    super('Something is being loaded first.');
+    this.loading = loading;
+  }
+}
+
 // Functions of a store's own inside SQL, which the worker calls. Only for reading: no table and no index may depend on one.
 type SqlValue = null | number | bigint | string | Uint8Array;
 type SqlFunction = (...values: never[]) => SqlValue;

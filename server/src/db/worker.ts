@@ -6,7 +6,7 @@ import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from '
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { diskFull, isDiskFull } from './disk-full.ts';
 import type { Answer, Call, Committed, Failure, Opening } from './protocol.ts';
-import { bodyOf, type Query, sqlFunctions, type Transaction } from './transactions.ts';
+import { bodyOf, NotLoaded, type Query, sqlFunctions, type Transaction } from './transactions.ts';
 
 /** Most calls that share a commit: bounds how long the first one waits. */
 const callsPerCommit = 500;
@@ -20,6 +20,14 @@ export function serveDatabase(): void {
   const database = open(file, mode);
   const notified: string[] = [];
   const tx = transactionOn(database, notified);
+  const serve = (calls: Call[]) => {
+    const { answers, topics } = mode === 'writer' ? write(database, tx, notified, calls) : read(database, tx, calls);
+    notified.length = 0;
+    port.postMessage({ answers: answers.filter((one) => !isLate(one)), topics } satisfies Committed);
+    // What waits for something to be loaded has done nothing yet, and is done when it is there.
+    for (const late of answers.filter(isLate))
+      void late.later.then(() => database.isOpen && serve(calls.filter(({ id }) => id === late.id)));
+  };
   port.on('message', (first: Call | 'close') => {
     const calls: Call[] = [];
     let next: Call | 'close' | undefined = first;
@@ -28,9 +36,7 @@ export function serveDatabase(): void {
       if (calls.length >= callsPerCommit) break;
       next = receiveMessageOnPort(port)?.message;
     }
-    const committed = mode === 'writer' ? write(database, tx, notified, calls) : read(database, tx, calls);
-    notified.length = 0;
-    port.postMessage(committed);
+    serve(calls);
     if (next === 'close') {
       database.close();
       port.close();
@@ -75,7 +81,7 @@ function read(database: DatabaseSync, tx: Transaction, calls: Call[]): Committed
   return { answers, topics: [] };
 }
 
-function answer(tx: Transaction, call: Call): Answer {
+function answer(tx: Transaction, call: Call): Answer | Late {
   try {
     const value =
       'sql' in call
@@ -83,8 +89,15 @@ function answer(tx: Transaction, call: Call): Answer {
         : bodyOf(call.name)(tx, call.input as never);
     return { id: call.id, value };
   } catch (error) {
-    return { id: call.id, failure: failureOf(error) };
+    const failed = { id: call.id, failure: failureOf(error) };
+    return error instanceof NotLoaded ? { ...failed, later: error.loading } : failed;
   }
+}
+
+type Late = Extract<Answer, { failure: Failure }> & { later: Promise<unknown> };
+
+function isLate(answer: Answer | Late): answer is Late {
+  return 'later' in answer;
 }
 
 function failureOf(thrown: unknown): Failure {

@@ -1,7 +1,10 @@
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { parseColumn, parseFilter as parseFilterAt, parseOrder } from './query-language.ts';
+import { loadPatterns } from './query-patterns.ts';
+
+beforeAll(loadPatterns);
 
 const now = Date.parse('2026-11-25T12:00:00.000Z');
 const parseFilter = (text: string) => parseFilterAt(text, now);

@@ -237,6 +237,7 @@ const asked = fc.record({
     few: fc.constantFrom(0, 5, 2_000),
     some: fc.constantFrom(0, 20, 20_000),
     steps: fc.constantFrom(0, 10, 8_000),
+    ms: fc.constant(60_000),
   }),
 });
 

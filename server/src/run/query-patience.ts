@@ -5,7 +5,6 @@ import { sqlFunction } from '../db/transactions.ts';
 import type { Sql } from './query-conditions.ts';
 import { isFound } from './query-patterns.ts';
 
-const mostMs = 2_000;
 /** Not at each row: asking what time it is takes longer than reading a row. */
 const rowsBetween = 64;
 
@@ -52,8 +51,8 @@ export function countedStep(key: Sql): Sql {
 }
 
 /** What `act` reads is refused once it takes too long. */
-export function withPatience<T>(act: () => T): T {
-  until = performance.now() + mostMs;
+export function withPatience<T>(ms: number, act: () => T): T {
+  until = performance.now() + ms;
   try {
     return act();
   } finally {
@@ -78,6 +77,6 @@ function tooCostly(): ServiceError {
   return new ServiceError(
     'failed-precondition',
     'query.too-costly',
-    `The query was ended after ${mostMs / 1_000} seconds: it would have to look at too much of too many runs.`,
+    'The query was ended before it was done: it would have to look at too much of too many runs.',
   );
 }

@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { queryReadings } from './query.ts';
 import { ada, type RunRooms, runRooms, workspace } from './run-rooms.fixture.ts';
 
 let rooms: RunRooms;
@@ -86,6 +87,72 @@ test.each([
   ["id = ''' or 1=1 --'", ''],
 ])('%s', async (filter, expected) => {
   expect(await found(filter)).toBe(expected);
+});
+
+test.each([
+  ["tags.kind matches '^r'", 'ac'],
+  ["displayName matches '^(it|x)+'", 'a'],
+  ["not tags.kind matches 'SO$|so$'", 'acdefg'],
+  ["arguments matches 'a'", ''],
+  ['tags.fold < 10', 'a'],
+  ['tags.fold = 1.0', 'a'],
+  ["tags.fold = '1.0'", ''],
+  ['metrics.mse.at(1) = 2', 'b'],
+  ['metrics.mse.step(0) <= 4', 'bfg'],
+  ['metrics.mse.at(7) is null', 'abcdefg'],
+  ["createdAt > 'now-1h' and name is not null", 'a'],
+  ["createdAt < 'now-1h'", ''],
+  ["status = 'FINISHED' or params.alpha = 'auto'", 'bc'],
+])('%s', async (filter, expected) => {
+  expect(await found(filter)).toBe(expected);
+});
+
+test('only the columns that are asked for come with the runs', async () => {
+  const asked = (columns: string[], more: object = {}) =>
+    ask({ filter: "id = 'a'", columns, ...more }).then(({ items }) => items[0]!);
+  const identity = {
+    id: 'a',
+    workspace,
+    experiment: 'ridge',
+    number: 1,
+    root: 'a',
+    childCount: 2,
+    state: 'running',
+    attempt: 1,
+    interactive: true,
+    user: 'ada',
+    createdAt: expect.any(String),
+  };
+  const nothing = { tags: {}, properties: {}, parameters: {} };
+  expect(await asked(['id'])).toEqual({ ...identity, ...nothing });
+  expect(await asked(['name', 'tags.kind', 'params.alpha', 'metrics.mse.min'])).toEqual({
+    ...identity,
+    ...nothing,
+    displayName: "it's 100%",
+    tags: { kind: 'ridge' },
+    parameters: { alpha: 0.1 },
+    metrics: [expect.objectContaining({ name: 'mse', min: 3 })],
+  });
+  expect(await asked(['tags'], { metrics: ['val loss'] })).toMatchObject({
+    tags: { kind: 'ridge', fold: '1' },
+    parameters: {},
+    metrics: [{ name: 'val loss' }],
+  });
+  for (const [columns, at] of [
+    [['speed'], 0],
+    [['metrics'], 7],
+    [['id, tags'], 2],
+  ] as const)
+    await expect(asked([...columns])).rejects.toMatchObject({ reason: 'query.invalid', details: { at } });
+});
+
+test('a query that has taken too long is ended, and says what to do', async () => {
+  const effort = { few: 0, some: 0, steps: 0, ms: -1 };
+  const query = { workspace, filter: "displayName matches 'x'", now: Date.now(), effort };
+  await expect(rooms.scratch.db.transact(queryReadings.page, query)).rejects.toMatchObject({
+    reason: 'query.too-costly',
+    hint: expect.stringContaining('Narrow it down'),
+  });
 });
 
 test('a query may be as long as the contract allows', async () => {

@@ -58,16 +58,18 @@ export interface Effort {
   some: number;
   /** Runs that are looked at one by one before their sets are collected. */
   steps: number;
+  /** How long all of it may take. */
+  ms: number;
 }
 
 type Found = { key: number } & Record<`sort_${number}`, SortValue>;
 
 /** Either takes some milliseconds. */
-const usualEffort: Effort = { few: 3_000, some: 20_000, steps: 4_000 };
+const usualEffort: Effort = { few: 3_000, some: 20_000, steps: 4_000, ms: 2_000 };
 
 export const queryReadings = readings('run-query', {
   page(tx: Transaction, query: RunQuery): { items: Run[]; nextPage?: string } {
-    return withPatience(() => pageOfRuns(tx, query));
+    return withPatience((query.effort ?? usualEffort).ms, () => pageOfRuns(tx, query));
   },
 });
 
@@ -93,7 +95,7 @@ export function selectRuns(
   limit: number,
 ): { keys: number[]; last: SortValue[] | undefined } {
   const sorted = sortKeysOf([parseOrder('createdAt asc')]);
-  const rows = withPatience(() => new Search(tx, query, sorted, limit).rows(last));
+  const rows = withPatience(usualEffort.ms, () => new Search(tx, query, sorted, limit).rows(last));
   const end = rows.length < limit ? undefined : rows.at(-1);
   return { keys: rows.map(({ key }) => key), last: end && sorted.map((_, at) => end[`sort_${at}`] ?? null) };
 }
