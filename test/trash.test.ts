@@ -149,18 +149,13 @@ test('what a deleted workspace had, and what lies in the store without belonging
   expect(storedBytes()).toBe(before - 3 * megabyte);
 });
 
-test('collections are listed, for administrators only', async () => {
+test('collections are listed, those that began by themselves too', async () => {
   const { items } = await ask<{ items: Collection[] }>('server', 'list-collections');
   expect(items.length).toBeGreaterThan(8);
   expect(
     items.some(({ createdBy }) => createdBy === 'stellwerk'),
     'it collects by itself',
   ).toBe(true);
-  await installation.client.users.create({ name: 'eve', kind: 'user' });
-  const { token } = await installation.client.tokens.create({ name: 't', user: 'eve' }).catch(() => ({ token: '' }));
-  await expect(installation.clientWith(token || undefined).server.collectGarbage({})).rejects.toMatchObject({
-    code: expect.stringMatching(/permission-denied|unauthenticated/),
-  });
 });
 
 test('without a trash, what is deleted goes at once', async () => {
