@@ -144,7 +144,12 @@ class Search {
 
   rows(last: SortValue[] | undefined): Found[] {
     const source = this.#source();
-    if (source && source.size <= this.#effort.few) return source.size === 0 ? [] : this.#few(source, last);
+    if (source?.size === 0) return [];
+    if (source && source.size <= this.#effort.few && !this.#isSoonFull(source)) return this.#few(source, last);
+    const steps = Math.min(
+      this.#effort.steps,
+      source && source.size <= this.#effort.few ? source.size : Number.POSITIVE_INFINITY,
+    );
     const rows: Found[] = [];
     // Without a filter each run that is looked at is one of the page.
     let manner: Manner = this.#parts.length === 0 ? 'set' : 'probe';
@@ -154,7 +159,7 @@ class Search {
       if (left <= 0 || resumed === 'over' || this.#isEmpty(phase)) continue;
       const walked =
         manner === 'probe' && isWalkable(phase)
-          ? withinSteps(this.#effort.steps, () => this.#phase(phase, resumed, 'probe', left))
+          ? withinSteps(steps, () => this.#phase(phase, resumed, 'probe', left))
           : undefined;
       if (!walked && source) return this.#few(source, last);
       if (!walked) manner = 'set';
@@ -167,6 +172,12 @@ class Search {
     const found = fewRunsOf(this.#tx, this.#workspace, this.#parts, this.#effort.some);
     if (!this.#below || this.#below.size > this.#effort.some) return found;
     return found && found.size < this.#below.size ? found : this.#below;
+  }
+
+  /** Whether a walk would fill the page after far fewer looks than there are runs in the source, if nothing else thins them out. */
+  #isSoonFull({ size }: Source): boolean {
+    const newest = this.#tx.statement<{ key: number | null }>('SELECT max(key) AS key FROM run').get()!;
+    return (this.#limit * (newest.key ?? 0)) / size < size / 4;
   }
 
   /** Whether the filter asks for what the runs of the phase lack, or all runs have it: then there is no need to look for any. */
