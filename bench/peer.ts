@@ -9,6 +9,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { memoryOf } from './processes.ts';
 
 const startMs = 120_000;
+const quiet = { MLFLOW_DISABLE_TELEMETRY: 'true', DO_NOT_TRACK: 'true', MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR: 'false' };
 
 /** A Python environment with the newest MLflow that PyPI gives, kept between runs outside the checkout. */
 export function environment(): string {
@@ -25,12 +26,14 @@ export class Peer implements AsyncDisposable {
   readonly readyMs: number;
   readonly #folder: string;
   readonly #child: ChildProcess;
+  readonly #python: string;
 
-  private constructor(url: string, readyMs: number, folder: string, child: ChildProcess) {
+  private constructor(url: string, readyMs: number, folder: string, child: ChildProcess, python: string) {
     this.url = url;
     this.readyMs = readyMs;
     this.#folder = folder;
     this.#child = child;
+    this.#python = python;
   }
 
   /** `prepare` may fill the folder, its database `mlflow.db` say, before anything is started. */
@@ -47,7 +50,7 @@ export class Peer implements AsyncDisposable {
       cwd: folder,
       stdio: 'ignore',
       detached: true, // its workers end with it
-      env: { ...process.env, MLFLOW_DISABLE_TELEMETRY: 'true', DO_NOT_TRACK: 'true' },
+      env: { ...process.env, ...quiet },
     });
     const url = `http://127.0.0.1:${port}`;
     while (!(await answers(`${url}/health`))) {
@@ -55,7 +58,7 @@ export class Peer implements AsyncDisposable {
         throw new Error(`MLflow did not start (exit code ${child.exitCode}).`);
       await pause(20);
     }
-    return new Peer(url, performance.now() - begun, folder, child);
+    return new Peer(url, performance.now() - begun, folder, child, python);
   }
 
   /** A call of its REST API. */
@@ -80,6 +83,16 @@ export class Peer implements AsyncDisposable {
 
   get memoryMb(): number {
     return memoryOf(this.#child.pid!);
+  }
+
+  /** A Python that has its client. */
+  get python(): string {
+    return this.#python;
+  }
+
+  /** What its client needs to reach it. */
+  get environment(): Record<string, string> {
+    return { ...(process.env as Record<string, string>), ...quiet, MLFLOW_TRACKING_URI: this.url };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,12 +1,16 @@
 // All that is measured, in the order in which it is.
 
+import * as artifact from './artifact.ts';
 import * as createRun from './create-run.ts';
 import type { Figure } from './figure.ts';
+import * as image from './image.ts';
 import * as ingest from './ingest.ts';
+import * as resubmit from './resubmit.ts';
 import * as sdk from './sdk.ts';
 import * as search from './search.ts';
 import * as series from './series.ts';
 import * as start from './start.ts';
+import * as submit from './submit.ts';
 import * as visible from './visible.ts';
 
 export interface Suite {
@@ -14,4 +18,16 @@ export interface Suite {
   measure(): AsyncIterable<Figure>;
 }
 
-export const suites: readonly Suite[] = [start, sdk, visible, ingest, createRun, series, search];
+export const suites: readonly Suite[] = [
+  start,
+  sdk,
+  visible,
+  ingest,
+  createRun,
+  series,
+  search,
+  submit,
+  resubmit,
+  artifact,
+  image,
+];

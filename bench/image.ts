@@ -1,0 +1,13 @@
+// From the SDK's call to the registered image: with a changed `score.py`, and with a changed model of 50 MB that is uploaded and registered first.
+import { type Figure, median } from './figure.ts';
+import { Product } from './product.ts';
+import { answerOf } from './python.ts';
+
+export const names = ['image-score', 'image-model'];
+
+export async function* measure(): AsyncIterable<Figure> {
+  await using product = await Product.start();
+  const times = await answerOf<{ score: number[]; model: number[] }>('image.py', ['11'], product.environment);
+  yield { name: 'image-score', ours: median(times.score), peer: null, unit: 'ms' };
+  yield { name: 'image-model', ours: median(times.model), peer: null, unit: 'ms' };
+}
