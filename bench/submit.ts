@@ -1,4 +1,4 @@
-// From the SDK's call in a warm interpreter to the first line of the script: a changed directory of 10 files, its environment made before.
+// From the SDK's call in a warm interpreter to the first line of the script: a directory of 10 files that have all changed, its environment made before.
 import { type Figure, median } from './figure.ts';
 import { Product } from './product.ts';
 import { answerOf } from './python.ts';

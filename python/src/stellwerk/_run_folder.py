@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-import uuid
 from datetime import datetime, timezone
 
 from stellwerk._files import folder_name, read_json, write_json
@@ -110,8 +109,8 @@ class RunFolder:
 def new_run_id(experiment):
     """A run id that nobody else makes: readable, unmistakable."""
     slug = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in experiment)[:40].strip("-")
-    return "%s-%s-%s" % (slug or "run", datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S"), uuid.uuid4().hex[:8])
+    return "%s-%s-%s" % (slug or "run", datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S"), os.urandom(4).hex())
 
 
 def new_child_id(parent):
-    return "%s.%s" % (parent.split(".", 1)[0][:200], uuid.uuid4().hex[:12])
+    return "%s.%s" % (parent.split(".", 1)[0][:200], os.urandom(6).hex())

@@ -88,7 +88,9 @@ class Execution {
         places,
         moment: this.#needs.moment(),
       });
-      return taken ? again(0) : over;
+      if (!taken) return over;
+      const placed = await this.#needs.db.first(sql.selectFrom('run').selectAll().where('key', '=', row.key));
+      return placed ? this.#act({ ...scene, row: placed }, work) : over;
     }
     if (kept.handle !== null) return this.#look(scene, JSON.parse(kept.handle), work);
     return row.cancel_requested ? this.#end(row, { to: 'canceled' }) : this.#start(scene, work);
@@ -96,11 +98,11 @@ class Execution {
 
   async #start({ row, jobs, target }: Scene, work: Work): Promise<Outcome> {
     const { db, orders, leases } = this.#needs;
-    await work.progress('Making the environment.');
     const watch = { log: work.log, signal: work.signal };
-    const job = await orders.make(row, 'here', watch);
-    await work.progress('Starting the runner.');
-    const handle = await jobs.start(target, { id: orderId(row), job }, watch);
+    // What is told need not be on the disk before the work begins.
+    const [job] = await Promise.all([orders.make(row, 'here', watch), work.progress('Making the environment.')]);
+    const starting = jobs.start(target, { id: orderId(row), job }, watch);
+    const [handle] = await Promise.all([starting, work.progress('Starting the runner.')]);
     await db.transact(runTransactions.keep, {
       key: row.key,
       row: { leased: 1 },

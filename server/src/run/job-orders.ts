@@ -68,13 +68,16 @@ export class JobOrders {
 
   async make(row: RunRow, where: 'here' | 'elsewhere', watch: Watch = {}): Promise<Job> {
     const configuration = JSON.parse(row.configuration!) as RunConfiguration;
-    const { plan, indexes } = await this.#plan(row, configuration, watch);
     const { settings } = this.#needs;
-    const kept = await this.#needs.db.first(sql.selectFrom('run_private').selectAll().where('run_key', '=', row.key));
+    const [{ plan, indexes }, token, kept] = await Promise.all([
+      this.#plan(row, configuration, watch),
+      this.token(row),
+      this.#needs.db.first(sql.selectFrom('run_private').selectAll().where('run_key', '=', row.key)),
+    ]);
     return {
       server: settings.serverUrl[where](),
       ...(settings.caBundle !== undefined && { caBundle: settings.caBundle }),
-      token: await this.token(row),
+      token,
       workspace: row.workspace,
       experiment: row.experiment,
       run: row.id,
@@ -96,9 +99,11 @@ export class JobOrders {
 
   async token(row: Pick<RunRow, 'key' | 'workspace' | 'id' | 'attempt' | 'user'>): Promise<string> {
     const { workspace, id, attempt, user, key } = row;
-    const token = await this.#needs.createToken({ workspace, run: id, attempt, user }, tokenGoodForMs);
     const until = this.#needs.moment().now + tokenGoodForMs;
-    await this.#needs.db.transact(runTransactions.keep, { key, kept: { token_until: until } });
+    const [token] = await Promise.all([
+      this.#needs.createToken({ workspace, run: id, attempt, user }, tokenGoodForMs),
+      this.#needs.db.transact(runTransactions.keep, { key, kept: { token_until: until } }),
+    ]);
     return token;
   }
 

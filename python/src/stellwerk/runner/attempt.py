@@ -12,8 +12,6 @@ import signal
 import socket
 import threading
 import time
-import traceback
-import uuid
 
 from stellwerk._downloads import download_snapshot
 from stellwerk._files import cache_folder, safe_join, write_json
@@ -28,7 +26,7 @@ from stellwerk.runner.outputs import FOLDERS, Outputs
 from stellwerk.runner.place import Place, say
 from stellwerk.runner.processes import MARK, adopt_orphans, start_time, sweep
 from stellwerk.runner.programs import Cancelled, PreparationFailed, Programs, answer_of
-from stellwerk.runner.script import Script, package_root
+from stellwerk.runner.script import Guard, Script, package_root
 from stellwerk.runner.shipping import Loop, Shipper
 
 _PATIENCE_BEFORE_START = 600.0
@@ -42,7 +40,7 @@ class Attempt:
         self.job = self.place.job()
         self.configuration = self.job["configuration"]
         self.transport = Transport(self.job["server"], self.job["token"], self.job.get("caBundle"), timeout=30, attempts=3)
-        self.mark = uuid.uuid4().hex
+        self.mark = os.urandom(16).hex()
         self.cancelled = threading.Event()
         self.why = None  # cancel | superseded | stopped | time limit: why the script is to end
         self.secrets = list(self.job["secrets"].values())
@@ -74,6 +72,7 @@ class Attempt:
         adopt_orphans()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: self._asked_to_stop())
+        self.guard = Guard()  # it takes a moment to be there; meanwhile the script is made ready
         self.place.note(mark=self.mark, runner={"pid": os.getpid(), "startTime": start_time(os.getpid())})
         self.lease.report(state="preparing", host=socket.gethostname()[:256])
         self.lease.start()
@@ -94,9 +93,11 @@ class Attempt:
         try:
             return self._run()
         except Exception as error:
-            say(traceback.format_exc())
+            _say_where(error)
             sweep(self.mark, ancestors=[os.getpid()])
             return self.verdict or self._ended("failed", "The runner failed: %s: %s" % (type(error).__name__, error))
+        finally:
+            self.guard.leave()
 
     def _run(self):
         log = Log(self.place.preparation)
@@ -180,8 +181,7 @@ class Attempt:
             "PYTHONUNBUFFERED": "1", "STELLWERK_RUN_ID": self.job["run"], "AZUREML_RUN_ID": self.job["run"],
             "STELLWERK_RUN_FOLDER": self.place.run, MARK: self.mark,
         })  # fmt: skip
-        ask = "import importlib.util; print(importlib.util.find_spec('stellwerk') is not None)"
-        if answer_of([environment.python, "-c", ask], env) != "True":
+        if not _brings_us(environment, env):
             env["PYTHONPATH"] = os.pathsep.join(part for part in (env.get("PYTHONPATH"), package_root()) if part)
         return env
 
@@ -189,7 +189,7 @@ class Attempt:
         for name in FOLDERS:  # collected afterwards, and scripts may count on them
             os.makedirs(os.path.join(self.place.work, name), exist_ok=True)
         log = Log(self.place.output)
-        script = Script(argv, env, self.place.work, self.mark, log, self.secrets)
+        script = Script(self.guard, argv, env, self.place.work, self.mark, log, self.secrets)
         if script.error:
             script.close()
             return self._ended("failed", "The script could not be started: %s" % script.error)
@@ -247,7 +247,7 @@ class Attempt:
             deliver(self, patience)
         except Exception as error:
             if not isinstance(error, NotDelivered):
-                say(traceback.format_exc())
+                _say_where(error)
             say("Not everything could be delivered; `python -m stellwerk recover` will: %s" % error)
             self.lease.stop()
             return UNDELIVERED
@@ -271,7 +271,7 @@ class Attempt:
         if getattr(error, "reason", None) == "run.attempt-superseded":
             self._fenced(str(error))
         elif not isinstance(error, StellwerkError):
-            say("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+            _say_where(error)
 
     def _fenced(self, message):
         say(message)
@@ -299,6 +299,21 @@ class Attempt:
         job = self.job
         connection = {"url": job["server"], "token": job["token"], "caBundle": job.get("caBundle"), "workspace": job["workspace"]}
         write_json(os.path.join(self.place.run, "connection.json"), connection)
+
+
+def _brings_us(environment, env):
+    """Whether scripts of the environment find a `stellwerk` of their own."""
+    if environment.folder:
+        return environment.has("stellwerk")
+    ask = "import importlib.util; print(importlib.util.find_spec('stellwerk') is not None)"
+    return answer_of([environment.python, "-c", ask], env) == "True"
+
+
+def _say_where(error):
+    """A fault of our own, with all that helps to find it."""
+    import traceback
+
+    say("".join(traceback.format_exception(type(error), error, error.__traceback__)))
 
 
 def add_logs(shipper, place, job):

@@ -9,7 +9,6 @@ When uv ends, or a build takes too long, all that was started in the box ends to
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -217,6 +216,8 @@ def _watched(command):
 
 
 def main():
+    import argparse
+
     parser = argparse.ArgumentParser(prog="python -m stellwerk.runner.build_box", description=__doc__)
     parser.add_argument("folder", help="where the boxed Python is made")
     parser.add_argument("--python", required=True)

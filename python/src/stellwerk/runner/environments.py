@@ -7,6 +7,7 @@ lock on the file beside it makes sure that one run builds while the others wait;
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import re
 import shutil
@@ -17,7 +18,6 @@ from urllib.parse import unquote
 
 from stellwerk._files import read_json, write_json, write_whole
 from stellwerk.runner import pythons
-from stellwerk.runner.build_box import make_boxed_python
 from stellwerk.runner.programs import PreparationFailed, answer_of
 
 _MARKER = ".stellwerk.json"
@@ -32,6 +32,10 @@ class Environment:
         self.version = version
         self.folder = folder
         self.notices = list(notices)
+
+    def has(self, package):
+        """Whether the environment, one that was built, brings a package. Looked up, since asking its Python takes longer than all else."""
+        return bool(glob.glob(os.path.join(glob.escape(self.folder), "lib", "python*", "site-packages", package, "__init__.py")))
 
 
 def make_environment(plan, indexes, cache, work, private, programs, for_others=False):
@@ -117,6 +121,8 @@ def _install_apart(install, folder, base, env, private, programs):
     try:
         return programs.run([*install, python, "--no-build"], env, "install the packages of the environment")
     except PreparationFailed as failure:
+        from stellwerk.runner.build_box import make_boxed_python
+
         boxed = make_boxed_python(private, base[1] if base else python, env["UV_CACHE_DIR"]) if "--no-build" in str(failure) else None
         if not boxed:
             raise

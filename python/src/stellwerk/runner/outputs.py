@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from stellwerk._files import flaw_of_path
 from stellwerk._transport import ServiceError
@@ -30,6 +29,8 @@ class Outputs:
 
     def collect(self):
         """Uploads all that has changed. Raises if the server does not answer; what cannot be a file of a run is told and passed over."""
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(4) as pool:
             for _ in pool.map(lambda found: self._put(*found), list(self._changed(FOLDERS))):
                 pass

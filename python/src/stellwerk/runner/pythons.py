@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 from stellwerk._files import cache_folder, read_json, write_json
 from stellwerk.runner.programs import answer_of
@@ -70,6 +69,8 @@ def find_all():
     commands = ["python3", sys.executable]
     for minor in range(6, 30):
         commands += _candidates("python3.%d" % minor, "3.%d" % minor)
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(8) as pool:
         for answer in pool.map(remembered.ask, [command for command in dict.fromkeys(commands) if command]):
             if answer:

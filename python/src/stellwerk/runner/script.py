@@ -21,29 +21,53 @@ def package_root():
     return os.path.dirname(os.path.dirname(os.path.abspath(stellwerk.__file__)))
 
 
+class Guard:
+    """The process that will be the script's parent, started beforehand. `output` is where it is to let the script print."""
+
+    def __init__(self):
+        commands_read, self.commands = os.pipe()
+        self.events, events_write = os.pipe()
+        self.printed, self.output = os.pipe()
+        # It needs nothing but Python's own library; what else is installed would have it wait.
+        command = [sys.executable, "-S", "-m", "stellwerk.runner.guard", str(commands_read), str(events_write)]
+        self._process = subprocess.Popen(
+            command, env=dict(_guard_environment(), PYTHONPATH=package_root()), stdin=subprocess.DEVNULL,
+            pass_fds=(commands_read, events_write, self.output), start_new_session=True, cwd="/",
+        )  # fmt: skip
+        os.close(commands_read)
+        os.close(events_write)
+        self._used = False
+
+    def taken(self):
+        """From now on it is the script that closes what belongs to it."""
+        self._used = True
+        return self
+
+    def leave(self):
+        """Lets one go that was not needed."""
+        if not self._used:
+            for end in (self.commands, self.events, self.printed, self.output):
+                os.close(end)
+            self._process.wait()
+
+    def wait(self):
+        self._process.wait()
+
+
 class Script:
-    def __init__(self, argv, env, cwd, mark, log, secrets):
+    def __init__(self, guard, argv, env, cwd, mark, log, secrets):
         self.mark = mark
         self.code = None  # the exit code, or minus the signal
         self.error = None  # why it could not be started
         self.left = None
         self._buffer = b""
-        commands_read, self._commands = os.pipe()
-        self._events, events_write = os.pipe()
-        output_read, output_write = os.pipe()
-        guard = [sys.executable, "-m", "stellwerk.runner.guard", str(commands_read), str(events_write)]
-        self._guard = subprocess.Popen(
-            guard, env=dict(_guard_environment(), PYTHONPATH=package_root()), stdin=subprocess.DEVNULL,
-            pass_fds=(commands_read, events_write, output_write), start_new_session=True, cwd="/",
-        )  # fmt: skip
-        self._output = output_write
-        os.close(commands_read)
-        os.close(events_write)
+        self._guard = guard.taken()
+        self._commands, self._events = guard.commands, guard.events
         self.pid = None
-        self.capture = Capture(output_read, log, secrets)
+        self.capture = Capture(guard.printed, log, secrets)
         self.capture.start()
-        self._say(do="start", argv=argv, env=env, cwd=cwd, mark=mark, output=output_write)
-        os.close(output_write)
+        self._say(do="start", argv=argv, env=env, cwd=cwd, mark=mark, output=guard.output)
+        os.close(guard.output)
         while self.pid is None and self.code is None and self.error is None:
             self.poll(1.0)
 

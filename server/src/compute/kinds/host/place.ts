@@ -1,13 +1,14 @@
 // The place of a job on this machine: a folder, and the Unix id that it belongs to if that is not the server's. Whatever is started for the job
 // carries the folder in its environment, by which it is found and ended: the job of the same name of another installation has another folder.
 import { createHash } from 'node:crypto';
-import { chmod, chown, copyFile, cp, lstat, mkdir, rename, writeFile } from 'node:fs/promises';
+import { chmod, chown, cp, lstat, mkdir, rename, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { TargetError } from '@stellwerk/contract/errors.ts';
 import { isAlive, killProcess, type ProcessIdentity, processesMarked } from '../../../exec/processes.ts';
 import { output, type Program, run } from '../../../exec/programs.ts';
 import type { HostNeeds } from './host.ts';
+import { unpackedPackage } from './unpacked-package.ts';
 
 /** In the environment of the runner and of all it starts: the folder of the job. */
 export const mark = 'STELLWERK_HOST_JOB';
@@ -20,22 +21,23 @@ export interface Place {
   uid?: number;
 }
 
-type Inherited = Pick<HostNeeds, 'inherited' | 'pythonPackage'>;
+type Inherited = Pick<HostNeeds, 'inherited' | 'pythonPackage' | 'folder'>;
 
 /** Our Python package with these arguments, as a program of the job. */
 export async function programIn(
   place: Place,
   args: string[],
-  { inherited, pythonPackage }: Inherited,
+  { inherited, pythonPackage, folder: runs }: Inherited,
 ): Promise<Program> {
   const { folder, uid } = place;
   const env = {
     ...(uid === undefined ? inherited : withoutOwnPlaces(inherited)),
-    PYTHONPATH: await packageFor(place, pythonPackage),
+    PYTHONPATH: await packageFor(place, await unpackedPackage(pythonPackage, runs)),
     PYTHONDONTWRITEBYTECODE: '1',
     [mark]: folder,
   };
-  const program = { command: 'python3', args, cwd: folder };
+  // -S: what is installed beside this machine's Python has no say in a runner, and does not delay it.
+  const program = { command: 'python3', args: ['-S', ...args], cwd: folder };
   if (uid === undefined) return { ...program, env };
   return { ...program, env: { ...env, HOME: folder, TMPDIR: join(folder, 'tmp') }, user: { uid, gid: uid } };
 }
@@ -46,8 +48,7 @@ async function packageFor({ folder, uid }: Place, pythonPackage: string): Promis
   const copy = join(folder, 'package', basename(pythonPackage));
   if (await isThere(copy)) return copy;
   await mkdir(join(folder, 'package'), { mode: 0o755, recursive: true });
-  if ((await lstat(pythonPackage)).isDirectory()) await cp(pythonPackage, copy, { recursive: true });
-  else await copyFile(pythonPackage, copy);
+  await cp(pythonPackage, copy, { recursive: true, preserveTimestamps: true });
   await output({ command: 'chmod', args: ['-R', 'a+rX', join(folder, 'package')] });
   return copy;
 }

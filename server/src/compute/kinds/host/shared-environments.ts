@@ -13,7 +13,7 @@ import type { JobOrder, StartWatch } from '../../driver.ts';
 import type { HostNeeds } from './host.ts';
 import { killAll, makeOwn, makePassage, nameOf, programIn, writeOwn } from './place.ts';
 
-type Needs = Pick<HostNeeds, 'isolatedFolder' | 'inherited' | 'pythonPackage' | 'uv'>;
+type Needs = Pick<HostNeeds, 'folder' | 'isolatedFolder' | 'inherited' | 'pythonPackage' | 'uv'>;
 
 /** With where its environment lies. */
 type Placed = Job & { cacheFolder: string };
