@@ -9,6 +9,9 @@ import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Bytes, Digest, Stored } from './bytes.ts';
+import { HashedFile } from './hashed-file.ts';
+
+const chunkBytes = 512 * 1024;
 
 /** What arrives within such a scope cannot be removed before the scope ends. */
 export interface Arrivals extends Disposable {
@@ -62,7 +65,6 @@ export class FileBytes implements Bytes {
       try {
         stored = await copyHashed(source, handle);
         if (expected !== undefined && stored.digest !== expected) throw mismatch(expected, stored.digest);
-        await handle.datasync();
       } finally {
         await handle.close();
       }
@@ -142,7 +144,8 @@ export class FileBytes implements Bytes {
 
   read(digest: Digest, range?: { start: number; end: number }): Readable {
     if (range && range.end <= range.start) return Readable.from([]);
-    return createReadStream(this.path(digest), range ? { start: range.start, end: range.end - 1 } : {});
+    const part = range && { start: range.start, end: range.end - 1 };
+    return createReadStream(this.path(digest), { highWaterMark: chunkBytes, ...part });
   }
 
   async has(digest: Digest): Promise<boolean> {
@@ -189,19 +192,10 @@ export function mismatch(expected: string, found: string): ServiceError {
 
 async function copyHashed(source: AsyncIterable<Uint8Array>, handle: FileHandle): Promise<Stored> {
   const hash = createHash('sha256');
-  let sizeBytes = 0;
-  for await (const chunk of source) {
-    hash.update(chunk);
-    await writeAll(handle, chunk, sizeBytes);
-    sizeBytes += chunk.length;
-  }
-  return { digest: `sha256:${hash.digest('hex')}`, sizeBytes };
-}
-
-/** One write may take less than it was given. */
-export async function writeAll(handle: FileHandle, chunk: Uint8Array, position: number): Promise<void> {
-  for (let at = 0; at < chunk.length; )
-    at += (await handle.write(chunk, at, chunk.length - at, position + at)).bytesWritten;
+  const file = new HashedFile(handle, hash);
+  for await (const chunk of source) await file.add(chunk);
+  await file.end();
+  return { digest: `sha256:${hash.digest('hex')}`, sizeBytes: file.written };
 }
 
 export async function syncFolder(folder: string): Promise<void> {

@@ -7,7 +7,8 @@ import { type FileHandle, mkdir, open, readdir, rm, stat, unlink } from 'node:fs
 import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
-import { mismatch, writeAll } from './files.ts';
+import { mismatch } from './files.ts';
+import { HashedFile } from './hashed-file.ts';
 
 /** Hashes of so many contents are kept as far as they have arrived; what is forgotten is computed again from the file. */
 const hashesKept = 10_000;
@@ -76,6 +77,7 @@ export class Uploads {
   }
 
   async #receive(handle: FileHandle, file: string, hash: Hash, start: number, part: Part): Promise<number> {
+    const writing = new HashedFile(handle, hash, start);
     let end = start;
     let skip = start - part.offset;
     const stalled = setTimeout(() => this.#makeWay(file, part.body, stalled), this.#stalledMs);
@@ -84,15 +86,14 @@ export class Uploads {
         const bytes = chunk.subarray(skip);
         skip = Math.max(0, skip - chunk.length);
         if (end + bytes.length > part.sizeBytes) throw tooLong(part.sizeBytes);
-        await writeAll(handle, bytes, end);
-        hash.update(bytes);
+        await writing.add(bytes);
         end += bytes.length;
         stalled.refresh();
       }
     } finally {
       clearTimeout(stalled);
-      await handle.truncate(end); // a write that failed half-way
-      await handle.datasync();
+      this.#hashed.delete(file);
+      await writing.end(); // also of what was cut off
       this.#remember(file, hash, end);
     }
     return end;

@@ -6,8 +6,8 @@ import type { Download } from '../blob/download.ts';
 
 /** Proxies drop a connection on which nothing is said for long. */
 const heartbeatMs = 15_000;
-/** A stream on which nothing happens yet is opened after this. */
-const openWithinMs = 100;
+/** A stream on which nothing happens yet is opened after this: whoever follows something asks how it is when the stream is open. */
+const openWithinMs = 10;
 
 /** What users uploaded must never run in a page of ours, whatever its name or type says. */
 export function sendDownload(

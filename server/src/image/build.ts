@@ -61,7 +61,7 @@ export class ImageBuilding {
 
   async #build(id: ImageId, work: Work): Promise<Outcome> {
     const { workspace, name, version } = id;
-    const row = await this.#needs.db.first(
+    const found = this.#needs.db.first(
       sql
         .selectFrom('image')
         .selectAll()
@@ -69,9 +69,9 @@ export class ImageBuilding {
         .where('name', '=', name)
         .where('version', '=', version),
     );
+    const [row] = await Promise.all([found, work.progress('Building.', 0.1)]);
     if (row?.state === 'failed') return { state: 'failed', error: interrupted };
     if (row?.state !== 'building') return { state: 'canceled', message: 'The image is not to be built any more.' };
-    await work.progress('Building.', 0.1);
     work.log(`Building the image ${name}:${version}.`);
     const stored = JSON.parse(row.recipe) as StoredRecipe;
     await using base = await this.#base(workspace, stored.base, work.signal);

@@ -65,13 +65,15 @@ export const plainConfig: ImageConfig = {
 
 /** Stores an image's configuration and manifest. All its layers must be stored already. */
 export async function writeImage(bytes: Bytes, image: OciImage): Promise<{ digest: Digest; sizeBytes: number }> {
-  for (const layer of image.layers) {
-    if (!(await bytes.has(layer.digest))) throw new Error(`The layer ${layer.digest} (${layer.note}) is not stored.`);
-  }
+  const there = await Promise.all(image.layers.map((layer) => bytes.has(layer.digest)));
+  const missing = image.layers[there.indexOf(false)];
+  if (missing) throw new Error(`The layer ${missing.digest} (${missing.note}) is not stored.`);
   const config = Buffer.from(JSON.stringify(configDocument(image)));
   const manifest = Buffer.from(JSON.stringify(manifestDocument(image, config)));
-  await bytes.write(once(config), digestOf(config));
-  const { digest } = await bytes.write(once(manifest), digestOf(manifest));
+  const [{ digest }] = await Promise.all([
+    bytes.write(once(manifest), digestOf(manifest)),
+    bytes.write(once(config), digestOf(config)),
+  ]);
   const layerBytes = image.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0);
   return { digest, sizeBytes: manifest.length + config.length + layerBytes };
 }

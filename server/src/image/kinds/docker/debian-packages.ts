@@ -21,17 +21,29 @@ const timeoutMs = 300_000;
 const taken = ['dpkg', 'tar', 'debconf', 'openssl', 'debianutils', 'install-info', 'perl-base', 'mawk'];
 
 /** Whether this machine can do this at all. */
+let tools: true | undefined;
+let architecture: Promise<string> | undefined;
+
+/** Asked until they are there. */
 export async function hasDebianTools(): Promise<boolean> {
+  if (tools) return tools;
   const found = ['apt-get', 'dpkg-deb', 'dpkg'].map((command) =>
     run({ command, args: ['--version'] }).then(ok, () => false),
   );
-  return (await Promise.all(found)).every(Boolean);
+  const all = (await Promise.all(found)).every(Boolean);
+  if (all) tools = true;
+  return all;
 }
 
 const ok = (ended: { code: number | null }) => ended.code === 0;
 
-export async function debianArchitecture(): Promise<string> {
-  return (await output({ command: 'dpkg', args: ['--print-architecture'] })).trim();
+/** It stays what it is. */
+export function debianArchitecture(): Promise<string> {
+  architecture ??= output({ command: 'dpkg', args: ['--print-architecture'] }).then((text) => text.trim());
+  architecture.catch(() => {
+    architecture = undefined;
+  });
+  return architecture;
 }
 
 /** Downloads the packages and all they depend on; returns the files, sorted by name. */

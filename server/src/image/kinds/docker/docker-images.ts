@@ -46,8 +46,7 @@ export async function buildDockerImage(input: DockerImageInput, needs: DockerIma
     ...input.models.map((model) => modelLayer(needs.bytes, model)),
     codeLayer(needs.bytes, input.code),
   ];
-  const layers: ImageLayer[] = [...input.base.layers];
-  for (const plan of plans) layers.push(await layerFor(plan, needs));
+  const layers = [...input.base.layers, ...(await Promise.all(plans.map((plan) => layerFor(plan, needs))))];
   const config = configFor(input);
   const image = await needs.oci.writeImage({ platform: input.base.platform, layers, config });
   needs.log(`The image is ${image.digest}, ${megabytes(image.sizeBytes)} in ${layers.length} layers.`);
