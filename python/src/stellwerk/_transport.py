@@ -20,6 +20,9 @@ CHUNK = 1024 * 1024
 _REPEATABLE = frozenset(("GET", "HEAD", "PUT", "DELETE"))
 _BUSY = frozenset((429, 502, 503, 504))
 _IDLE_KEPT = 8
+_BLOCK = 256 * 1024
+_SENT_AT_ONCE = 8 * 1024 * 1024
+_BYTES = (bytes, bytearray, memoryview)
 
 
 class StellwerkError(Exception):
@@ -67,6 +70,30 @@ def query_of(fields):
             if item is not None:
                 pairs.append((name, ("true" if item else "false") if isinstance(item, bool) else item))
     return urlencode(pairs)
+
+
+class FilePart:
+    """A part of an open file as the body of a request; the kernel sends it where it can. `on_sent` hears how much of the part is sent."""
+
+    def __init__(self, file, start, size, on_sent=None):
+        self.file = file
+        self.start = start
+        self.size = size
+        self._on_sent = on_sent
+
+    def send(self, socket):
+        sent = 0
+        while sent < self.size:
+            some = socket.sendfile(self.file, self.start + sent, min(_SENT_AT_ONCE, self.size - sent))
+            if not some:
+                raise FileShrunk()
+            sent += some
+            if self._on_sent:
+                self._on_sent(sent)
+
+
+class FileShrunk(Exception):
+    """The file has become shorter than the part that was announced."""
 
 
 class Answer:
@@ -179,7 +206,7 @@ class Transport:
         return self._json(method, path, data, query, headers=headers, **options)
 
     def upload(self, method, path, data, query=None, **options):
-        """A verb that takes bytes (bytes, a seekable file, or an iterable) and gives JSON."""
+        """A verb that takes bytes (bytes, a FilePart, a seekable file, or an iterable) and gives JSON."""
         headers = dict(options.pop("headers", None) or {})
         headers.setdefault("Content-Type", "application/octet-stream")
         return self._json(method, path, data, query, headers=headers, **options)
@@ -197,7 +224,7 @@ class Transport:
             encoded = query_of(query)
             target += "?" + encoded if encoded else ""
         repeatable = method in _REPEATABLE if idempotent is None else idempotent
-        if data is not None and not isinstance(data, (bytes, bytearray, memoryview)) and not hasattr(data, "seek"):
+        if data is not None and not isinstance(data, (*_BYTES, FilePart)) and not hasattr(data, "seek"):
             repeatable, attempts = False, 1  # an iterable can be read once only
         left = attempts or self.attempts
         pause = 0.2
@@ -248,7 +275,10 @@ class Transport:
             data.seek(0, os.SEEK_END)
             all_headers["Content-Length"] = str(data.tell())
             data.seek(0)
-        chunked = data is not None and not isinstance(data, (bytes, bytearray, memoryview)) and not hasattr(data, "seek")
+        part, data = (data, None) if isinstance(data, FilePart) else (None, data)
+        if part:
+            all_headers["Content-Length"] = str(part.size)
+        chunked = data is not None and not isinstance(data, _BYTES) and not hasattr(data, "seek")
         if chunked:
             all_headers["Transfer-Encoding"] = "chunked"
         connection = None
@@ -260,9 +290,14 @@ class Transport:
             sent[0] = True
             try:
                 connection.request(method, target, data, all_headers, encode_chunked=chunked)
+                if part:
+                    part.send(connection.sock)
             except (BrokenPipeError, ConnectionResetError):
                 pass  # the server may have answered without reading everything
             return Answer(self, connection, connection.getresponse())
+        except FileShrunk:
+            connection.close()
+            raise
         except (OSError, HTTPException, ValueError) as error:
             if connection is not None:
                 connection.close()
@@ -296,11 +331,11 @@ class Transport:
         forward = {}
         host, port = (proxy.hostname, proxy.port or 80) if proxy else (self._host, self._port)
         if self._secure:
-            connection = http.client.HTTPSConnection(host, port, timeout=min(timeout, 15), context=self._tls())
+            connection = http.client.HTTPSConnection(host, port, timeout=min(timeout, 15), context=self._tls(), blocksize=_BLOCK)
             if proxy:
                 connection.set_tunnel(self._host, self._port, headers=_proxy_credentials(proxy))
         else:
-            connection = http.client.HTTPConnection(host, port, timeout=min(timeout, 15))
+            connection = http.client.HTTPConnection(host, port, timeout=min(timeout, 15), blocksize=_BLOCK)
             if proxy:
                 forward = dict(_proxy_credentials(proxy), **{"Proxy-Connection": "keep-alive"})
         connection.stellwerk_forward = forward

@@ -6,9 +6,9 @@ import os
 import time
 
 from stellwerk._files import digest_of, run_path
-from stellwerk._transport import ServiceError, Unreachable, path_of
+from stellwerk._transport import FilePart, FileShrunk, ServiceError, Unreachable, path_of
 
-PART_BYTES = 8 * 1024 * 1024
+PART_BYTES = 64 * 1024 * 1024
 _SMALL = 64 * 1024
 
 
@@ -26,13 +26,9 @@ def upload_blob(transport, workspace, path, known=None, progress=None, patience=
             if error.reason != "blob.digest-mismatch":
                 raise
             known = None  # the file changed while it was read
-        except _Shrunk:
+        except FileShrunk:
             known = None
     raise OSError("The file %r keeps changing while it is uploaded; upload it when it is finished." % path)
-
-
-class _Shrunk(Exception):
-    pass
 
 
 def _state(transport, place):
@@ -56,10 +52,7 @@ def _send(transport, workspace, path, digest, size, progress, patience):
     left = patience
     with open(path, "rb") as file:
         while True:
-            file.seek(received)
-            part = file.read(min(PART_BYTES, size - received))
-            if len(part) < min(PART_BYTES, size - received):
-                raise _Shrunk
+            part = FilePart(file, received, min(PART_BYTES, size - received), lambda sent, before=received: _note(progress, before + sent, size))
             try:
                 query = {"offset": received, "sizeBytes": size}
                 state = transport.upload("PUT", place, part, query, attempts=1)
@@ -71,7 +64,7 @@ def _send(transport, workspace, path, digest, size, progress, patience):
                     raise
                 time.sleep(0.2 * (patience - left) if not isinstance(error, ServiceError) else 0.05)
                 state = _state(transport, place)
-            else:
+            if state["receivedBytes"] > received:
                 left = patience
             received = state["receivedBytes"]
             _note(progress, size if state["complete"] else received, size)
