@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import queue
+import re
 import tempfile
+import threading
 import time
 import zipfile
 
-from stellwerk._files import digest_of, safe_join
+from stellwerk._files import safe_join
 from stellwerk._transport import CHUNK, ServiceError, StellwerkError, Unreachable, path_of
+
+_BUFFERS = 3
 
 
 def download(transport, path, query, target, digest=None, progress=None, patience=5):
@@ -17,9 +22,10 @@ def download(transport, path, query, target, digest=None, progress=None, patienc
     os.makedirs(os.path.dirname(os.path.abspath(target)), exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(target)), prefix=".download-")
     try:
-        with os.fdopen(handle, "r+b") as file:
-            _fetch(transport, path, query, file, progress, patience)
-        if digest and digest_of(temporary)[0] != digest:
+        with os.fdopen(handle, "r+b", buffering=0) as file, Hashing() as hashing:
+            announced = _fetch(transport, path, query, file, hashing, progress, patience)
+            found = hashing.digest()
+        if found != (digest or announced or found):
             raise StellwerkError("What arrived for %s is not what the server announced; download it again." % target)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
@@ -28,7 +34,8 @@ def download(transport, path, query, target, digest=None, progress=None, patienc
         raise
 
 
-def _fetch(transport, path, query, file, progress, patience):
+def _fetch(transport, path, query, file, hashing, progress, patience):
+    """Returns the digest that the server names for the content, where it does."""
     left = patience
     while True:
         have = file.tell()
@@ -38,23 +45,92 @@ def _fetch(transport, path, query, file, progress, patience):
                 if have and answer.status != 206:  # it does not know ranges: from the beginning
                     file.seek(0)
                     file.truncate()
+                    hashing.begin()
                 length = answer.headers.get("Content-Length")
                 total = file.tell() + int(length) if length else None
-                for data in answer:
-                    file.write(data)
-                    left = patience
+                position = file.tell()
+                while True:
+                    buffer, size = hashing.free(), 0
+                    try:
+                        size = answer.readinto(buffer)
+                        _write_all(file, memoryview(buffer)[:size])
+                    finally:
+                        hashing.add(buffer, size)  # also a buffer that nothing came into goes round
+                    if not size:
+                        return _announced(answer)
+                    left, position = patience, position + size
                     if progress:
-                        progress(file.tell(), total)
-                return
+                        progress(position, total)
         except ServiceError as error:
             if have and error.status == 416:
-                return
+                return None
             raise
         except Unreachable:
             left -= 1
             if left < 0:
                 raise
             time.sleep(0.1 * (patience - left))
+
+
+def _write_all(file, data):
+    while data:
+        data = data[file.write(data) :]
+
+
+def _announced(answer):
+    """Contents have their digest for an entity tag; what is made while it is sent, and files of elsewhere, do not."""
+    tag = (answer.headers.get("ETag") or "").strip('"')
+    return tag if re.match(r"sha256:[0-9a-f]{64}$", tag) else None
+
+
+class Hashing:
+    """Hashes what is handed over in a thread of its own, while the next is fetched. Its few buffers go round: memory stays flat."""
+
+    def __init__(self):
+        self._free, self._full = queue.Queue(), queue.Queue()
+        for _ in range(_BUFFERS):
+            self._free.put(bytearray(CHUNK))
+        self._thread = threading.Thread(target=self._work, name="hashing", daemon=True)
+        self._thread.start()
+        self.begin()
+
+    def begin(self):
+        """From now on only what comes is hashed."""
+        self._full.put((None, 0))
+
+    def free(self):
+        return self._free.get()
+
+    def add(self, buffer, size):
+        self._full.put((buffer, size))
+
+    def digest(self):
+        """Of all that was handed over since the beginning."""
+        self._stop()
+        return "sha256:" + self._hasher.hexdigest()
+
+    def _work(self):
+        while True:
+            given = self._full.get()
+            if given is None:
+                return
+            buffer, size = given
+            if buffer is None:
+                self._hasher = hashlib.sha256()
+            else:
+                self._hasher.update(memoryview(buffer)[:size])
+                self._free.put(buffer)
+
+    def _stop(self):
+        self._full.put(None)
+        self._thread.join()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._thread.is_alive():
+            self._stop()
 
 
 def download_run_file(transport, workspace, run, name, target, progress=None):

@@ -119,6 +119,20 @@ class Answer:
             self._finish()
         return data
 
+    def readinto(self, buffer):
+        """Fills a buffer; returns how much of it, 0 at the end."""
+        try:
+            size = self._response.readinto(buffer)
+        except Exception as error:
+            self.close()
+            raise self._transport.unreachable(error) from None
+        if not size and self._response.length:
+            self.close()
+            raise self._transport.unreachable(ConnectionError("the answer was cut"))
+        if not size:
+            self._finish()
+        return size
+
     def read1(self, size):
         """What has arrived, at most so many bytes, for streams that are followed; empty at the end."""
         try:
