@@ -126,6 +126,29 @@ class TestListing(FolderCase):
         os.utime(place, ns=(status.st_atime_ns, status.st_mtime_ns))
         self.assertNotEqual(snapshot_of(self.folder).digest, first.digest)
 
+    def test_whatever_changes_between_two_listings_the_second_is_that_of_the_files_as_they_are(self):
+        rng = random.Random(11)
+        names = ["a", "b", "sub/c", "sub/d"]
+        for name in names:
+            self.put(name, b"0000")
+        long_ago = time.time_ns() - 3_600_000_000_000
+        for _ in range(150):
+            for name in rng.sample(names, rng.randint(0, 2)):
+                place, content = os.path.join(self.folder, name), b"%04d" % rng.randint(0, 9)
+                if rng.random() < 0.5:  # in place, of the same size; else another file in its stead
+                    with open(place, "r+b") as file:
+                        file.write(content)
+                else:
+                    self.put("new", content)
+                    os.replace(os.path.join(self.folder, "new"), place)
+                if rng.random() < 0.5:
+                    os.utime(place, ns=(long_ago, long_ago))
+            known = snapshot_of(self.folder).digest
+            with tempfile.TemporaryDirectory() as empty:
+                os.environ["STELLWERK_CACHE_FOLDER"] = empty
+                self.assertEqual(known, snapshot_of(self.folder).digest)
+            os.environ["STELLWERK_CACHE_FOLDER"] = self.cache
+
 
 class TestTransfers(FolderCase):
     def setUp(self):

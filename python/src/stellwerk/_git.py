@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import threading
 
 
 def git_state(directory):
@@ -19,6 +20,22 @@ def git_state(directory):
     if remote:
         state["remote"] = without_credentials(remote)[:2000]
     return state
+
+
+class GitState:
+    """The same, asked for while something else is done."""
+
+    def __init__(self, directory):
+        self._value = None
+        self._thread = threading.Thread(target=self._ask, args=(directory,), name="git", daemon=True)
+        self._thread.start()
+
+    def _ask(self, directory):
+        self._value = git_state(directory)
+
+    def value(self):
+        self._thread.join()
+        return self._value
 
 
 def without_credentials(remote):

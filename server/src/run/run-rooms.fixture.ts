@@ -166,7 +166,7 @@ export async function runRooms(
   const leases = new Leases({ db, moment, steadyMs: () => steady, leaseSeconds, incident });
   const intake = {
     computes,
-    snapshots: { require: async () => {}, readFile, fileOf: readFile },
+    snapshots: { readFile, fileOf: readFile },
     environments: { read: () => ({ indexes: {} }) },
     requireDatastore: async () => {},
     newId: randomUUID,

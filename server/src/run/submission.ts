@@ -12,9 +12,8 @@ import { type ReadFile, specificationOf } from '../environment/environments.ts';
 export interface SubmissionNeeds {
   computes: Pick<Computes, 'require'>;
   snapshots: {
-    /** Throws if it is not there, or not complete. */
-    require(workspace: string, snapshot: string): Promise<unknown>;
     readFile(workspace: string, snapshot: string, path: string): Promise<string | undefined>;
+    /** Throws if the snapshot is not there, or not complete. */
     fileOf(workspace: string, snapshot: string, path: string): Promise<unknown>;
   };
   environments: { read(specification: BuiltSpecification, mayHaveConda: boolean): { indexes: IndexSettings } };
@@ -32,7 +31,6 @@ export async function checkSubmission(
   checkPaths(configuration);
   checkSecrets(configuration, input.secrets ?? {});
   checkCredentials(configuration);
-  await needs.snapshots.require(workspace, snapshot);
   if (!(await needs.snapshots.fileOf(workspace, snapshot, configuration.script)))
     throw misconfigured(
       'script',

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { SnapshotFile } from '@stellwerk/contract/snapshot.ts';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { listingOf, parseListing } from './listing.ts';
+import { findInListing, listingOf, parseListing } from './listing.ts';
 
 const digest = (letter: string) => `sha256:${letter.repeat(64)}`;
 const file = (path: string, letter = 'a', sizeBytes = 1): SnapshotFile => ({ path, digest: digest(letter), sizeBytes });
@@ -35,7 +35,7 @@ test('paths are in the order of their bytes in UTF-8', () => {
   ]);
 });
 
-test('what is written is read back', () => {
+test('what is written is read back, all of it or one file', () => {
   const part = fc
     .string({
       unit: fc.oneof(
@@ -52,9 +52,18 @@ test('what is written is read back', () => {
     fc.property(names, (paths) => {
       const files = paths.map((name, i) => ({ ...file(name, 'c', 3), ...(i % 2 && { executable: true }) }));
       const listing = listingOf(files);
-      expect(parseListing(listing.text.toString())).toEqual(listing.files);
+      const text = listing.text.toString();
+      expect(parseListing(text)).toEqual(listing.files);
+      expect(paths.map((path) => findInListing(text, path)?.path)).toEqual(paths);
     }),
   );
+});
+
+test('a file is found by its whole path only', () => {
+  const text = listingOf(['a b', 'x b', 'b c'].map((path) => file(path))).text.toString();
+  expect(findInListing(text, 'b')).toBeUndefined();
+  expect(findInListing(text, '1 - a b')).toBeUndefined();
+  expect(findInListing(text, 'x b')).toEqual(file('x b'));
 });
 
 test.each([

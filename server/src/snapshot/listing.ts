@@ -28,14 +28,23 @@ export function listingOf(given: readonly SnapshotFile[]): Listing {
 
 /** Reads what `listingOf` wrote. */
 export function parseListing(text: string): SnapshotFile[] {
-  return text
-    .split('\n')
-    .slice(0, -1)
-    .map((line) => {
-      const [digest, size, mark] = line.split(' ', 3) as [string, string, string];
-      const path = line.slice(digest.length + size.length + mark.length + 3).replaceAll('\\n', '\n');
-      return { path, digest, sizeBytes: Number(size), ...(mark === 'x' && { executable: true }) };
-    });
+  return text.split('\n').slice(0, -1).map(parseLine);
+}
+
+function parseLine(line: string): SnapshotFile {
+  const [digest, size, mark] = line.split(' ', 3) as [string, string, string];
+  const path = line.slice(digest.length + size.length + mark.length + 3).replaceAll('\\n', '\n');
+  return { path, digest, sizeBytes: Number(size), ...(mark === 'x' && { executable: true }) };
+}
+
+/** One file of a listing: what is asked of a large one again and again. */
+export function findInListing(text: string, path: string): SnapshotFile | undefined {
+  const end = ` ${path.replaceAll('\n', '\\n')}\n`;
+  for (let at = text.indexOf(end); at >= 0; at = text.indexOf(end, at + 1)) {
+    const file = parseLine(text.slice(text.lastIndexOf('\n', at) + 1, at + end.length - 1));
+    if (file.path === path) return file; // else the path of another file ends like this one
+  }
+  return undefined;
 }
 
 /** In the byte order of the paths in UTF-8. JavaScript's own order differs only beyond the Basic Multilingual Plane. */

@@ -20,7 +20,7 @@ import { type Asked, type Download, downloadContent } from '../blob/download.ts'
 import type { FileBytes } from '../blob/files.ts';
 import type { Database } from '../db/database.ts';
 import { sql } from '../db/transactions.ts';
-import { type Listing, listingOf, parseListing } from './listing.ts';
+import { findInListing, type Listing, listingOf, parseListing } from './listing.ts';
 import { noSnapshot, type SnapshotRow, snapshotReadings, snapshotTransactions } from './store.ts';
 import { unzip } from './unzip.ts';
 
@@ -133,7 +133,7 @@ export class Snapshots {
     checkPath(input.path);
     await this.#permit(input, caller);
     await this.require(input.workspace, input.snapshot);
-    const file = (await this.#files(input.snapshot)).find(({ path }) => path === input.path);
+    const file = findInListing(await this.#listing(input.snapshot), input.path);
     if (!file)
       throw new ServiceError(
         'not-found',
@@ -167,7 +167,7 @@ export class Snapshots {
   /** The entry of a file in a complete snapshot. */
   async fileOf(workspace: string, snapshot: string, path: string): Promise<SnapshotFile | undefined> {
     await this.require(workspace, snapshot);
-    return (await this.#files(snapshot)).find((file) => file.path === path);
+    return findInListing(await this.#listing(snapshot), path);
   }
 
   /** A file of a complete snapshot as text; undefined if there is none. */
@@ -235,7 +235,11 @@ export class Snapshots {
   }
 
   async #files(snapshot: string): Promise<SnapshotFile[]> {
-    return parseListing(await text(this.#needs.bytes.read(snapshot as Digest)));
+    return parseListing(await this.#listing(snapshot));
+  }
+
+  #listing(snapshot: string): Promise<string> {
+    return text(this.#needs.bytes.read(snapshot as Digest));
   }
 
   /** `files` are looked at only as long as the snapshot is not known to be complete. */

@@ -124,7 +124,7 @@ class Experiment:
         **_: Any,
     ) -> Run:
         """Takes a snapshot of the script's directory and submits it; with the target `local` the run starts on this machine at once."""
-        from .._git import git_state
+        from .._git import GitState
         from .._snapshots import SnapshotRefused, upload_snapshot
 
         if not hasattr(config, "configuration"):
@@ -132,6 +132,7 @@ class Experiment:
         client, workspace = self.workspace.client, self.workspace.name
         configuration = config.configuration()
         secrets = secret_values(configuration.get("secrets", []))
+        git = GitState(config.source_directory)
         try:
             snapshot = upload_snapshot(client.transport, workspace, config.source_directory, show_progress)
         except SnapshotRefused as error:
@@ -148,7 +149,7 @@ class Experiment:
             tags=texts(tags),
             properties=texts(properties),
             parameters=parameters,
-            git=git_state(config.source_directory),
+            git=git.value(),
             secrets=secrets or None,
         )
         run = Run._of(self, record)
