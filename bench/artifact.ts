@@ -1,7 +1,8 @@
 // 1 GB up to a run and down again through the server, by the Python clients of both; and by how much the server grows meanwhile.
-import { open } from 'node:fs/promises';
-import { mkdtempSync, rmSync } from 'node:fs';
+
 import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Figure, median } from './figure.ts';

@@ -15,13 +15,14 @@ import threading
 import time
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
+from stellwerk._file_part import FilePart, FileShrunk
+
 PREFIX = "/api/v1"
 CHUNK = 1024 * 1024
 _REPEATABLE = frozenset(("GET", "HEAD", "PUT", "DELETE"))
 _BUSY = frozenset((429, 502, 503, 504))
 _IDLE_KEPT = 8
 _BLOCK = 256 * 1024
-_SENT_AT_ONCE = 8 * 1024 * 1024
 _BYTES = (bytes, bytearray, memoryview)
 
 
@@ -72,30 +73,6 @@ def query_of(fields):
     return urlencode(pairs)
 
 
-class FilePart:
-    """A part of an open file as the body of a request; the kernel sends it where it can. `on_sent` hears how much of the part is sent."""
-
-    def __init__(self, file, start, size, on_sent=None):
-        self.file = file
-        self.start = start
-        self.size = size
-        self._on_sent = on_sent
-
-    def send(self, socket):
-        sent = 0
-        while sent < self.size:
-            some = socket.sendfile(self.file, self.start + sent, min(_SENT_AT_ONCE, self.size - sent))
-            if not some:
-                raise FileShrunk()
-            sent += some
-            if self._on_sent:
-                self._on_sent(sent)
-
-
-class FileShrunk(Exception):
-    """The file has become shorter than the part that was announced."""
-
-
 class Answer:
     """The answer to a request, read as it arrives. Give it back with `close()` or by reading it to its end."""
 
@@ -107,56 +84,36 @@ class Answer:
         self.headers = response.headers
 
     def read(self, size=-1):
-        try:
-            data = self._response.read() if size is None or size < 0 else self._response.read(size)
-        except Exception as error:
-            self.close()
-            raise self._transport.unreachable(error) from None
-        if not data and size != 0 and self._response.length:
-            self.close()
-            raise self._transport.unreachable(ConnectionError("the answer was cut"))
-        if size is None or size < 0 or not data:
+        if size is None or size < 0:
+            data = self._taken(self._response.read)
             self._finish()
-        return data
+            return data
+        return self._taken(self._response.read, size)
 
     def readinto(self, buffer):
         """Fills a buffer; returns how much of it, 0 at the end."""
-        try:
-            size = self._response.readinto(buffer)
-        except Exception as error:
-            self.close()
-            raise self._transport.unreachable(error) from None
-        if not size and self._response.length:
-            self.close()
-            raise self._transport.unreachable(ConnectionError("the answer was cut"))
-        if not size:
-            self._finish()
-        return size
+        return self._taken(self._response.readinto, buffer)
 
     def read1(self, size):
         """What has arrived, at most so many bytes, for streams that are followed; empty at the end."""
-        try:
-            data = self._response.read1(size)
-        except Exception as error:
-            self.close()
-            raise self._transport.unreachable(error) from None
-        if not data and self._response.length:
-            self.close()
-            raise self._transport.unreachable(ConnectionError("the answer was cut"))
-        if not data:
-            self._finish()
-        return data
+        return self._taken(self._response.read1, size)
 
     def readline(self):
         """One line, for event streams."""
+        return self._taken(self._response.readline)
+
+    def _taken(self, read, *arguments):
         try:
-            line = self._response.readline()
+            taken = read(*arguments)
         except Exception as error:
             self.close()
             raise self._transport.unreachable(error) from None
-        if not line:
+        if not taken and self._response.length:
+            self.close()
+            raise self._transport.unreachable(ConnectionError("the answer was cut"))
+        if not taken:
             self._finish()
-        return line
+        return taken
 
     def __iter__(self):
         while True:
@@ -164,7 +121,6 @@ class Answer:
             if not data:
                 return
             yield data
-
 
     def _finish(self):
         connection, self._connection = self._connection, None

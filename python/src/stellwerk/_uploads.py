@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 
+from stellwerk._file_part import FilePart, FileShrunk
 from stellwerk._files import digest_of, run_path
-from stellwerk._transport import FilePart, FileShrunk, ServiceError, Unreachable, path_of
+from stellwerk._transport import ServiceError, Unreachable, path_of
 
 PART_BYTES = 64 * 1024 * 1024
 _SMALL = 64 * 1024

@@ -46,5 +46,10 @@ test('it goes on behind what is there', async () => {
 
 test('a disk that takes no more is told to whoever writes', async () => {
   await using full = await open('/dev/full', 'w');
-  await expect(written(full, Array.from({ length: 5 }, () => randomBytes(1_000_000)))).rejects.toThrow('ENOSPC');
+  await expect(
+    written(
+      full,
+      Array.from({ length: 5 }, () => randomBytes(1_000_000)),
+    ),
+  ).rejects.toThrow('ENOSPC');
 });

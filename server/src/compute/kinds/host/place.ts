@@ -32,7 +32,7 @@ export async function programIn(
   const { folder, uid } = place;
   const env = {
     ...(uid === undefined ? inherited : withoutOwnPlaces(inherited)),
-    PYTHONPATH: await packageFor(place, await unpackedPackage(pythonPackage, runs)),
+    PYTHONPATH: await packageFor(place, await unpackedPackage(pythonPackage, join(runs, '..', 'runner'))),
     PYTHONDONTWRITEBYTECODE: '1',
     [mark]: folder,
   };

@@ -17,7 +17,7 @@ compileall.compile_dir(sys.argv[2], quiet=2)
 export async function unpackedPackage(pythonPackage: string, folder: string): Promise<string> {
   const found = await lstat(pythonPackage);
   if (found.isDirectory()) return pythonPackage;
-  const unpacked = join(folder, `.package-${found.size}-${found.mtimeMs}`);
+  const unpacked = join(folder, `${found.size}-${Math.trunc(found.mtimeMs)}`);
   if (existsSync(unpacked)) return unpacked;
   const making = `${unpacked}.${crypto.randomUUID()}`;
   try {
