@@ -29,6 +29,9 @@ export {
   unlistContents,
 } from './store.ts';
 
+/** Much less than any grace: that a content is looked for is noted at most this often. */
+const touchEveryMs = 600_000;
+
 export interface BlobNeeds {
   db: Database;
   bytes: FileBytes;
@@ -79,9 +82,12 @@ export class Blobs {
   }
 
   /** Whoever hears that a content is here may be about to refer to it: it stays for as long as one that has just arrived. */
-  #touch(workspace: string, digest: string): Promise<number | undefined> {
-    const at = new Date(this.#needs.now()).toISOString();
-    return this.#needs.db.transact(blobTransactions.touch, { workspace, digest, at });
+  async #touch(workspace: string, digest: string): Promise<number | undefined> {
+    const { db, now } = this.#needs;
+    const held = await db.transact(blobReadings.held, { workspace, digest });
+    if (held === undefined) return undefined;
+    if (Date.parse(held.since) > now() - touchEveryMs) return held.size_bytes;
+    return db.transact(blobTransactions.touch, { workspace, digest, at: new Date(now()).toISOString() });
   }
 
   /** Of contents that somebody is about to refer to: those that are here stay for as long as ones that have just arrived. */

@@ -198,6 +198,14 @@ function unheld(tx: Transaction, digests: readonly Digest[]): Digest[] {
 }
 
 export const blobReadings = readings('blob', {
+  held(tx: Transaction, { workspace, digest }: { workspace: string; digest: string }) {
+    return tx
+      .statement<Pick<HeldRow, 'size_bytes' | 'since'>>(
+        'SELECT size_bytes, since FROM blob_held WHERE workspace = ? AND digest = ?',
+      )
+      .get(workspace, digest);
+  },
+
   sizeHeld(tx: Transaction, { workspace, digest }: { workspace: string; digest: string }): number | undefined {
     return sizeHeld(tx, workspace, digest);
   },

@@ -174,7 +174,7 @@ async function emptyOrRestore(
   entry: Awaited<ReturnType<CollectionRig['models']['delete']>> | undefined,
 ): Promise<void> {
   if (!entry) return;
-  if (random(4) === 0) await rig.bin.trash.restore({ workspace, entry: entry.id });
+  if (random(4) === 0) await rig.bin.trash.restore({ workspace, entry: entry.id }).catch(gone);
   else await rig.bin.remove(entry);
 }
 
