@@ -15,7 +15,7 @@ import { modelMigrations } from './model/store.ts';
 import './run/files.ts';
 import './run/lifecycle.ts';
 import './run/measure.ts';
-import './run/query.ts';
+import './run/query/query.ts';
 import './run/selections.ts';
 import { runMigrations } from './run/store.ts';
 import './run/trash.ts';

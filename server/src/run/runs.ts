@@ -21,7 +21,7 @@ import type { Leases } from './leases.ts';
 import { type Heard, runTransactions } from './lifecycle.ts';
 import type { Moment } from './moves.ts';
 import { parametersOf } from './parameters.ts';
-import { queryReadings } from './query.ts';
+import { queryReadings } from './query/query.ts';
 import { resubmissionOf } from './resubmission.ts';
 import type { RunSelections } from './selections.ts';
 import { type RunRow, runTopic } from './store.ts';

@@ -7,8 +7,8 @@ import { readings, type Transaction, transactions } from '../db/transactions.ts'
 import type { Disposal, Trash } from '../trash/trash.ts';
 import { Measure, type MeasureNeeds } from './measure.ts';
 import type { Moment } from './moves.ts';
-import { type RunQuery, selectRuns } from './query.ts';
-import type { SortValue } from './query-order.ts';
+import type { SortValue } from './query/order.ts';
+import { type RunQuery, selectRuns } from './query/query.ts';
 import { keysBelow, type RunRow, runOf } from './store.ts';
 import { archiveKeys, discardRun } from './trash.ts';
 

@@ -1,9 +1,9 @@
 // In which order runs come, and how that order is walked. Runs that lack a field come last, whichever the direction: first those that
 // have it are walked along its index, then those that do not, in the order of what is asked next.
 import { sql as raw } from 'kysely';
-import { columnOf, keptOf, type Manner, type Sql } from './query-conditions.ts';
-import type { Field } from './query-fields.ts';
-import type { Filter, Order } from './query-language.ts';
+import { columnOf, keptOf, type Manner, type Sql } from './conditions.ts';
+import type { Field } from './fields.ts';
+import type { Filter, Order } from './language.ts';
 
 export type SortValue = string | number | null;
 

@@ -1,8 +1,8 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { ada, type RunRooms, runRooms, workspace } from '../run-rooms.fixture.ts';
 import { queryReadings } from './query.ts';
-import { ada, type RunRooms, runRooms, workspace } from './run-rooms.fixture.ts';
 
 let rooms: RunRooms;
 const ask = (more: object) => rooms.runs.query({ workspace, ...more });

@@ -8,13 +8,15 @@
 import type { Run } from '@stellwerk/contract/run.ts';
 import type { Archived } from '@stellwerk/contract/values.ts';
 import { sql as raw } from 'kysely';
-import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
-import { readings, type Transaction, written } from '../db/transactions.ts';
-import { requireRun } from './lifecycle.ts';
-import { wantedOf } from './query-columns.ts';
-import { bound, conditionOf, joined, type Manner, type Sql } from './query-conditions.ts';
-import type { PlainField } from './query-fields.ts';
-import { type Filter, parseFilter, parseOrder } from './query-language.ts';
+import { keyOf, pageFrom, rowsFor } from '../../db/paging.ts';
+import { readings, type Transaction, written } from '../../db/transactions.ts';
+import { requireRun } from '../lifecycle.ts';
+import { recordsByKey } from '../records.ts';
+import { keysBelow, runNamed } from '../store.ts';
+import { wantedOf } from './columns.ts';
+import { bound, conditionOf, joined, type Manner, type Sql } from './conditions.ts';
+import type { PlainField } from './fields.ts';
+import { type Filter, parseFilter, parseOrder } from './language.ts';
 import {
   after,
   boundsOf,
@@ -28,11 +30,9 @@ import {
   type SortValue,
   sortKeysOf,
   sortValues,
-} from './query-order.ts';
-import { countedStep, unlessTooCostly, withinSteps, withPatience } from './query-patience.ts';
-import { conjuncts, fewRunsOf, type Source, timeBoundsOf } from './query-source.ts';
-import { recordsByKey } from './records.ts';
-import { keysBelow, runNamed } from './store.ts';
+} from './order.ts';
+import { countedStep, unlessTooCostly, withinSteps, withPatience } from './patience.ts';
+import { conjuncts, fewRunsOf, type Source, timeBoundsOf } from './source.ts';
 
 export interface RunQuery {
   workspace: string;

@@ -1,6 +1,6 @@
 // Regular expressions of queries, by an engine whose time grows with the text only, never exponentially: no pattern can stop the server.
 import type { RE2JS } from 're2js';
-import { NotLoaded } from '../db/transactions.ts';
+import { NotLoaded } from '../../db/transactions.ts';
 
 // The engine takes some megabytes: whoever never asks with an expression is spared them.
 let engine: typeof import('re2js') | undefined;

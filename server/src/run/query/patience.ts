@@ -1,9 +1,9 @@
 // No query holds up the others: each may look at so many runs one by one, and take so long in all.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { sql as raw } from 'kysely';
-import { sqlFunction } from '../db/transactions.ts';
-import type { Sql } from './query-conditions.ts';
-import { isFound } from './query-patterns.ts';
+import { sqlFunction } from '../../db/transactions.ts';
+import type { Sql } from './conditions.ts';
+import { isFound } from './patterns.ts';
 
 /** Not at each row: asking what time it is takes longer than reading a row. */
 const rowsBetween = 64;

@@ -1,9 +1,9 @@
 // Where to begin: if something that every run of the answer must have is had by few runs, these few are all that need a look.
 import { sql as raw } from 'kysely';
-import { type Transaction, written } from '../db/transactions.ts';
-import { columnOf, joined, keysOf, type Leaf, type Sql } from './query-conditions.ts';
-import type { Field, PlainField } from './query-fields.ts';
-import type { Filter } from './query-language.ts';
+import { type Transaction, written } from '../../db/transactions.ts';
+import { columnOf, joined, keysOf, type Leaf, type Sql } from './conditions.ts';
+import type { Field, PlainField } from './fields.ts';
+import type { Filter } from './language.ts';
 
 /** More are not counted: a query of hundreds of comparisons would spend its time on that. */
 const mostCounted = 12;

@@ -3,11 +3,11 @@
 //   set     the runs that pass are collected from an index first: quick where very many need one
 // Both are never unknown, so that `not` works: what a run does not have compares as false.
 import { type RawBuilder, sql as raw } from 'kysely';
-import { valueAtStep } from '../telemetry/metrics.ts';
-import type { Field, PlainField } from './query-fields.ts';
-import type { Filter, Value } from './query-language.ts';
-import { unlessTooCostly } from './query-patience.ts';
-import type { RunRow } from './store.ts';
+import { valueAtStep } from '../../telemetry/metrics.ts';
+import type { RunRow } from '../store.ts';
+import type { Field, PlainField } from './fields.ts';
+import type { Filter, Value } from './language.ts';
+import { unlessTooCostly } from './patience.ts';
 
 export type Sql<T = unknown> = RawBuilder<T>;
 export type Manner = 'probe' | 'set';

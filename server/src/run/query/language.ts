@@ -14,10 +14,10 @@ import {
   plainFieldNamed,
   plainFields,
   stateNamed,
-} from './query-fields.ts';
-import { flawOfPattern } from './query-patterns.ts';
-import { timeFrom, timesAre } from './query-times.ts';
-import { refused, type Word, wordsOf } from './query-words.ts';
+} from './fields.ts';
+import { flawOfPattern } from './patterns.ts';
+import { timeFrom, timesAre } from './times.ts';
+import { refused, type Word, wordsOf } from './words.ts';
 
 export type Value = string | number | boolean;
 export type Comparison = '=' | '!=' | '<' | '<=' | '>' | '>=';

@@ -1,17 +1,9 @@
 // Random runs in a real database, random queries: each answer, page by page, is what a naive evaluator finds.
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type RunRooms, runRooms, workspace } from '../run-rooms.fixture.ts';
+import { holds, type KnownRun, type Literal, type Ordering, sorted, type Term, type Tree } from './naively.fixture.ts';
 import { queryReadings } from './query.ts';
-import {
-  holds,
-  type KnownRun,
-  type Literal,
-  type Ordering,
-  sorted,
-  type Term,
-  type Tree,
-} from './query-naively.fixture.ts';
-import { type RunRooms, runRooms, workspace } from './run-rooms.fixture.ts';
 
 const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
 const metricNames = ['mse', 'val loss', 'top.5', 'min', 'ü"\'`'];

@@ -1,8 +1,8 @@
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import fc from 'fast-check';
 import { beforeAll, expect, test } from 'vitest';
-import { parseColumn, parseFilter as parseFilterAt, parseOrder } from './query-language.ts';
-import { loadPatterns } from './query-patterns.ts';
+import { parseColumn, parseFilter as parseFilterAt, parseOrder } from './language.ts';
+import { loadPatterns } from './patterns.ts';
 
 beforeAll(loadPatterns);
 

@@ -1,8 +1,9 @@
 // What of the runs that were found is read: what identifies them, and what is asked for.
-import { type Group, groupNamed } from './query-fields.ts';
-import { parseColumn } from './query-language.ts';
-import { refused } from './query-words.ts';
-import type { Wanted, WideField } from './records.ts';
+
+import type { Wanted, WideField } from '../records.ts';
+import { type Group, groupNamed } from './fields.ts';
+import { parseColumn } from './language.ts';
+import { refused } from './words.ts';
 
 const wide: Record<string, WideField> = {
   configuration: 'configuration',
