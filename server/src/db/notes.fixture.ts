@@ -42,12 +42,14 @@ export const noteTransactions = transactions('note', {
   },
 });
 
+const longestWaitMs = 30_000;
+
 export const noteReadings = readings('note', {
-  /** Counts, waits, and counts again. */
-  countTwice(tx: Transaction, { waitMs }: { waitMs: number }): [number, number] {
+  /** Counts, waits until the gate is open, and counts again. */
+  countTwice(tx: Transaction, { gate }: { gate: Int32Array }): [number, number] {
     const count = () => tx.first(sql.selectFrom('note').select((e) => e.fn.countAll<number>().as('n')))!.n;
     const before = count();
-    for (const end = Date.now() + waitMs; Date.now() < end; );
+    if (Atomics.wait(gate, 0, 0, longestWaitMs) === 'timed-out') throw new Error('Nobody opened the gate.');
     return [before, count()];
   },
 });
