@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { NetworkAccess } from '../../../environment/environments.ts';
-import { output, run } from '../../../exec/programs.ts';
+import { output, plainEnvironment, run } from '../../../exec/programs.ts';
 import { trustedCertificates } from '../../../oci/oci-images.ts';
 
 export interface Fetching {
@@ -21,17 +21,19 @@ const timeoutMs = 300_000;
 const taken = ['dpkg', 'tar', 'debconf', 'openssl', 'debianutils', 'install-info', 'perl-base', 'mawk'];
 
 /** Whether this machine can do this at all. */
-let tools: true | undefined;
+/** The search path on which they were found: another may lack them. */
+let toolsOn: string | undefined;
 let architecture: Promise<string> | undefined;
 
-/** Asked until they are there. */
+/** Asked until they are there: starting three programs takes longer than all else of a build whose base is made. */
 export async function hasDebianTools(): Promise<boolean> {
-  if (tools) return tools;
+  const path = plainEnvironment().PATH;
+  if (toolsOn !== undefined && toolsOn === path) return true;
   const found = ['apt-get', 'dpkg-deb', 'dpkg'].map((command) =>
     run({ command, args: ['--version'] }).then(ok, () => false),
   );
   const all = (await Promise.all(found)).every(Boolean);
-  if (all) tools = true;
+  if (all) toolsOn = path;
   return all;
 }
 
