@@ -19,3 +19,29 @@ export function flawOfJson(value: unknown): string | undefined {
   }
   return undefined;
 }
+
+/** So short a text cannot be nested dangerously deep; most texts are. */
+const shortText = 2_000;
+
+/** Whether a text is nested deeper than any of ours. To be asked before parsing it: V8 itself breaks on some that are. */
+export function isNestedTooDeep(text: string): boolean {
+  if (text.length < shortText) return false;
+  let depth = 0;
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code === 0x22) at = endOfString(text, at + 1);
+    else if (code === 0x5b || code === 0x7b) {
+      if (++depth > limits.jsonDepth + 1) return true;
+    } else if (code === 0x5d || code === 0x7d) depth--;
+  }
+  return false;
+}
+
+function endOfString(text: string, from: number): number {
+  for (let at = from; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code === 0x5c) at++;
+    else if (code === 0x22) return at;
+  }
+  return text.length;
+}

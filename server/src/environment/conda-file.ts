@@ -30,13 +30,25 @@ const ignored: Readonly<Record<string, string>> = {
   variables: 'give them as environment variables of the run configuration',
 };
 
+const longestText = 256 * 1024;
+
 export function parseCondaFile(text: string, file = 'the conda file'): CondaFile {
+  if (text.length > longestText)
+    throw refused({ file, line: 1 }, `it is longer than ${longestText} characters, which no conda file needs.`);
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, schema: 'core', uniqueKeys: true });
+  const document = parseDocument(text, {
+    lineCounter: lines,
+    schema: 'core',
+    uniqueKeys: true,
+    prettyErrors: false, // of thousands of errors each would be shown in its surroundings
+  });
   const lineOf = (node: unknown) => lines.linePos((node as ParsedNode | null)?.range?.[0] ?? 0).line || 1;
   const flaw = document.errors[0];
   if (flaw)
-    throw refused({ file, line: flaw.linePos?.[0].line ?? 1 }, `it is not YAML: ${flaw.message.split('\n')[0]}`);
+    throw refused(
+      { file, line: lines.linePos(flaw.pos[0]).line || 1 },
+      `it is not YAML: ${flaw.message.split('\n')[0]}`,
+    );
   if (!isMap(document.contents))
     throw refused({ file, line: 1 }, 'a conda file has `name`, `channels` and `dependencies` at its top.');
   const found: CondaFile = { channels: [], packages: [], pip: parseRequirements('', { file }), notices: [] };

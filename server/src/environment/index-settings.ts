@@ -12,10 +12,19 @@ export function withoutCredential(text: string): Address {
   if (!/^[a-z][a-z0-9+.-]*:\/\//i.test(text) || !URL.canParse(text)) return { url: text };
   const url = new URL(text);
   if (url.username === '' && url.password === '') return { url: text };
-  const [username, password] = [decodeURIComponent(url.username), decodeURIComponent(url.password)];
+  const [username, password] = [decoded(url.username), decoded(url.password)];
   url.username = '';
   url.password = '';
   return { url: url.href, credential: { url: url.href, username, password } };
+}
+
+/** A per-cent sign may stand for itself. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 /** The second one's single values win; lists are joined, the second one's first. */
@@ -86,11 +95,13 @@ function netrcOf(credentials: readonly IndexCredential[]): string | undefined {
 
 /** What no log and no message may show, longest first. */
 export function secretsOf(settings: IndexSettings, environment: Readonly<Record<string, string>>): string[] {
-  const found = (settings.credentials ?? []).flatMap(({ password }) => [password, encodeURIComponent(password)]);
+  const found = (settings.credentials ?? []).flatMap(({ password }) => [
+    password,
+    encodeURIComponent(password.toWellFormed()),
+  ]);
   for (const [name, value] of Object.entries(environment)) {
     if (/PASSWORD|TOKEN/.test(name)) found.push(value);
-    for (const match of value.matchAll(/:\/\/[^\s/@:]*:([^\s/@]+)@/g))
-      found.push(match[1]!, decodeURIComponent(match[1]!));
+    for (const match of value.matchAll(/:\/\/[^\s/@:]*:([^\s/@]+)@/g)) found.push(match[1]!, decoded(match[1]!));
   }
   return [...new Set(found)].filter((secret) => secret.length > 0).sort((a, b) => b.length - a.length);
 }

@@ -45,7 +45,7 @@ export function parseConfiguration(text: string): Map<string, string> {
   for (const line of text.split(/\r?\n/)) {
     if (/^\s*([#;].*)?$/.test(line)) continue;
     const heading = /^\[(.+)\]\s*$/.exec(line);
-    const pair = /^([^\s=:][^=:]*?)\s*[=:]\s*(.*)$/.exec(line);
+    const pair = /^([^\s=:][^=:]*)[=:]([\s\S]*)$/.exec(line);
     if (heading) {
       section = sections.get(heading[1]!) ?? new Map<string, string>();
       sections.set(heading[1]!, section);
@@ -53,7 +53,7 @@ export function parseConfiguration(text: string): Map<string, string> {
     } else if (/^\s/.test(line) && section && key) {
       section.set(key, `${section.get(key)} ${line.trim()}`.trim());
     } else if (pair && section) {
-      key = pair[1]!.toLowerCase().replaceAll('_', '-');
+      key = pair[1]!.trim().toLowerCase().replaceAll('_', '-');
       section.set(key, pair[2]!.trim());
     }
   }

@@ -60,7 +60,8 @@ function* logicalLines(text: string, firstLine: number): Generator<{ line: numbe
     const content = isComment ? '' : raw.slice(0, continues ? -1 : undefined);
     begun = begun ? { line: begun.line, content: `${begun.content} ${content}` } : { line: at + firstLine, content };
     if (continues) continue;
-    const cleaned = begun.content.replace(/\s+#.*$/, '').trim();
+    const comment = begun.content.search(/\s#/);
+    const cleaned = begun.content.slice(0, comment < 0 ? undefined : comment).trim();
     if (cleaned !== '') yield { line: begun.line, content: cleaned };
     begun = undefined;
   }
@@ -89,7 +90,8 @@ const longNames: Record<string, string> = {
 const needless = new Set(['--require-hashes', '--prefer-binary', '--use-feature', '--no-deps', '--upgrade', '-U']);
 
 function readOption(content: string, at: { file: string; line: number }, file: RequirementsFile): void {
-  const [, given = '', value = ''] = /^(--[\w-]+|-\w)\s*=?\s*(.*)$/.exec(content) ?? [];
+  const [, given = '', rest = ''] = /^(--[\w-]+|-\w)\s*=?([\s\S]*)$/.exec(content) ?? [];
+  const value = rest.trim();
   const option = longNames[given] ?? given;
   const refusal = refusals[option];
   if (refusal) throw refused(at, refusal);
@@ -145,7 +147,7 @@ function take(
   return { url, hadCredential: credential !== undefined };
 }
 
-const namePattern = /^([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(\[[A-Za-z0-9._\s,-]*\])?\s*(.*)$/;
+const namePattern = /^([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(\[[A-Za-z0-9._\s,-]*\])?([\s\S]*)$/;
 const versionPattern = /^(?:(?:===|==|~=|!=|<=|>=|<|>)\s*[A-Za-z0-9._*+!-]+\s*(?:,\s*|$))*$/;
 
 function readRequirement(content: string, at: { file: string; line: number }, file: RequirementsFile): Requirement {
@@ -157,7 +159,8 @@ function readRequirement(content: string, at: { file: string; line: number }, fi
   const plain = content.replace(/\s--hash[=\s]\s*\S+/g, '').trim();
   const extra = /\s(--[\w-]+)/.exec(plain)?.[1];
   if (extra) throw refused(at, refusals[extra] ?? `\`${extra}\` is not an option of a requirement.`);
-  const [, name, extras = '', rest = ''] = namePattern.exec(plain) ?? [];
+  const [, name, extras = '', after = ''] = namePattern.exec(plain) ?? [];
+  const rest = after.trim();
   if (!name || /^(\.{0,2}\/|file:)/.test(plain) || /^[a-z][a-z0-9+]*:\/\//i.test(plain)) throw unnamed(plain, at);
   const inNormalForm = { name: normalName(name), hashes, line: at.line };
   if (rest.startsWith('@'))
@@ -209,7 +212,7 @@ function readAddress(
   const [address = '', ...after] = rest.split(/\s+;\s*|\s+/);
   const { url, hadCredential } = take(address, at, file.indexes);
   if (/^(git|hg|svn|bzr)\+/.test(url)) throw vcsRefused(url, at);
-  if (!/^https?:\/\/[^\s/]/.test(url))
+  if (!/^https?:\/\/[^\s/]/.test(url) || !URL.canParse(url))
     throw refused(
       at,
       `\`${url.slice(0, 200)}\` cannot be fetched: only https and http addresses can, because only this file is sent.`,

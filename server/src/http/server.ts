@@ -7,6 +7,7 @@ import { hostname } from 'node:os';
 import { basename } from 'node:path';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { answersTo, knownHosts } from '@stellwerk/contract/hosts.ts';
+import { isNestedTooDeep } from '@stellwerk/contract/json-shape.ts';
 import { openapi } from '@stellwerk/contract/openapi.ts';
 import { limits } from '@stellwerk/contract/values.ts';
 import fastify, { type FastifyInstance } from 'fastify';
@@ -84,7 +85,10 @@ export class HttpServer {
     const stopping = new AbortController();
     guard(app, settings, routes);
     app.removeAllContentTypeParsers();
-    app.addContentTypeParser('application/json', { parseAs: 'string' }, app.getDefaultJsonParser('error', 'error'));
+    const parse = app.getDefaultJsonParser('error', 'error');
+    app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) =>
+      isNestedTooDeep(body) ? done(tooDeep()) : parse(request, body, done),
+    );
     app.setErrorHandler(answerError(needs.incident));
     bindVerbs(app, { ...needs, stopping: stopping.signal, recheckMs: settings.recheckMs ?? usualRecheckMs });
     servePages(app, needs.wheel);
@@ -103,6 +107,11 @@ export class HttpServer {
     await this.#app.close();
     clearTimeout(late);
   }
+}
+
+function tooDeep(): ServiceError {
+  const message = `The request is not valid: it is nested more than ${limits.jsonDepth} levels deep.`;
+  return new ServiceError('invalid-argument', 'request.invalid', message);
 }
 
 function safeHeaders(settings: HttpSettings): Record<string, string> {

@@ -1,7 +1,7 @@
 // Reads the lines of a journal, strictly: the frequent entry by hand, the rare ones with the contract's schema. Nothing is applied
 // here; a line that is not an entry is refused with its number, and nothing of its batch counts.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
-import { flawOfJson } from '@stellwerk/contract/json-shape.ts';
+import { flawOfJson, isNestedTooDeep } from '@stellwerk/contract/json-shape.ts';
 import { type JournalEntry, journalEntry } from '@stellwerk/contract/telemetry.ts';
 import { limits } from '@stellwerk/contract/values.ts';
 import { Points } from './points.ts';
@@ -52,6 +52,7 @@ export function readJournal(text: string): JournalContent {
 function readLine(text: string, line: number, content: JournalContent): void {
   if (text.length > limits.journalLineBytes)
     throw invalid(line, `it is longer than ${limits.journalLineBytes} characters`);
+  if (isNestedTooDeep(text)) throw invalid(line, `it is nested more than ${limits.jsonDepth} levels deep`);
   let entry: unknown;
   try {
     entry = JSON.parse(text);
