@@ -36,12 +36,7 @@ export function parseCondaFile(text: string, file = 'the conda file'): CondaFile
   if (text.length > longestText)
     throw refused({ file, line: 1 }, `it is longer than ${longestText} characters, which no conda file needs.`);
   const lines = new LineCounter();
-  const document = parseDocument(text, {
-    lineCounter: lines,
-    schema: 'core',
-    uniqueKeys: true,
-    prettyErrors: false, // of thousands of errors each would be shown in its surroundings
-  });
+  const document = documentOf(text, lines, file);
   const lineOf = (node: unknown) => lines.linePos((node as ParsedNode | null)?.range?.[0] ?? 0).line || 1;
   const flaw = document.errors[0];
   if (flaw)
@@ -72,6 +67,16 @@ export function parseCondaFile(text: string, file = 'the conda file'): CondaFile
       );
   }
   return found;
+}
+
+function documentOf(text: string, lineCounter: LineCounter, file: string) {
+  try {
+    // Of thousands of errors each would be shown in its surroundings, if they were to be pretty.
+    return parseDocument(text, { lineCounter, schema: 'core', uniqueKeys: true, prettyErrors: false });
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw refused({ file, line: 1 }, 'it is nested too deep.');
+  }
 }
 
 interface At {
