@@ -83,6 +83,11 @@ test.each<[string, string, string]>([
     `["o","x","image",{"path":${'['.repeat(100_000)}${']'.repeat(100_000)}},0,1]`,
     'nested more than 100 levels deep',
   ],
+  [
+    'arrays that are opened without end',
+    `${'["prop",'.repeat(30_000)}"key","value"]`,
+    'nested more than 100 levels deep',
+  ],
   ['a state that is none', '["state","exploded"]', 'state entry'],
   ['a path that leads outside', '["file","../x","sha256:00",1]', 'not allowed'],
 ])('%s is refused with its line, and nothing of its part counts', async (_, bad, why) => {

@@ -110,7 +110,7 @@ test('what a run prints beyond its limit is taken and not kept, its log says so,
   expect(await print(run, 'b', 'y'.repeat(60), 0)).toEqual({ name: 'b', sizeBytes: 60, complete: false, cut: true });
   expect(await printed(run, 'b')).toMatch(/^y{40}\n\[The logs of this run have reached 100 bytes: .*goes on\.\]\n$/);
   logs = limited(); // after a restart, too
-  expect(await print(run, 'b', 'z'.repeat(1_000), 60)).toMatchObject({ sizeBytes: 1_060, cut: true });
+  expect(await print(run, 'b', 'z'.repeat(1_000), 5_000)).toMatchObject({ sizeBytes: 6_000, cut: true });
   expect(await print(run, 'a', 'z'.repeat(1_000), 60)).toMatchObject({ sizeBytes: 1_060, cut: true });
   expect(await printed(run, 'b')).not.toContain('z');
   expect((await logs.list({ workspace, run })).items).toMatchObject([
