@@ -1,6 +1,7 @@
 // Flags from the contract: every field of a verb's input is a flag, and what is typed becomes the input again.
 // Lists repeat their flag; records take key=value; the fields of an object are dotted; an object as a whole is JSON, or @file in JSON or YAML.
 import { readFileSync } from 'node:fs';
+import { parseJson } from '@stellwerk/contract/json-shape.ts';
 import { Option } from 'commander';
 import * as z from 'zod';
 import { dataFile, prepareYaml } from './data-file.ts';
@@ -216,7 +217,7 @@ function scalarFrom(text: string, schema: Schema): unknown {
 function parsed(text: string, flag: string): unknown {
   try {
     if (text.startsWith('@')) return dataFile(text.slice(1));
-    return JSON.parse(text);
+    return parseJson(text);
   } catch (error) {
     if (error instanceof Error && (error instanceof SyntaxError || error.name === 'YAMLParseError'))
       throw new UsageError(`${flag} takes JSON, or @file in JSON or YAML: ${error.message}.`);

@@ -37,6 +37,12 @@ export function isNestedTooDeep(text: string): boolean {
   return false;
 }
 
+/** Like `JSON.parse`, for texts of others. */
+export function parseJson(text: string): unknown {
+  if (isNestedTooDeep(text)) throw new SyntaxError(`it is nested more than ${limits.jsonDepth} levels deep`);
+  return JSON.parse(text);
+}
+
 function endOfString(text: string, from: number): number {
   for (let at = from; at < text.length; at++) {
     const code = text.charCodeAt(at);

@@ -3,6 +3,7 @@
 // while it is read; memory does not grow with what is in the archive.
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
+import { parseJson } from '@stellwerk/contract/json-shape.ts';
 import { blockBytes, headerBlocks, paddingOf } from '../oci/tar-header.ts';
 import { type TarMember, tarMembers } from '../oci/tar-read.ts';
 
@@ -159,12 +160,22 @@ async function manifestIn(handle: FileHandle, { sizeBytes, offset }: TarMember):
   if (sizeBytes > manifestLimitBytes) throw new ArchiveRefused('The manifest of the archive is too large.');
   const chunks: Buffer[] = [];
   for await (const chunk of chunksOf(handle, sizeBytes, offset)) chunks.push(chunk);
-  const manifest = JSON.parse(Buffer.concat(chunks).toString('utf8')) as Manifest;
+  const manifest = manifestOf(Buffer.concat(chunks));
   if (manifest.format !== format)
     throw new ArchiveRefused(
       `The archive was written by Stellwerk ${manifest.version} in a form that this version does not know: restore it with that one.`,
     );
   return manifest;
+}
+
+function manifestOf(document: Buffer): Manifest {
+  try {
+    const manifest = parseJson(document.toString('utf8'));
+    if (typeof manifest === 'object' && manifest !== null) return manifest as Manifest;
+  } catch {
+    // said below
+  }
+  throw new ArchiveRefused('The manifest of the archive cannot be read: it is damaged. Take another backup.');
 }
 
 function compare(

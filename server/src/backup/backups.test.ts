@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Blobs } from '../blob/blobs.ts';
 import { FileBytes } from '../blob/files.ts';
 import { type ScratchDatabase, scratchDatabase } from '../db/scratch-database.ts';
+import { rawTar } from '../oci/hostile-tar.ts';
 import { migrations } from '../stores.ts';
 import { Vault } from '../vault/vault.ts';
 import { Backups, restore, verify } from './backups.ts';
@@ -191,6 +192,17 @@ describe('an archive', () => {
       await handle.write(kept, 0, 1, Math.floor(at));
     }
     await restored(archive);
+  });
+
+  it('whose manifest is no manifest is refused, and leaves nothing', async () => {
+    const archive = fresh('other.tar');
+    const deep = `{"format":7,"x":${'['.repeat(2_000)}${']'.repeat(2_000)}}`;
+    for (const content of ['', 'null', '7', '{"format":1', deep, `${'["prop",'.repeat(30_000)}"key","value"]`]) {
+      await writeFile(archive, rawTar({ name: 'manifest.json', content }));
+      const data = fresh('data');
+      await expect(restored(archive, data)).rejects.toThrow('The manifest of the archive cannot be read');
+      nothingLeft(data);
+    }
   });
 
   it('goes into an empty folder only', async () => {

@@ -1,3 +1,5 @@
+import { mutated, valueOrRefusal } from '@stellwerk/contract/mutated.fixture.ts';
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { keyOf, pageFrom, rowsFor, usualPageSize } from './paging.ts';
 
@@ -34,5 +36,23 @@ describe('pages', () => {
       expect(() => keyOf({ page }, 2)).toThrow('not one that this list gave');
     expect(keyOf({ page: tokenOf(['a', null]) }, 2)).toEqual(['a', null]);
     expect(keyOf({ page: '' }, 2), 'an empty token is the first page').toBeUndefined();
+  });
+
+  it('go on from a key or are refused, whatever became of the token', async () => {
+    const inside = mutated('["name",1,null]', '["a",1e999,"b"]').map((text) => Buffer.from(text).toString('base64url'));
+    const outside = mutated(Buffer.from('["name",1,null]').toString('base64url'));
+    await fc.assert(
+      fc.asyncProperty(fc.oneof(inside, outside), async (page) => {
+        const key = await valueOrRefusal(() => keyOf({ page }, 3));
+        for (const value of key ?? []) expect(value === null || /number|string/.test(typeof value)).toBe(true);
+        if (key) expect(key).toHaveLength(3);
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
+  it('are refused for a token that is nested without end, on which V8 breaks', () => {
+    const page = Buffer.from(`${'["prop",'.repeat(30_000)}"key","value"]`).toString('base64url');
+    for (let i = 0; i < 50; i++) expect(() => keyOf({ page }, 2)).toThrow('not one that this list gave');
   });
 });

@@ -1,5 +1,6 @@
 // Page tokens: the sort key of the last row of a page, so that the next one goes on from there whatever was added meanwhile.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { parseJson } from '@stellwerk/contract/json-shape.ts';
 
 export const usualPageSize = 100;
 
@@ -12,7 +13,7 @@ export interface Paging {
 export function keyOf(paging: Paging, length: number): (string | number | null)[] | undefined {
   if (!paging.page) return undefined;
   try {
-    const key: unknown = JSON.parse(Buffer.from(paging.page, 'base64url').toString('utf8'));
+    const key = parseJson(Buffer.from(paging.page, 'base64url').toString('utf8'));
     if (
       Array.isArray(key) &&
       key.length === length &&

@@ -60,6 +60,7 @@ async function replica(
   handler: (request: IncomingMessage, response: ServerResponse, body: string) => void = (_, response) =>
     void response.end('ok'),
   isReady = () => true,
+  notReady = '{"reason": "init() has not ended yet."}',
 ): Promise<Seen> {
   const id = `r${++count}`;
   const seen: Seen = {
@@ -70,8 +71,7 @@ async function replica(
     server: undefined as unknown as Server,
   };
   const listener: RequestListener = async (request, response) => {
-    if (request.url === '/ready')
-      return void response.writeHead(isReady() ? 200 : 503).end('{"reason": "init() has not ended yet."}');
+    if (request.url === '/ready') return void response.writeHead(isReady() ? 200 : 503).end(notReady);
     seen.requests.push(request);
     const chunks: Buffer[] = [];
     try {
@@ -441,6 +441,17 @@ describe('replicas', () => {
     await serve(route(three));
     for (let i = 0; i < 30; i++) await (await score()).text();
     expect(three.map(({ requests }) => requests.length)).toEqual([10, 10, 10]);
+  });
+
+  it('may say anything of why they are not ready', async () => {
+    const deep = `{"reason":"deep","x":${'['.repeat(2_000)}${']'.repeat(2_000)}}`;
+    for (const text of ['', 'null', '[]', '{"reason":7}', deep, `${'["prop",'.repeat(30_000)}"key","value"]`]) {
+      const unready = await replica(undefined, () => false, text);
+      await gateway.writeRoutes([route([unready])]);
+      await expect
+        .poll(async () => (await serviceStatus()).replicas[0])
+        .toMatchObject({ id: unready.id, ready: false, reason: 'It answers that it is not ready.' });
+    }
   });
 
   it('without one that is ready the service is unavailable, and back when one is', async () => {

@@ -1,5 +1,6 @@
 // One replica as the gateway sees it: its connections, how many requests it has, and whether it is ready.
 // Invariant: requests are sent only to a replica that has answered `GET /ready` and not failed since.
+import { parseJson } from '@stellwerk/contract/json-shape.ts';
 import { Pool } from 'undici';
 import type { ReplicaAddress } from './routes.ts';
 import { connectTo } from './socket-path.ts';
@@ -104,7 +105,7 @@ function makePool(address: ReplicaAddress): Pool {
 /** The scorer says why it is not ready; another program may say anything. */
 function reasonIn(text: string): string {
   try {
-    const { reason } = JSON.parse(text) as { reason?: unknown };
+    const { reason } = parseJson(text) as { reason?: unknown };
     if (typeof reason === 'string') return reason.slice(0, 1_000);
   } catch {
     // not JSON: no reason that could be shown

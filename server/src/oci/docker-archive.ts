@@ -1,4 +1,5 @@
 // `manifest.json` of a docker-save archive: which image it holds, and in which files its parts are.
+import { parseJson } from '@stellwerk/contract/json-shape.ts';
 import * as z from 'zod';
 import { checkPath } from './layer-entry.ts';
 import { invalidImage } from './manifest.ts';
@@ -17,7 +18,7 @@ export interface DockerEntry {
 
 /** The image of that name; without a name, the only one. */
 export function parseDockerManifest(document: Uint8Array, name: string | undefined): DockerEntry {
-  const parsed = shape.safeParse(parseJson(document));
+  const parsed = shape.safeParse(contentOf(document));
   if (!parsed.success) throw invalidImage("The docker-save archive's manifest.json is not as docker writes it.");
   const fits = parsed.data.filter((entry) => name === undefined || entry.RepoTags?.includes(name));
   if (fits.length !== 1) {
@@ -31,9 +32,9 @@ export function parseDockerManifest(document: Uint8Array, name: string | undefin
   return { config: Config, layers: Layers };
 }
 
-function parseJson(document: Uint8Array): unknown {
+function contentOf(document: Uint8Array): unknown {
   try {
-    return JSON.parse(Buffer.from(document).toString('utf8'));
+    return parseJson(Buffer.from(document).toString('utf8'));
   } catch {
     return undefined;
   }

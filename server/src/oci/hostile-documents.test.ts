@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import { afterAll, expect, test } from 'vitest';
 import { openArchive } from './archive-files.ts';
 import { decompressed } from './decompress.ts';
+import { parseDockerManifest } from './docker-archive.ts';
 import { collect, rawTar } from './hostile-tar.ts';
 import { configOf, mediaTypes, parseConfig, parseManifest, platformOf } from './manifest.ts';
 import { placesOf } from './registry-reference.ts';
@@ -51,6 +52,28 @@ test('manifests, indexes and configurations, whatever became of them, are read o
       await valueOrRefusal(() => parseManifest(bytes));
       const read = await valueOrRefusal(() => parseConfig(bytes));
       if (read) await valueOrRefusal(() => [configOf(read), platformOf(read)]);
+    }),
+    { numRuns },
+  );
+});
+
+test('documents that are nested without end, on which V8 breaks, are refused', async () => {
+  const closed = `{"schemaVersion":2,"manifests":[],"rootfs":{"diff_ids":[]},"x":${'['.repeat(2_000)}${']'.repeat(2_000)}}`;
+  for (const text of [closed, `${'["prop",'.repeat(30_000)}"key","value"]`, '{"a":'.repeat(30_000)]) {
+    const bytes = Buffer.from(text);
+    expect(() => parseManifest(bytes)).toThrow(/is no JSON document/);
+    expect(() => parseConfig(bytes)).toThrow(/is no JSON document/);
+    expect(() => parseDockerManifest(bytes, undefined)).toThrow(/not as docker writes it/);
+  }
+});
+
+test('the manifest of a docker-save archive, whatever became of it, names an image or is refused', async () => {
+  const sample = JSON.stringify([{ Config: 'a.json', RepoTags: ['a:1'], Layers: ['b/layer.tar', 'c/layer.tar'] }]);
+  await fc.assert(
+    fc.asyncProperty(mutated(sample), fc.constantFrom('a:1', undefined), async (text, name) => {
+      const entry = await valueOrRefusal(() => parseDockerManifest(Buffer.from(text), name));
+      for (const path of entry ? [entry.config, ...entry.layers] : [])
+        expect(path.startsWith('/') || path.split('/').includes('..'), path).toBe(false);
     }),
     { numRuns },
   );

@@ -2,6 +2,7 @@
 // Invariants: the same image always makes the same bytes (fixed order and times); layers are uncompressed, so a layer's
 // digest is also its diff id; nothing but what the caller gave gets in, so no secret of a build can.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { parseJson } from '@stellwerk/contract/json-shape.ts';
 import * as z from 'zod';
 import type { Bytes, Digest } from '../blob/bytes.ts';
 import { digestOf, isDigest } from './digest.ts';
@@ -166,7 +167,7 @@ export function invalidImage(message: string): ServiceError {
 function parse<T>(shape: z.ZodType<T>, document: Uint8Array, what: string): T {
   let value: unknown;
   try {
-    value = JSON.parse(Buffer.from(document).toString('utf8'));
+    value = parseJson(Buffer.from(document).toString('utf8'));
   } catch {
     throw invalidImage(`The image's ${what} is no JSON document.`);
   }

@@ -199,6 +199,22 @@ test('a redirect into the private network is not followed', async () => {
   await expect(pull(`${host}/team/python:3.11`)).rejects.toThrow(/its address is not public/);
 });
 
+test.each([
+  ['nothing', ''],
+  ['null', 'null'],
+  ['no object', '[]'],
+  ['a number', '{"token":7}'],
+  ['text that no header can hold', '{"token":"a b"}'],
+  ['half of it', '{"token":'],
+  ['beside arrays without end', `{"token":"t0ken","x":${'['.repeat(2_000)}${']'.repeat(2_000)}}`],
+])('a token that is %s is refused', async (_, token) => {
+  answer = (request, response) => {
+    if (!request.url?.startsWith('/token')) return registry(request, response);
+    response.end(token);
+  };
+  await expect(pull(`${host}/team/python:3.11`)).rejects.toThrow("The registry's token is none.");
+});
+
 test('a sign-in page in the private network does not get the password', async () => {
   answer = (_, response) => {
     response.writeHead(401, { 'www-authenticate': 'Bearer realm="https://10.0.0.1/token"' }).end();

@@ -1,6 +1,7 @@
 // Pulls from an OCI registry (the distribution API), with credentials that are used for the pull and kept nowhere.
 // What a registry answers is never repeated to the user, so that nobody reads other services through it.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { parseJson } from '@stellwerk/contract/json-shape.ts';
 import type { Dispatcher } from 'undici';
 import type { ImageSource } from './import-image.ts';
 import { documentLimitBytes, invalidImage, mediaTypes } from './manifest.ts';
@@ -180,8 +181,16 @@ async function tokenOf(response: Dispatcher.ResponseData): Promise<string> {
     text += (chunk as Buffer).toString('latin1');
     if (text.length > 64 * 1024) throw invalidImage("The registry's token is longer than 64 KiB.");
   }
-  const answer = JSON.parse(text) as { token?: unknown; access_token?: unknown };
-  const token = answer.token ?? answer.access_token;
+  const token = tokenIn(text);
   if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token)) throw invalidImage("The registry's token is none.");
   return token;
+}
+
+function tokenIn(text: string): unknown {
+  try {
+    const answer = parseJson(text) as { token?: unknown; access_token?: unknown } | null;
+    return answer?.token ?? answer?.access_token;
+  } catch {
+    return undefined;
+  }
 }
