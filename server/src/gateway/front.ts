@@ -9,6 +9,7 @@ import { answersTo, type KnownHosts } from '@stellwerk/contract/hosts.ts';
 import { invalid, notFound, refuse } from './answers.ts';
 import { forward } from './forward.ts';
 import { holdsKey } from './keys.ts';
+import type { GatewaySettings } from './routes.ts';
 import type { Service, ServiceTable } from './service-table.ts';
 
 export interface FrontNeeds {
@@ -19,6 +20,7 @@ export interface FrontNeeds {
   /** Certificate and key in PEM, to answer https. */
   tls?: { cert: Buffer; key: Buffer };
   hosts?: KnownHosts;
+  slow?: GatewaySettings['slow'];
   onAnswered?: (answered: Answered) => void;
 }
 
@@ -32,17 +34,20 @@ export interface Answered {
 }
 
 const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
-const limits = {
-  maxHeaderSize: 16 * 1024,
-  headersTimeout: 15_000,
-  requestTimeout: 300_000,
-  keepAliveTimeout: 65_000,
-  connectionsCheckingInterval: 5_000,
-};
+const limits = { maxHeaderSize: 16 * 1024, keepAliveTimeout: 65_000 };
+const usualSlowLimits = { headersMs: 15_000, requestMs: 300_000, lookEveryMs: 5_000 };
 const maxConnections = 10_000;
 
 export function createFront(needs: FrontNeeds): Server {
-  const options = { ...limits, insecureHTTPParser: false, requireHostHeader: true };
+  const { headersMs, requestMs, lookEveryMs } = needs.slow ?? usualSlowLimits;
+  const options = {
+    ...limits,
+    headersTimeout: headersMs,
+    requestTimeout: requestMs,
+    connectionsCheckingInterval: lookEveryMs,
+    insecureHTTPParser: false,
+    requireHostHeader: true,
+  };
   const handle = (request: IncomingMessage, response: ServerResponse, goOn?: () => void) => {
     response.shouldKeepAlive &&= server.listening; // a caller is told to come back by another connection once we are stopping
     void answer(request, response, needs, goOn);

@@ -35,6 +35,7 @@ async function main(folder: string): Promise<void> {
     makeId: () => `${prefix}-${(++count).toString(36)}`,
     ...(tls && { tls }),
     ...(settings.hosts && { hosts: settings.hosts }),
+    ...(settings.slow && { slow: settings.slow }),
     ...(accessLog && { onAnswered: (answered) => accessLog.add(answered) }),
   });
   const status = (): GatewayStatus => ({

@@ -46,6 +46,10 @@ export const gatewaySettings = z.strictObject({
   /** What it answers to; to any name if absent. */
   hosts: z.strictObject({ names: z.array(z.string()), everyAddress: z.boolean() }).optional(),
   accessLog: z.boolean().default(false),
+  /** How long a request may take to arrive, and how often it is looked who took longer; else as the front has it. */
+  slow: z
+    .strictObject({ headersMs: z.int().min(1), requestMs: z.int().min(1), lookEveryMs: z.int().min(1) })
+    .optional(),
   version: z.string(),
 });
 export type GatewaySettings = z.infer<typeof gatewaySettings>;

@@ -10,7 +10,8 @@ export type Incident = (error: unknown) => string;
 
 export function answerError(incident: Incident) {
   return (error: FastifyError | Error, request: FastifyRequest, reply: FastifyReply): void => {
-    const { status, body } = bodyOf(error, incident);
+    // A sender who leaves, or is cut off, in the middle of a body is no fault of ours, and hears no answer.
+    const { status, body } = bodyOf(request.raw.errored === error ? brokenOff() : error, incident);
     const wait = body.details?.retryAfterSeconds;
     if (typeof wait === 'number') reply.header('retry-after', String(wait));
     if (status === 401) reply.header('www-authenticate', 'Bearer realm="stellwerk"');
@@ -32,6 +33,10 @@ export function bodyOf(error: unknown, incident: Incident): { status: number; bo
     status: 500,
     body: { code: 'internal', reason: 'server.internal', message, hint: hints['server.internal'], incident: id },
   };
+}
+
+function brokenOff(): ServiceError {
+  return new ServiceError('invalid-argument', 'request.invalid', 'The request broke off.');
 }
 
 /** What Fastify and the world outside throw, in our words. */

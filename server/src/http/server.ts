@@ -25,6 +25,16 @@ export interface HttpSettings {
   recheckMs?: number;
   /** How long a stop waits for requests in flight. */
   graceMs?: number;
+  slow?: Partial<SlowLimits>;
+}
+
+/** How long a request may take to arrive; who takes longer is cut off. */
+export interface SlowLimits {
+  headersMs: number;
+  /** For all of it; big contents come in parts. */
+  requestMs: number;
+  /** How often it is looked. */
+  lookEveryMs: number;
 }
 
 export interface HttpNeeds extends Omit<Binding, 'stopping' | 'recheckMs'> {
@@ -33,9 +43,7 @@ export interface HttpNeeds extends Omit<Binding, 'stopping' | 'recheckMs'> {
   wheel: string | undefined;
 }
 
-const headersTimeoutMs = 30_000;
-/** For one request to arrive in whole; big contents come in parts. */
-const requestTimeoutMs = 600_000;
+const usualSlowLimits: SlowLimits = { headersMs: 30_000, requestMs: 600_000, lookEveryMs: 5_000 };
 const longestParameter = 4_096;
 /** The longest path of a file, in a query where each of its bytes takes three characters, and then some. */
 const headerBytes = 64 * 1024;
@@ -60,7 +68,8 @@ export class HttpServer {
   static async start(needs: HttpNeeds): Promise<HttpServer> {
     const { settings } = needs;
     const { tls } = settings;
-    const listening = { maxHeaderSize: headerBytes };
+    const slow = { ...usualSlowLimits, ...settings.slow };
+    const listening = { maxHeaderSize: headerBytes, connectionsCheckingInterval: slow.lookEveryMs };
     const protocol = tls
       ? { https: { ...listening, cert: await readFile(tls.certificate), key: await readFile(tls.key) } }
       : { http: listening };
@@ -69,7 +78,7 @@ export class HttpServer {
       bodyLimit: limits.jsonBodyBytes,
       routerOptions: { maxParamLength: longestParameter },
       forceCloseConnections: 'idle',
-      requestTimeout: requestTimeoutMs,
+      requestTimeout: slow.requestMs,
       return503OnClosing: false,
       exposeHeadRoutes: false,
       logger: false,
@@ -79,7 +88,7 @@ export class HttpServer {
         answerError(needs.incident)(error, request, reply);
       },
     });
-    app.server.headersTimeout = headersTimeoutMs;
+    app.server.headersTimeout = slow.headersMs;
     app.server.maxConnections = connectionsAtOnce;
     const routes = routesOf(app);
     const stopping = new AbortController();
