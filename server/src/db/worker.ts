@@ -11,6 +11,8 @@ import { bodyOf, NotLoaded, type Query, sqlFunctions, type Transaction } from '.
 /** Most calls that share a commit: bounds how long the first one waits. */
 const callsPerCommit = 500;
 const preparedStatements = 500;
+/** 32 MB: a checkpoint flushes the whole database file, and many changes of the same pages between two cost one write. */
+const checkpointPages = 8_192;
 
 type Parameter = null | number | bigint | string | Uint8Array;
 
@@ -48,7 +50,9 @@ function open(file: string, mode: Opening['mode']): DatabaseSync {
   const database = new DatabaseSync(file, { readOnly: mode === 'reader' });
   database.exec('PRAGMA busy_timeout = 5000; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;');
   if (mode === 'writer')
-    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;');
+    database.exec(
+      `PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = ${checkpointPages};`,
+    );
   for (const [name, { act, steady }] of sqlFunctions())
     database.function(name, { deterministic: steady }, act as (...values: unknown[]) => Parameter);
   return database;
