@@ -8,14 +8,30 @@ import { CommandFailed } from './failures.ts';
 export function loadRunConfiguration(path: string): Partial<RunConfigurationInput> {
   const text = readFileSync(path, 'utf8').replace(/^\ufeff/, '');
   const lines = new LineCounter();
-
-  const document = parseDocument(text, { lineCounter: lines, schema: 'core', customTags: [] });
-  const failure = document.errors[0];
-  if (failure) throw refused(path, failure.linePos?.[0].line, failure.message.split('\n')[0]!);
-  const content = (document.toJS({ maxAliasCount: 100 }) ?? {}) as Record<string, unknown>;
+  const { document, content } = contentOf(path, text, lines);
   const outcome = runConfiguration.partial({ script: true }).safeParse(content);
   if (!outcome.success) throw firstFlaw(path, document, lines, outcome.error.issues[0]!);
   return content as Partial<RunConfigurationInput>;
+}
+
+function contentOf(path: string, text: string, lines: LineCounter) {
+  try {
+    // Of thousands of errors each would be shown in its surroundings, if they were to be pretty.
+    const document = parseDocument(text, {
+      lineCounter: lines,
+      schema: 'core',
+      customTags: [],
+      prettyErrors: false,
+      logLevel: 'error',
+    });
+    const failure = document.errors[0];
+    if (failure) throw refused(path, lines.linePos(failure.pos[0]).line, failure.message);
+    return { document, content: (document.toJS({ maxAliasCount: 100 }) ?? {}) as Record<string, unknown> };
+  } catch (error) {
+    if (error instanceof RangeError) throw refused(path, 1, 'it is nested too deep');
+    if (error instanceof ReferenceError) throw refused(path, 1, 'its aliases would make too much of little');
+    throw error;
+  }
 }
 
 export function saveRunConfiguration(path: string, configuration: Partial<RunConfigurationInput>): void {
@@ -48,7 +64,7 @@ function lineOf(document: Document, lines: LineCounter, path: readonly PropertyK
 
 function refused(path: string, line: number | undefined, why: string): CommandFailed {
   return new CommandFailed(
-    `${path}${line === undefined ? '' : `, line ${line}`}: ${why.replace(/\.$/, '')}.`,
+    `${path}${line === undefined ? '' : `, line ${line}`}: ${why.slice(0, 500).replace(/\.$/, '')}.`,
     'Correct the run configuration; `stellwerk run submit --help` and docs/concepts/run.md name its fields.',
   );
 }

@@ -13,6 +13,8 @@ from ._transport import StellwerkError
 Place = Tuple[Any, ...]
 # Aliases can make much out of little.
 MOST_VALUES = 100_000
+# Python itself takes no more digits than 4,300 for a number.
+MOST_DIGITS = 1_000
 
 
 class YamlError(StellwerkError):
@@ -70,6 +72,8 @@ def _value(yaml: Any, node: Any, place: Place, lines: Dict[Place, int], source: 
     if len(lines) > MOST_VALUES:
         raise YamlError("%s holds too much: more than %d values." % (source, MOST_VALUES))
     if isinstance(node, yaml.ScalarNode):
+        if len(node.value) > MOST_DIGITS and node.style is None and _INT.match(node.value):
+            raise YamlError("%s has a number of more than %d digits at line %d." % (source, MOST_DIGITS, lines[place]))
         return _scalar(node)
     if isinstance(node, yaml.SequenceNode):
         return [_value(yaml, one, (*place, index), lines, source, depth + 1) for index, one in enumerate(node.value)]
@@ -80,7 +84,7 @@ def _value(yaml: Any, node: Any, place: Place, lines: Dict[Place, int], source: 
         if key is None:
             raise YamlError("%s has a key at line %d that is not text." % (source, line))
         if key in made:
-            raise YamlError("%s has the key %s twice: again at line %d." % (source, key, line))
+            raise YamlError("%s has the key %.200s twice: again at line %d." % (source, key, line))
         made[key] = _value(yaml, value_node, (*place, key), lines, source, depth + 1)
         lines[(*place, key)] = line
     return made
@@ -119,4 +123,8 @@ def dump(value: Any) -> str:
 def read(path: Any) -> Tuple[Any, Dict[Place, int]]:
     """A YAML file's data and lines."""
     with open(path, encoding="utf-8-sig") as file:
-        return load_with_lines(file.read(), str(path))
+        try:
+            text = file.read()
+        except UnicodeDecodeError:
+            raise YamlError("%s is not valid YAML: it is not text in UTF-8." % path) from None
+    return load_with_lines(text, str(path))

@@ -1,5 +1,7 @@
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
+import { mutated } from '@stellwerk/contract/mutated.fixture.ts';
+import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { downloadOf, partOf } from './download.ts';
 
@@ -29,6 +31,34 @@ test.each([
   `bytes=${'9'.repeat(400)}-`,
 ])('the range %s means the whole content', (range) => {
   expect(partOf(range, 10)).toBeUndefined();
+});
+
+test('a range, whatever became of it, is a part of the content with at least one byte, or means the whole', () => {
+  const total = fc.oneof(fc.nat(20), fc.constantFrom(1, 2 ** 31, 2 ** 40, Number.MAX_SAFE_INTEGER));
+  const numbers = fc.constantFrom('', '0', '1', '9', '19', '4294967296', '999999999999999', '9007199254740993', '-1');
+  const written = fc.tuple(numbers, numbers).map(([first, last]) => `bytes=${first}-${last}`);
+  fc.assert(
+    fc.property(
+      fc.oneof(mutated('bytes=0-', 'bytes=3-5', 'bytes=-4', 'bytes=0-1,3-4'), written),
+      total,
+      (range, size) => {
+        const part = partOf(range, size);
+        if (!part) return;
+        for (const at of [part.start, part.end]) expect(Number.isSafeInteger(at)).toBe(true);
+        expect(part.start).toBeGreaterThanOrEqual(0);
+        expect(part.end).toBeGreaterThan(part.start);
+        expect(part.end).toBeLessThanOrEqual(size);
+        expect(range, 'what is of several parts means the whole').not.toContain(',');
+      },
+    ),
+    { numRuns: 5_000 },
+  );
+});
+
+test('a range that is written without end means the whole content', () => {
+  for (const part of [' ', '\t', '0', '-', '0-', ',', '0-1,', 'bytes=', '=', '\n'])
+    for (const range of [`bytes=${part.repeat(200_000)}`, `bytes=0-1${part.repeat(200_000)}x`, part.repeat(200_000)])
+      expect(partOf(range, 10)).toBeUndefined();
 });
 
 test('an empty content is never opened', async () => {

@@ -218,6 +218,9 @@ def checked(content: Any, source: str) -> Dict[str, Any]:
         content = {}
     if not isinstance(content, dict):
         raise UserErrorException("%s is not a conda environment: it must be a mapping with `dependencies`." % source)
+    channels = content.get("channels")
+    if channels is not None and not (isinstance(channels, list) and all(isinstance(one, str) for one in channels)):
+        raise UserErrorException("%s is not a conda environment: `channels` must be a list of text." % source)
     dependencies = content.get("dependencies")
     if dependencies is not None and not isinstance(dependencies, list):
         raise UserErrorException("%s is not a conda environment: `dependencies` must be a list." % source)
@@ -227,6 +230,6 @@ def checked(content: Any, source: str) -> Dict[str, Any]:
             pip is not None and not (isinstance(pip, list) and all(isinstance(p, str) for p in pip))
         ):
             raise UserErrorException(
-                "%s has the dependency %r, which is neither a package nor a list of pip packages." % (source, one)
+                "%s has the dependency %.200r, which is neither a package nor a list of pip packages." % (source, one)
             )
     return content

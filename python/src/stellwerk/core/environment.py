@@ -150,9 +150,9 @@ class Environment:
         made = Environment(source.get("name"))
         python = made.python
         python.user_managed_dependencies = bool(source.get("userManaged", False))
-        python.interpreter_path = source.get("interpreterPath", DEFAULT_INTERPRETER)
+        python.interpreter_path = source.get("interpreterPath") or DEFAULT_INTERPRETER
         python.version, python.version_fallback = source.get("python"), source.get("pythonFallback")
-        if "conda" in source:
+        if source.get("conda") is not None:
             python.conda_dependencies = CondaDependencies(_underlying_structure=source["conda"])
         python.conda_dependencies_file = source.get("condaFile")
         python.requirements_file, python.requirements = source.get("requirementsFile"), source.get("requirements")

@@ -33,10 +33,20 @@ DEFAULTS: Dict[str, Any] = {
     "graceSeconds": 10,
     "secrets": [],
 }
-KEYS = ("script", *DEFAULTS, "timeLimitSeconds")
-ENVIRONMENT_KEYS = ("name", "userManaged", "interpreterPath", "python", "pythonFallback", "condaFile", "conda")
-ENVIRONMENT_KEYS += ("requirementsFile", "requirements", "lockFile")
-REFERENCE_KEYS = ("datastore", "path", "mode", "pathOnCompute", "overwrite")
+# `python` is checked on its own.
+ENVIRONMENT_TYPES: Dict[str, Any] = {
+    "name": str,
+    "userManaged": bool,
+    "interpreterPath": str,
+    "python": object,
+    "pythonFallback": bool,
+    "condaFile": str,
+    "conda": dict,
+    "requirementsFile": str,
+    "requirements": list,
+    "lockFile": str,
+}
+REFERENCE_TYPES: Dict[str, Any] = {"datastore": str, "path": str, "mode": str, "pathOnCompute": str, "overwrite": bool}
 TYPES: Dict[str, Any] = {
     "script": str,
     "arguments": list,
@@ -85,7 +95,7 @@ class DataReferenceConfiguration:
     def of_reference(given: Mapping[str, Any]) -> "DataReferenceConfiguration":
         return DataReferenceConfiguration(
             given.get("datastore"),
-            given.get("mode", "download"),
+            given.get("mode") or "download",
             given.get("path"),
             given.get("pathOnCompute"),
             given.get("overwrite", False),
@@ -287,13 +297,14 @@ def file_of(path: str, name: Optional[str]) -> str:
 
 def check(content: Mapping[str, Any], lines: Mapping[Tuple[Any, ...], int], file: str) -> None:
     """Refuses keys that nobody knows, and values of another type, with their lines. The server checks the rest."""
-    check_keys(content, KEYS, (), lines, file)
     for key, value in content.items():
-        wanted = TYPES[key]
-        if not isinstance(value, wanted) or isinstance(value, bool):
-            refuse("%s must be %s" % (key, words_of(wanted)), (key,), lines, file)
+        if value is None and key in TYPES:
+            refuse("%s must be %s" % (key, words_of(TYPES[key])), (key,), lines, file)
+    check_values(content, TYPES, (), lines, file)
+    check_texts(content, "secrets", (), lines, file)
     environment = content.get("environment", {})
-    check_keys(environment, ENVIRONMENT_KEYS, ("environment",), lines, file)
+    check_values(environment, ENVIRONMENT_TYPES, ("environment",), lines, file)
+    check_texts(environment, "requirements", ("environment",), lines, file)
     if (
         "python" in environment
         and not re.match(r"^3\.\d{1,2}$", str(environment["python"]))
@@ -303,7 +314,7 @@ def check(content: Mapping[str, Any], lines: Mapping[Tuple[Any, ...], int], file
     for name, one in content.get("dataReferences", {}).items():
         if not isinstance(one, dict):
             refuse("a data reference must be a mapping", ("dataReferences", name), lines, file)
-        check_keys(one, REFERENCE_KEYS, ("dataReferences", name), lines, file)
+        check_values(one, REFERENCE_TYPES, ("dataReferences", name), lines, file)
     for name, value in content.get("environmentVariables", {}).items():
         if not isinstance(value, str):
             refuse(
@@ -311,12 +322,25 @@ def check(content: Mapping[str, Any], lines: Mapping[Tuple[Any, ...], int], file
             )
 
 
-def check_keys(
-    content: Mapping[str, Any], known: Tuple[str, ...], place: Tuple[Any, ...], lines: Mapping[Tuple[Any, ...], int], file: str
+def check_values(
+    content: Mapping[str, Any], types: Mapping[str, Any], place: Tuple[Any, ...], lines: Mapping[Tuple[Any, ...], int], file: str
 ) -> None:
-    for key in content:
-        if key not in known:
-            refuse("the key %r is not known; there are %s" % (key, ", ".join(known)), (*place, key), lines, file)
+    """Inside of the configuration, a key without a value is as good as none."""
+    for key, value in content.items():
+        if key not in types:
+            refuse("the key %.200r is not known; there are %s" % (key, ", ".join(types)), (*place, key), lines, file)
+        wanted = types[key]
+        fits = isinstance(value, wanted) and (wanted in (bool, object) or not isinstance(value, bool))
+        if not fits and value is not None:
+            refuse("%s must be %s" % (key, words_of(wanted)), (*place, key), lines, file)
+
+
+def check_texts(
+    content: Mapping[str, Any], key: str, place: Tuple[Any, ...], lines: Mapping[Tuple[Any, ...], int], file: str
+) -> None:
+    for index, one in enumerate(content.get(key) or []):
+        if not isinstance(one, str):
+            refuse("%s must be a list of text" % key, (*place, key, index), lines, file)
 
 
 def refuse(what: str, place: Tuple[Any, ...], lines: Mapping[Tuple[Any, ...], int], file: str) -> None:
@@ -325,7 +349,7 @@ def refuse(what: str, place: Tuple[Any, ...], lines: Mapping[Tuple[Any, ...], in
 
 def words_of(wanted: Any) -> str:
     return (
-        {str: "text", list: "a list", dict: "a mapping", int: "a whole number"}.get(wanted, "a number")
+        {str: "text", bool: "true or false", list: "a list", dict: "a mapping", int: "a whole number"}.get(wanted, "a number")
         if not isinstance(wanted, tuple)
         else "a number"
     )

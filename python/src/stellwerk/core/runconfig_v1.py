@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Tuple
 
+from .exceptions import RunConfigurationException
+
 # Their top-level sections that have no counterpart here.
 LEFT_OUT = (
     "amlcompute",
@@ -64,10 +66,18 @@ def is_v1(content: Mapping[str, Any]) -> bool:
 class _Reading:
     """One file on its way: what was taken, and what was left out."""
 
-    def __init__(self, lines: Dict[Tuple[Any, ...], int]) -> None:
+    def __init__(self, lines: Dict[Tuple[Any, ...], int], file: str) -> None:
         self.lines = lines
+        self.file = file
         self.left_out: List[str] = []
         self.notices: List[str] = []
+
+    def mapping(self, value: Any, *place: str) -> Dict[str, Any]:
+        """A copy of what stands there; nothing is an empty mapping."""
+        if value is not None and not isinstance(value, dict):
+            line = self.lines.get(place, 1)
+            raise RunConfigurationException("%s, line %d: %s must be a mapping." % (self.file, line, ".".join(place)))
+        return dict(value or {})
 
     def leave_out(self, given: Dict[str, Any], keys: Tuple[str, ...], prefix: str) -> None:
         for key in keys:
@@ -78,7 +88,7 @@ class _Reading:
 
 def from_v1(content: Mapping[str, Any], lines: Dict[Tuple[Any, ...], int], file: str) -> Tuple[Dict[str, Any], List[str]]:
     """The configuration in our layout, and what the user should know."""
-    reading = _Reading(lines)
+    reading = _Reading(lines, file)
     given = dict(content)
     made: Dict[str, Any] = {}
     communicator = str(given.pop("communicator", None) or "")
@@ -92,13 +102,14 @@ def from_v1(content: Mapping[str, Any], lines: Dict[Tuple[Any, ...], int], file:
     nodes = given.pop("nodeCount", None)
     if nodes:
         made["nodeCount"] = nodes
-    environment = given.pop("environment", None) or {}
-    variables = dict(given.pop("environmentVariables", None) or {})
-    made["environment"], inner = _environment(dict(environment), reading) if isinstance(environment, dict) else (environment, {})
+    environment = given.pop("environment", None)
+    variables = reading.mapping(given.pop("environmentVariables", None), "environmentVariables")
+    made["environment"], inner = _environment(reading.mapping(environment, "environment"), reading)
     made["environmentVariables"] = {name: str(value) for name, value in {**inner, **variables}.items()}
-    references = given.pop("dataReferences", None) or {}
-    if isinstance(references, dict):
-        made["dataReferences"] = {name: _reference(name, dict(one or {}), reading) for name, one in references.items()}
+    references = reading.mapping(given.pop("dataReferences", None), "dataReferences")
+    made["dataReferences"] = {
+        name: _reference(name, reading.mapping(one, "dataReferences", name), reading) for name, one in references.items()
+    }
     reading.leave_out(given, LEFT_OUT, "")
     made.update({key: value for key, value in given.items() if value is not None})
     if reading.left_out:
@@ -109,8 +120,8 @@ def from_v1(content: Mapping[str, Any], lines: Dict[Tuple[Any, ...], int], file:
 
 
 def _environment(given: Dict[str, Any], reading: _Reading) -> Tuple[Dict[str, Any], Mapping[str, Any]]:
-    variables = given.pop("environmentVariables", None) or {}
-    python = dict(given.pop("python", None) or {})
+    variables = reading.mapping(given.pop("environmentVariables", None), "environment", "environmentVariables")
+    python = reading.mapping(given.pop("python", None), "environment", "python")
     reading.leave_out(given, ENVIRONMENT_LEFT_OUT, "environment.")
     reading.leave_out(python, PYTHON_LEFT_OUT, "environment.python.")
     made = {"name": given.pop("name")} if given.get("name") else {}
