@@ -168,6 +168,19 @@ describe('who may ask', () => {
     expect(one.requests).toHaveLength(2);
   });
 
+  it('a key that only a browser keeps is none, and no page of another site may read what the gateway answers', async () => {
+    const one = await replica();
+    await serve(route([one]));
+    for (const method of ['POST', 'OPTIONS']) {
+      const cookie = `authorization=Bearer ${key}; key=${key}`;
+      const answer = await fetch(url(), { method, headers: { origin: 'https://evil.example', cookie } });
+      expect([method, answer.status]).toEqual([method, 401]);
+      expect([...answer.headers.keys()].filter((name) => /^access-control|^set-cookie/.test(name))).toEqual([]);
+      expect(answer.headers.get('x-frame-options')).toBe('DENY');
+    }
+    expect(one.requests).toEqual([]);
+  });
+
   it('a service without a key needs one if its authentication says so', async () => {
     const one = await replica();
     await serve(

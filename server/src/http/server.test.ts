@@ -57,6 +57,24 @@ describe('the host that was asked for', () => {
   });
 });
 
+it('a page of another site can neither ask with what the browser keeps nor read an answer', async () => {
+  const { url, tokens, calls } = await start();
+  const origin = 'https://evil.example';
+  for (const [method, headers, status] of [
+    ['OPTIONS', { 'access-control-request-method': 'PATCH', 'access-control-request-headers': 'authorization' }, 405],
+    ['GET', { cookie: `token=${tokens.owner}; authorization=Bearer ${tokens.owner}` }, 401],
+    ['PATCH', { cookie: `token=${tokens.owner}`, 'content-type': 'text/plain' }, 401],
+    ['PATCH', { ...bearer(tokens.owner), 'content-type': 'text/plain' }, 415],
+  ] as const) {
+    const body = method === 'PATCH' ? { body: '{}' } : {};
+    const answer = await raw(`${url}/api/v1/workspaces/w1`, { method, headers: { origin, ...headers }, ...body });
+    expect([method, headers, answer.status]).toEqual([method, headers, status]);
+    expect(Object.keys(answer.headers).filter((name) => /^access-control|^set-cookie/.test(name))).toEqual([]);
+    expect(answer.headers['x-frame-options']).toBe('DENY');
+  }
+  expect(calls).toEqual([]);
+});
+
 describe('the pages', () => {
   it('run their own script and style and nothing else', async () => {
     const { url } = await start();
