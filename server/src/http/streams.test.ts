@@ -3,7 +3,9 @@ import { request } from 'node:http';
 import { Readable } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { mutated } from '@stellwerk/contract/mutated.fixture.ts';
 import { limits } from '@stellwerk/contract/values.ts';
+import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type Download, downloadOf } from '../blob/download.ts';
 import { bearer, type HttpRig, httpRig, raw } from './http.fixture.ts';
@@ -184,6 +186,20 @@ describe('events', () => {
     expect(idsOf(await (await events({ 'last-event-id': '4' }, '?after=2')).text())).toEqual([5]);
     for (const id of ['', 'x', '-1', '1.5', '1e3'])
       expect(idsOf(await (await events({ 'last-event-id': id }, '?after=3')).text())).toEqual([4, 5]);
+  });
+
+  it('go on after Last-Event-ID if it is a number, whatever became of it, and else after what the address says', async () => {
+    watch = counting(5);
+    const sendable = mutated('3', '4', '12').filter((id) => /^[\x20-\x7e]{0,2000}$/.test(id));
+    await fc.assert(
+      fc.asyncProperty(sendable, async (id) => {
+        const answer = await events({ 'last-event-id': id }, '?after=3');
+        expect(answer.status).toBe(200);
+        const after = /^\d{1,15}$/.test(id.trim()) ? Number(id) : 3;
+        expect(idsOf(await answer.text())).toEqual([1, 2, 3, 4, 5].filter((one) => one > after));
+      }),
+      { numRuns: 100 },
+    );
   });
 
   it('that are refused are answered with the reason, before the stream is open', async () => {
