@@ -1,3 +1,4 @@
+import type { BuiltSpecification } from '@stellwerk/contract/environment.ts';
 import { mutated, valueOrRefusal } from '@stellwerk/contract/mutated.fixture.ts';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
@@ -6,6 +7,7 @@ import { secretsOf, withoutCredential } from './index-settings.ts';
 import { checkOrigins } from './origins.ts';
 import { parseConfiguration } from './pip-configuration.ts';
 import { parseRequirements } from './requirements-file.ts';
+import { specificationOf } from './source.ts';
 import { readSpecification } from './specification.ts';
 
 const requirements = `--index-url https://user:secret@example.org/simple
@@ -71,6 +73,30 @@ test('a conda file, whatever became of it, gives packages or a refusal', async (
       await valueOrRefusal(() => readSpecification({ condaFile: text }, false));
     }),
     { numRuns },
+  );
+});
+
+test('the content of a conda file and lines that a run configuration brings, whatever they are, are read or refused', async () => {
+  const packages = fc.array(
+    fc.oneof(mutated('numpy>=1.26', 'pip'), fc.record({ pip: fc.jsonValue() }), fc.jsonValue()),
+  );
+  const content = fc.record(
+    { name: fc.jsonValue(), channels: fc.jsonValue(), dependencies: fc.oneof(packages, fc.jsonValue()) },
+    { requiredKeys: [] },
+  );
+  const noFile = async () => undefined;
+  await fc.assert(
+    fc.asyncProperty(
+      fc.oneof(content, fc.dictionary(fc.string(), fc.jsonValue())),
+      fc.array(mutated('numpy>=1.26', '--index-url https://example.org/simple')),
+      async (given, lines) => {
+        for (const source of [{ conda: given }, { requirements: lines }])
+          await valueOrRefusal(async () =>
+            readSpecification((await specificationOf(source, noFile)) as BuiltSpecification, true),
+          );
+      },
+    ),
+    { numRuns: 300 },
   );
 });
 
