@@ -75,7 +75,8 @@ class Scorer:
     def __enter__(self):
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and self.process.poll() is None:
-            if os.path.exists(self.socket) and (not self.wait or self.ask("GET", "/ready")[0] == 200):
+            # A socket is there a moment before anybody listens.
+            if os.path.exists(self.socket) and (self.ask("GET", "/ready")[0] == 200 if self.wait else self.ask("GET", "/")[0] != 0):
                 return self
             time.sleep(0.02)
         self.end()
