@@ -21,7 +21,7 @@ function ratioOf({ ours, peer, unit }: Figure): number | null {
 
 export function print(figure: Figure): void {
   const { name, ours, peer, unit } = figure;
-  const ratio = ratioOf(figure);
+  const ratio = figure.ratio ?? ratioOf(figure);
   const line = { name, ours: rounded(ours), peer: peer && rounded(peer), unit, ratio: ratio && rounded(ratio) };
   process.stdout.write(`${JSON.stringify(line)}\n`);
 }

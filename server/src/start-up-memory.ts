@@ -7,7 +7,7 @@ const settleMs = 1_500;
 
 type Collect = (options: { type: 'major'; execution: 'async'; flavor: 'last-resort' }) => Promise<void>;
 
-/** Gives it back to the machine, once, when the server has settled: about 25 MB. */
+/** Gives it back to the machine, once, when the thread has settled: about 25 MB of the server's, 5 MB of each database worker's. */
 export function giveBackStartUpMemory(): void {
   setTimeout(() => {
     setFlagsFromString('--expose-gc');
