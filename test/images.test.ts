@@ -23,7 +23,12 @@ beforeAll(async () => {
 afterAll(() => installation?.[Symbol.asyncDispose]());
 
 const score = 'import six\ndef init(): pass\ndef run(data): return six.__version__\n';
-const scoring = { 'score.py': score, 'extra/ä file.txt': 'extra', 'requirements.txt': 'six==1.16.0\n' };
+const scoring = {
+  'score.py': score,
+  'extra/ä file.txt': 'extra',
+  'extra/line\r\nbreak': 'odd',
+  'requirements.txt': 'six==1.16.0\n',
+};
 const model = { 'weights.bin': '\u0000\u0001weights', 'sub/config.json': '{}' };
 
 async function imageIn(place: Installation, folder: string, ...more: string[]): Promise<Image> {
