@@ -127,7 +127,11 @@ test('a server is saved while runs log, and restored elsewhere: all is equal, th
     });
     await signals.heard('began');
   }
-  for (const { run } of going) await untilState({ client: installation.client, workspace, run: run.id }, 'running');
+  for (const { run } of going)
+    await until('its first points are on the server', async () => {
+      const { items } = await installation.client.metrics.list({ workspace, run: run.id });
+      return items.length > 0;
+    });
 
   const archive = join(installation.folder, 'saved', 'all.tar');
   expect(await typed(installation, 'backup', archive)).toContain('read it back');
