@@ -10,9 +10,8 @@ type Collect = (options: { type: 'major'; execution: 'async'; flavor: 'last-reso
 /** Gives it back to the machine, once, when the thread has settled: about 25 MB of the server's, 5 MB of each database worker's. */
 export function giveBackStartUpMemory(): void {
   setTimeout(() => {
-    setFlagsFromString('--expose-gc');
-    const collect = runInNewContext('gc') as Collect;
-    setFlagsFromString('--no-expose-gc');
-    void collect({ type: 'major', execution: 'async', flavor: 'last-resort' });
+    setFlagsFromString('--expose-gc'); // of all threads: none may take it back, another may be at this line
+    const collect = runInNewContext('globalThis.gc') as Collect | undefined;
+    void collect?.({ type: 'major', execution: 'async', flavor: 'last-resort' });
   }, settleMs).unref();
 }
