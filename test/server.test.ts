@@ -187,7 +187,7 @@ test('SIGTERM finishes the request in flight, ends open streams, and the server 
   const log = await answer({ port, path: `${path}/runs/${run.id}/log?follow=true`, headers: { authorization } });
   const ended = [allOf(events.stream), allOf(log.stream)];
 
-  const bytes = randomBytes(100_000);
+  const bytes = randomBytes(4_000_000); // so much that the server does not gather all of the first half in memory
   const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
   const slow = httpRequest({
     port,
@@ -195,11 +195,11 @@ test('SIGTERM finishes the request in flight, ends open streams, and the server 
     path: `${path}/blobs/${digest}?sizeBytes=${bytes.length}`,
     headers: { authorization, 'content-type': 'application/octet-stream', 'content-length': bytes.length },
   });
-  slow.write(bytes.subarray(0, 50_000));
+  slow.write(bytes.subarray(0, 2_000_000));
   const answered = once(slow, 'response') as Promise<[IncomingMessage]>;
-  await until('the first half has arrived', async () => {
+  await until('the first half is arriving', async () => {
     const files = readdirSync(join(installation.folder, 'data', 'uploads'), { recursive: true, withFileTypes: true });
-    return files.some((file) => file.isFile() && statSync(join(file.parentPath, file.name)).size >= 50_000);
+    return files.some((file) => file.isFile() && statSync(join(file.parentPath, file.name)).size >= 1_000_000);
   });
 
   const stopped = installation.stop('SIGTERM');
@@ -207,7 +207,7 @@ test('SIGTERM finishes the request in flight, ends open streams, and the server 
   expect(eventsSeen!.text).toContain(': open');
   expect(logSeen).toEqual({ text: 'it goes on\n', cut: true }); // or it would look like the end of the run's output
   expect(isAlive(installation.pid)).toBe(true);
-  slow.end(bytes.subarray(50_000));
+  slow.end(bytes.subarray(2_000_000));
   const [response] = await answered;
   expect(response.statusCode).toBe(200);
   expect(JSON.parse(await text(response))).toMatchObject({ digest, complete: true });
