@@ -1825,7 +1825,7 @@ class Runs:
             parent: Only children of this run. Up to 256 characters.
             ancestor: Only descendants of this run. Up to 256 characters.
             filter: Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha
-                >= 0.1 and createdAt > 'now-7d'`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`;
+                >= 0.1 and createdAt > now-7d`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`;
                 `matches` takes a regular expression.
             archived: Archived ones: left out, unless `with` or `only`. One of `without`, `with`, `only`.
             order_by: Such as `metrics.mse asc`, `createdAt desc` (the default). Up to 5 entries.
@@ -1876,7 +1876,7 @@ class Runs:
             parent: Only children of this run. Up to 256 characters.
             ancestor: Only descendants of this run. Up to 256 characters.
             filter: Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha
-                >= 0.1 and createdAt > 'now-7d'`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`;
+                >= 0.1 and createdAt > now-7d`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`;
                 `matches` takes a regular expression.
             archived: Archived ones: left out, unless `with` or `only`. One of `without`, `with`, `only`.
             order_by: Such as `metrics.mse asc`, `createdAt desc` (the default). Up to 5 entries.
@@ -2032,7 +2032,7 @@ class Runs:
             parent: Only children of this run. Up to 256 characters.
             ancestor: Only descendants of this run. Up to 256 characters.
             filter: Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha
-                >= 0.1 and createdAt > 'now-7d'`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`;
+                >= 0.1 and createdAt > now-7d`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`;
                 `matches` takes a regular expression.
             archived: Archived ones: left out, unless `with` or `only`. One of `without`, `with`, `only`.
             dry_run: false unless given.
@@ -2091,7 +2091,7 @@ class Runs:
             parent: Only children of this run. Up to 256 characters.
             ancestor: Only descendants of this run. Up to 256 characters.
             filter: Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha
-                >= 0.1 and createdAt > 'now-7d'`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`;
+                >= 0.1 and createdAt > now-7d`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`;
                 `matches` takes a regular expression.
             archived: Archived ones: left out, unless `with` or `only`. One of `without`, `with`, `only`.
             dry_run: false unless given.

@@ -1,6 +1,6 @@
 // The language of run queries: comparisons of fields with values, joined by `and`, `or`, `not` and parentheses.
 //   state = 'completed' and (metrics.mse < 3000 or metrics."val loss".min <= 0.1) and tags.kind in ('ridge', 'lasso')
-//   not parameters.alpha is null and createdAt >= 'now-7d' and name like 'try%' and metrics.loss.at(100) < 1
+//   not parameters.alpha is null and createdAt >= now-7d and name like 'try%' and metrics.loss.at(100) < 1
 // Pure: from text to a tree; what time it is, is told. A comparison with something that a run does not have is false; `not` turns it round.
 import {
   type Aggregate,
@@ -257,6 +257,8 @@ class Reader {
       return this.#fitting(field, word.value.toLowerCase() === 'true', word);
     if (word.kind === 'name' && word.value.toLowerCase() === 'null')
       this.#refuse('a value; absence is asked for with `is null`', word.at);
+    if (holdingOf(field) === 'time')
+      return (word.kind === 'name' && timeFrom(word.value, this.#now)) || this.#refuse(timesAre, word.at);
     return this.#refuse("a number, a text in quotes such as 'ridge', true or false", word.at);
   }
 

@@ -1,5 +1,5 @@
-// Times in queries: a day or a moment, in UTC, at an offset or in a named zone, or counted from now.
-//   '2026-11-01' · '2026-11-01T12:00:00+02:00' · '2026-11-01 12:00 Europe/Berlin' · 'now-7d' · 'now'
+// Times in queries: a day or a moment, in UTC, at an offset or in a named zone, or counted from now, with or without quotes.
+//   '2026-11-01' · '2026-11-01T12:00:00+02:00' · '2026-11-01 12:00 Europe/Berlin' · now-7d · now
 
 const unitMs: Record<string, number> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 7 * 86_400_000 };
 const relative = /^now(?:\s*([+-])\s*(\d{1,9})\s*([smhdw]))?$/i;
@@ -7,7 +7,7 @@ const absolute =
   /^(\d{4})-(\d\d)(?:-(\d\d))?(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?(?:\s*(Z|[+-]\d\d:?\d\d)|\s+([A-Za-z][A-Za-z0-9_+/-]*))?$/i;
 
 export const timesAre =
-  "a time, such as '2026-11-01', '2026-11-01T12:00:00Z', '2026-11-01 12:00 Europe/Berlin' or 'now-7d'";
+  "a time, such as '2026-11-01', '2026-11-01T12:00:00Z', '2026-11-01 12:00 Europe/Berlin' or now-7d";
 
 /** As the database holds times; undefined for what is none. */
 export function timeFrom(text: string, now: number): string | undefined {

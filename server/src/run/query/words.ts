@@ -12,6 +12,8 @@ export interface Word {
 const space = /\s+/y;
 /** Parts of a name may hold what metric names often do; a dot separates parts. */
 const name = /[\p{L}_][\p{L}\p{N}_/:@-]*/uy;
+/** The one relative time that no name looks like. */
+const later = /now\+\d{1,9}[smhdw](?![\p{L}\p{N}_])/iuy;
 const part = /[\p{L}\p{N}_/:@-]+/uy;
 const number = /[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?/iy;
 const sign = /<=|>=|!=|<>|==|[=<>(),.]/y;
@@ -38,7 +40,7 @@ function wordAt(text: string, at: number, before: readonly Word[]): { word: Word
   const afterDot = before.at(-1)?.value === '.' && before.at(-1)?.kind === 'sign';
   if (quote !== undefined) return quoted(text, at, quote, afterDot);
   // After a dot `5` is a part of a name, as in `metrics.top.5`.
-  const named = match(afterDot ? part : name, text, at);
+  const named = afterDot ? match(part, text, at) : (match(later, text, at) ?? match(name, text, at));
   if (named !== undefined) return { word: { kind: 'name', value: named, at }, next: at + named.length };
   // A dot right behind a name separates its parts, whatever follows: `.5` is a number elsewhere.
   const isSeparator = text[at] === '.' && at > 0 && !/[\s(,=<>]/.test(text[at - 1]!);
