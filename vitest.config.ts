@@ -31,6 +31,7 @@ export default defineConfig({
           name: 'stories',
           include: ['test/**/*.test.ts'],
           fileParallelism: false,
+          maxConcurrency: 2,
           testTimeout: 300_000,
           hookTimeout: 300_000,
         },

@@ -12,6 +12,7 @@ const checks: Record<string, string[]> = {
   tidy: tool('tidy.ts'),
   openapi: tool('openapi.ts', '--check'),
   'errors page': tool('errors-page.ts', '--check'),
+  'attacks page': tool('attacks-page.ts', '--check'),
   'python client': tool('python-client.ts', '--check'),
   'unused exports': [bin('knip'), '--no-progress', '--no-config-hints'],
 };
