@@ -5,6 +5,7 @@ import { mutated } from '@stellwerk/contract/mutated.fixture.ts';
 import { runConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import fc from 'fast-check';
 import { afterAll, expect, it } from 'vitest';
+import { dataFile, prepareYaml } from './data-file.ts';
 import { CommandFailed } from './failures.ts';
 import { loadRunConfiguration } from './run-configuration-file.ts';
 
@@ -84,4 +85,19 @@ it('what is written without end is loaded or refused', () => {
 it('aliases that would multiply are not followed', () => {
   const laughs = Array.from({ length: 30 }, (_, i) => `a${i}: &a${i} [${`*a${i - 1},`.repeat(9)}]`).join('\n');
   expect(loaded(`a-1: &a-1 [x]\n${laughs}`)).toBeUndefined();
+});
+
+it('a value of a YAML file is refused if it is nested deep, or its aliases would multiply', async () => {
+  const value = join(folder, 'value.yml');
+  await prepareYaml({ configuration: `@${value}` });
+  const read = (text: string) => {
+    writeFileSync(value, text);
+    return dataFile(value);
+  };
+  expect(read('a: &a [1, 2]\nb: *a\n')).toEqual({ a: [1, 2], b: [1, 2] });
+  const laughs = Array.from({ length: 30 }, (_, i) => `a${i}: &a${i} [${`*a${i - 1},`.repeat(9)}]`).join('\n');
+  expect(() => read(`a-1: &a-1 [x]\n${laughs}`)).toThrow(new SyntaxError('its aliases would make too much of little'));
+  expect(() => read(`${'['.repeat(200)}${']'.repeat(200)}`)).toThrow(/^it is nested more than \d+ levels deep$/);
+  expect(() => read('['.repeat(100_000))).toThrow(new SyntaxError('it is nested too deep'));
+  expect(() => read('&a [*a]')).toThrow(SyntaxError);
 });

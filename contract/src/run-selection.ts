@@ -15,7 +15,7 @@ export const selection = {
     .describe(
       "Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha >= 0.1 and createdAt > now-7d`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`; `matches` takes a regular expression.",
     ),
-  archived,
+  archived: archived.describe('Archived ones: left out, unless `with` or `only`, or the filter asks for `archivedAt`.'),
 };
 
 /** What many runs come to, as the activities `runs.archive`, `runs.delete` and `trash.empty` report it; the sizes where it is a dry run. */

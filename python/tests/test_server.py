@@ -255,7 +255,6 @@ class ServerTest(unittest.TestCase):
         self.assertEqual({"score": 3.0}, run.get_metrics(recursive=True)[child.id])
 
     def test_what_is_archived_or_deleted_is_left_out_and_comes_back(self):
-        trash = self.workspace.client.trash
         experiment = Experiment(self.workspace, "to be tidied")
         for number in range(3):
             with experiment.start_logging(run_id="tidy-%d" % number) as run:
@@ -270,7 +269,9 @@ class ServerTest(unittest.TestCase):
         entry = run.delete()
         self.assertEqual(("run", "tidy-0", 1), (entry.kind, entry.name, entry.runs))
         self.assertEqual(["tidy-1", "tidy-2"], names())
-        trash.restore(self.workspace.name, entry.id)
+        self.assertEqual([entry.id], [one.id for one in self.workspace.list_trash("run") if one.name == "tidy-0"])
+        self.workspace.restore(entry)
+        self.assertEqual([], [one for one in self.workspace.list_trash("run") if one.name == "tidy-0"])
         self.assertEqual(["tidy-0", "tidy-1", "tidy-2"], names())
 
         foreseen = experiment.delete_runs("id != 'tidy-2'", dry_run=True)
@@ -287,8 +288,10 @@ class ServerTest(unittest.TestCase):
         experiment.reactivate()
         entry = Experiment.delete(self.workspace, experiment.id)
         self.assertNotIn(experiment.name, listed(view_type="All"))
-        emptied = trash.empty(self.workspace.name, entry=entry.id).wait()
-        self.assertEqual({"runs": 3, "models": 0}, emptied["report"])
+        foreseen = self.workspace.empty_trash(entry, dry_run=True)
+        self.assertEqual((3, 3), (foreseen["runs"], foreseen["files"]))
+        self.assertGreater(foreseen["freedBytes"], 0)
+        self.assertEqual({"runs": 3, "models": 0}, self.workspace.empty_trash(entry.id))
 
     def test_a_deleted_model_comes_back_with_its_number(self):
         path = os.path.join(self.home, "deleted.bin")
@@ -297,13 +300,17 @@ class ServerTest(unittest.TestCase):
         model = Model.register(self.workspace, path, "deletable")
         model.archive()
         self.assertEqual([], Model.list(self.workspace, "deletable"))
+        for archived in ("with", "only"):
+            self.assertEqual([1], [one.version for one in Model.list(self.workspace, "deletable", archived=archived)])
         model.reactivate()
-        model.delete()
+        self.assertEqual([], Model.list(self.workspace, "deletable", archived="only"))
+        entry = model.delete()
         with self.assertRaises(ModelNotFoundException):
             Model(self.workspace, "deletable")
         self.assertEqual(2, Model.register(self.workspace, path, "deletable").version)
-        [entry] = [one for one in self.workspace.client.trash.list(self.workspace.name) if one.name == "deletable:1"]
-        self.workspace.client.trash.restore(self.workspace.name, entry.id)
+        [found] = [one for one in self.workspace.list_trash("model") if one.name == "deletable:1"]
+        self.assertEqual(entry.id, found.id)
+        self.workspace.restore(found)
         self.assertEqual([2, 1], [one.version for one in Model.list(self.workspace, "deletable")])
 
     def test_a_run_that_is_not_ours_can_be_written_to_and_read(self):

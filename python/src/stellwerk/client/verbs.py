@@ -1827,7 +1827,8 @@ class Runs:
             filter: Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha
                 >= 0.1 and createdAt > now-7d`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`;
                 `matches` takes a regular expression.
-            archived: Archived ones: left out, unless `with` or `only`. One of `without`, `with`, `only`.
+            archived: Archived ones: left out, unless `with` or `only`, or the filter asks for `archivedAt`. One of
+                `without`, `with`, `only`.
             order_by: Such as `metrics.mse asc`, `createdAt desc` (the default). Up to 5 entries.
             columns: What is wanted of each run: fields, `tags.kind`, all `tags`, `parameters.alpha`, `metrics.mse`.
                 Id, experiment, number, state, user and time come always. Unless given: all but metrics and what is
@@ -1878,7 +1879,8 @@ class Runs:
             filter: Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha
                 >= 0.1 and createdAt > now-7d`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`;
                 `matches` takes a regular expression.
-            archived: Archived ones: left out, unless `with` or `only`. One of `without`, `with`, `only`.
+            archived: Archived ones: left out, unless `with` or `only`, or the filter asks for `archivedAt`. One of
+                `without`, `with`, `only`.
             order_by: Such as `metrics.mse asc`, `createdAt desc` (the default). Up to 5 entries.
             columns: What is wanted of each run: fields, `tags.kind`, all `tags`, `parameters.alpha`, `metrics.mse`.
                 Id, experiment, number, state, user and time come always. Unless given: all but metrics and what is
@@ -2034,7 +2036,8 @@ class Runs:
             filter: Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha
                 >= 0.1 and createdAt > now-7d`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`;
                 `matches` takes a regular expression.
-            archived: Archived ones: left out, unless `with` or `only`. One of `without`, `with`, `only`.
+            archived: Archived ones: left out, unless `with` or `only`, or the filter asks for `archivedAt`. One of
+                `without`, `with`, `only`.
             dry_run: false unless given.
         Returns:
             `Activity`: `id`, `workspace`, `kind`, `subject`, `state`, `progress`, `cancelRequested`, `error`?,
@@ -2093,7 +2096,8 @@ class Runs:
             filter: Such as `state = 'completed' and metrics.mse < 3000 and tags.kind = 'ridge' and parameters.alpha
                 >= 0.1 and createdAt > now-7d`; metrics also by `.min`, `.max`, `.first`, `.count`, `.at(100)`;
                 `matches` takes a regular expression.
-            archived: Archived ones: left out, unless `with` or `only`. One of `without`, `with`, `only`.
+            archived: Archived ones: left out, unless `with` or `only`, or the filter asks for `archivedAt`. One of
+                `without`, `with`, `only`.
             dry_run: false unless given.
         Returns:
             `Activity`: `id`, `workspace`, `kind`, `subject`, `state`, `progress`, `cancelRequested`, `error`?,

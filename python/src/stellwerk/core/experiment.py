@@ -90,7 +90,7 @@ class Experiment:
 
     @staticmethod
     def delete(workspace: "Workspace", experiment_id: str) -> Record:
-        """Puts an experiment into the trash with its runs; the entry's `id` restores it: `client.trash.restore`."""
+        """Puts an experiment into the trash with its runs; the entry's `id` restores it: `workspace.restore(entry)`."""
         return workspace.client.experiments.delete(workspace.name, experiment_id)
 
     def delete_runs(self, filter: Optional[str] = None, dry_run: bool = False) -> Dict[str, Any]:

@@ -114,8 +114,13 @@ class Model:
         expand: bool = True,
         page_count: int = 255,
         model_framework: Optional[str] = None,
+        *,
+        archived: Optional[str] = None,
     ) -> List["Model"]:
-        """Newest first. Tags and properties: `{"key": "value"}`, or a list of `"key"` and `["key", "value"]`."""
+        """Newest first. Tags and properties: `{"key": "value"}`, or a list of `"key"` and `["key", "value"]`.
+
+        Archived versions are left out, unless `archived` is `"with"` or `"only"`.
+        """
         page = workspace.client.models.list(
             workspace.name,
             name=name,
@@ -123,6 +128,7 @@ class Model:
             framework=model_framework,
             run=run_id,
             latest=latest or None,
+            archived=archived,
         )
         return [Model._of(workspace, one) for one in page.all() if holds(one["properties"], properties)]
 
@@ -255,9 +261,9 @@ class Model:
         """Points an alias, such as `champion`, at this version."""
         self._record = self._client().set_alias(self.workspace.name, self.name, alias, self.version)
 
-    def delete(self) -> None:
-        """Puts it into the trash. Refused while an image uses it; the error names the image."""
-        self._client().delete(self.workspace.name, self.name, str(self.version))
+    def delete(self) -> Record:
+        """Puts it into the trash: `workspace.restore(entry)` brings it back. Refused while an image uses it; the error names the image."""
+        return self._client().delete(self.workspace.name, self.name, str(self.version))
 
     def archive(self) -> None:
         """Leaves it out of lists from now on; nothing else changes."""

@@ -287,7 +287,7 @@ class Run(LogsToRun, HasFiles, HasChildren, HasAgain):
         self._known = self.client.runs.reactivate(self._workspace, self.id)
 
     def delete(self) -> Record:
-        """Puts the run and its descendants into the trash; the entry's `id` restores them: `client.trash.restore`."""
+        """Puts the run and its descendants into the trash; the entry's `id` restores them: `workspace.restore(entry)`."""
         return self.client.runs.delete(self._workspace, self.id)
 
     def _end(self, state: str, reason: Optional[str] = None) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Union
 
 from .._show import html_of_fields
 from ..client import Client, Record
@@ -216,6 +216,24 @@ class Workspace:
         """Deletes the workspace with everything in it."""
         self.client.workspaces.delete(self.name)
 
+    def list_trash(self, kind: Optional[str] = None) -> List[Record]:
+        """What lies in the trash, the last deleted first; `kind` is `run`, `experiment` or `model`."""
+        return [*self.client.trash.list(self.name, kind=kind).all()]
+
+    def restore(self, entry: Union[int, Record]) -> None:
+        """Brings an entry of the trash back, with all that was deleted with it: its `id`, or what `delete()` returned."""
+        self.client.trash.restore(self.name, entry_id(entry))
+
+    def empty_trash(self, entry: Union[None, int, Record] = None, dry_run: bool = False) -> Dict[str, Any]:
+        """Deletes for good what lies in the trash, or one entry of it; returns how much. With `dry_run` it only tells
+
+        how many runs, models, files and bytes that would be, `freedBytes` being those of what nothing else refers to.
+        """
+        one = None if entry is None else entry_id(entry)
+        activity = self.client.trash.empty(self.name, entry=one, dry_run=dry_run)
+        activity.wait()
+        return dict(activity["report"])
+
     @property
     def experiments(self) -> Dict[str, "Experiment"]:
         from .experiment import Experiment
@@ -278,6 +296,10 @@ class Workspace:
             "Tags": record["tags"] or None,
         }
         return html_of_fields("Workspace", fields)
+
+
+def entry_id(entry: Union[int, Record]) -> int:
+    return entry if isinstance(entry, int) else entry["id"]
 
 
 def find_config(start: str, file_name: Optional[str] = None) -> str:

@@ -29,6 +29,7 @@ const columns: Record<Exclude<PlainField, 'arguments'>, keyof RunRow> = {
   createdAt: 'created_at',
   startedAt: 'started_at',
   endedAt: 'ended_at',
+  archivedAt: 'archived_at',
   durationMs: 'duration_ms',
   number: 'number',
   attempt: 'attempt',

@@ -20,6 +20,7 @@ export const plainFields = {
   createdAt: 'time',
   startedAt: 'time',
   endedAt: 'time',
+  archivedAt: 'time',
   durationMs: 'number',
   number: 'number',
   attempt: 'number',

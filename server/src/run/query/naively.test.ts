@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type RunRooms, runRooms, workspace } from '../run-rooms.fixture.ts';
+import { runTrash } from '../trash.ts';
 import { holds, type KnownRun, type Literal, type Ordering, sorted, type Term, type Tree } from './naively.fixture.ts';
 import { queryReadings } from './query.ts';
 
@@ -52,13 +53,24 @@ const madeRun = fc.record({
   metrics: fc.dictionary(fc.constantFrom(...metricNames), series, { maxKeys: 3 }),
   child: fc.option(fc.nat(), { nil: undefined }),
   ends: fc.boolean(),
+  archived: fc.boolean(),
 });
 
 let rooms: RunRooms;
 const runs: KnownRun[] = [];
+/** When each is archived, with what descends from it. */
+const archiving: (string | undefined)[] = [];
+const archivingTime = (at: number) => new Date(Date.UTC(2026, 0, 1) + at * 1_000).toISOString();
 beforeAll(async () => {
   rooms = await runRooms();
-  for (const [at, made] of fc.sample(madeRun, { numRuns: 90, seed }).entries()) runs.push(await keep(made, `r${at}`));
+  for (const [at, made] of fc.sample(madeRun, { numRuns: 90, seed }).entries()) {
+    runs.push(await keep(made, `r${at}`));
+    archiving.push(made.archived && at % 3 === 0 ? archivingTime(at) : undefined);
+  }
+
+  for (const [at, run] of runs.entries())
+    if (archiving[at])
+      await rooms.scratch.db.transact(runTrash.archive, { workspace, run: run.record.id, at: archiving[at] });
   // Children are counted after their parents have been made.
   for (const run of runs) run.record = await rooms.runs.get({ workspace, run: run.record.id });
 });
@@ -157,7 +169,13 @@ const anyTerm = fc.oneof(
   plainNumber,
   metricTerm,
   fc.record({
-    plain: fc.constantFrom('createdAt' as const, 'startedAt' as const, 'endedAt' as const, 'durationMs' as const),
+    plain: fc.constantFrom(
+      'createdAt' as const,
+      'startedAt' as const,
+      'endedAt' as const,
+      'archivedAt' as const,
+      'durationMs' as const,
+    ),
   }),
 );
 const plainValue = fc.constantFrom(
@@ -181,6 +199,7 @@ const fitting: fc.Arbitrary<[Term, Literal]> = fc.oneof(
   fc.tuple(plainNumber, fc.nat({ max: 20 })),
   fc.tuple(metricTerm, fc.oneof(numbering, fc.constant(Number.NaN))),
   fc.tuple(fc.constant({ plain: 'interactive' as const }), fc.boolean()),
+  fc.tuple(fc.constant({ plain: 'archivedAt' as const }), fc.nat({ max: 90 }).map(archivingTime)),
 );
 const leaf: fc.Arbitrary<Tree> = fc.oneof(
   { weight: 5, arbitrary: fc.tuple(fitting, op).map(([[term, value], by]) => ({ term, op: by, value })) },
@@ -223,6 +242,7 @@ const asked = fc.record({
   filter: fc.option(tree, { nil: undefined }),
   order: fc.array(ordering, { maxLength: 3 }),
   byCompared: fc.boolean(),
+  archived: fc.constantFrom(undefined, 'with' as const, 'without' as const, 'only' as const),
   pageSize: fc.constantFrom(1, 2, 7, 30, 100),
   /** So little that each way of finding is taken. */
   effort: fc.record({
@@ -233,10 +253,20 @@ const asked = fc.record({
   }),
 });
 
+function isShown(
+  { record }: KnownRun,
+  filter: Tree | undefined,
+  archived: 'with' | 'without' | 'only' | undefined,
+): boolean {
+  const isSaid = JSON.stringify(filter ?? null).includes('"plain":"archivedAt"');
+  if (archived === 'with' || (archived === undefined && isSaid)) return true;
+  return (record.archivedAt !== undefined) === (archived === 'only');
+}
+
 test('every query gives what a naive evaluator gives, in its order, page by page', async () => {
   let found = 0;
   await fc.assert(
-    fc.asyncProperty(asked, async ({ filter, order, byCompared, pageSize, effort }) => {
+    fc.asyncProperty(asked, async ({ filter, order, byCompared, archived, pageSize, effort }) => {
       const text = filter && queryOf(filter);
       // Often by what is compared: then the comparison bounds the walk.
       if (byCompared && filter && 'op' in filter) order = [{ term: filter.term, descending: pageSize % 2 === 0 }];
@@ -244,13 +274,23 @@ test('every query gives what a naive evaluator gives, in its order, page by page
       const ids: string[] = [];
       let page: string | undefined;
       do {
-        const query = { workspace, filter: text, orderBy, pageSize, page, columns: ['id'], effort, now: Date.now() };
+        const query = {
+          workspace,
+          archived,
+          filter: text,
+          orderBy,
+          pageSize,
+          page,
+          columns: ['id'],
+          effort,
+          now: Date.now(),
+        };
         const answer = await rooms.scratch.db.transact(queryReadings.page, query);
         ids.push(...answer.items.map(({ id }) => id));
         page = answer.nextPage;
       } while (page !== undefined && ids.length <= runs.length); // a page that does not go on must not go on for ever
       const wanted = sorted(
-        runs.filter((run) => !filter || holds(filter, run)),
+        runs.filter((run) => isShown(run, filter, archived) && (!filter || holds(filter, run))),
         order,
       );
       found += wanted.length > 0 && wanted.length < runs.length ? 1 : 0;

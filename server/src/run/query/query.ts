@@ -101,17 +101,25 @@ export function selectRuns(
 }
 
 /** What lies in the trash is not there; what is archived is left out, unless it is asked for, or a run is named that is archived itself. */
-function shownOnly(tx: Transaction, { workspace, experiment, parent, ancestor, archived }: RunQuery): Sql[] {
+function shownOnly(tx: Transaction, query: RunQuery, parts: readonly Filter[]): Sql[] {
+  const { workspace, experiment, parent, ancestor, archived } = query;
   const named = [parent, ancestor].some((id) => id !== undefined && runNamed(tx, workspace, id)?.archived_at != null);
   const which = archived ?? (named ? 'with' : 'without');
   const shown = raw`run.trash is null`;
   if (which === 'with') return [shown];
-  const own = which === 'only' ? raw`run.archived_at is not null` : raw`run.archived_at is null`;
+  const isSaid = archived === undefined && parts.some(asksWhetherArchived); // the filter says which of them
+  const own = isSaid ? raw`true` : which === 'only' ? raw`run.archived_at is not null` : raw`run.archived_at is null`;
   const names = raw`select name from experiment where workspace = ${workspace} and archived_at is not null`;
   if (experiment !== undefined || tx.first(written(raw`${names} limit 1`)) === undefined) return [shown, own];
   return which === 'only'
     ? [shown, raw`(${own} or run.experiment in (${names}))`]
     : [shown, own, raw`run.experiment not in (${names})`];
+}
+
+function asksWhetherArchived(filter: Filter): boolean {
+  if ('parts' in filter) return filter.parts.some(asksWhetherArchived);
+  if ('part' in filter) return asksWhetherArchived(filter.part);
+  return filter.field.of === 'run' && filter.field.name === 'archivedAt';
 }
 
 class Search {
@@ -131,7 +139,6 @@ class Search {
     this.#keys = keys;
     this.#limit = limit;
     this.#effort = query.effort ?? usualEffort;
-    this.#shown = shownOnly(tx, query);
     const { workspace, experiment, parent, ancestor, filter, now } = query;
     if (parent !== undefined) requireRun(tx, workspace, parent);
     this.#below = ancestor === undefined ? undefined : below(tx, requireRun(tx, workspace, ancestor).key);
@@ -140,6 +147,7 @@ class Search {
       ...(parent === undefined ? [] : [equals('parent', parent)]),
       ...conjuncts(filter === undefined || filter.trim() === '' ? undefined : parseFilter(filter, now)),
     ];
+    this.#shown = shownOnly(tx, query, this.#parts);
   }
 
   rows(last: SortValue[] | undefined): Found[] {
