@@ -1,5 +1,7 @@
 // Answers on standard output: as JSON with `--json`, else for eyes.
+
 import type { Activity } from '@stellwerk/contract/activity.ts';
+import { jsonText } from '@stellwerk/contract/json-shape.ts';
 import type { Run } from '@stellwerk/contract/run.ts';
 import pc from 'picocolors';
 import type { Session } from './session.ts';
@@ -34,7 +36,7 @@ export function printJson(value: unknown): void {
 
 /** JSON escapes most of what steers a terminal by itself; the rest is escaped too. */
 export function jsonOf(value: unknown, indent = 0): string {
-  return JSON.stringify(value, null, indent).replace(
+  return jsonText(value, indent).replace(
     /[\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );

@@ -43,6 +43,27 @@ export function parseJson(text: string): unknown {
   return JSON.parse(text);
 }
 
+/** Like `JSON.stringify`, which makes 0 of the negative zero: as `-0.0` every reader takes it for the number that it is. */
+export function jsonText(value: unknown, indent = 0): string {
+  return JSON.stringify(value, holdsNegativeZero(value) ? withSign : undefined, indent);
+}
+
+// Not among the types yet.
+const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
+const withSign = (_key: string, value: unknown) => (Object.is(value, -0) ? rawJSON('-0.0') : value);
+
+/** Looked for first: writing with a function that is asked about each value is slow. */
+function holdsNegativeZero(value: unknown): boolean {
+  const open: unknown[] = [value];
+  while (open.length > 0) {
+    const one = open.pop();
+    if (Object.is(one, -0)) return true;
+    if (typeof one !== 'object' || one === null) continue;
+    for (const key in one) open.push((one as Record<string, unknown>)[key]);
+  }
+  return false;
+}
+
 function endOfString(text: string, from: number): number {
   for (let at = from; at < text.length; at++) {
     const code = text.charCodeAt(at);

@@ -254,6 +254,16 @@ class ServerTest(unittest.TestCase):
         self.assertEqual([child], list(run.get_children(recursive=True, status="Completed")))
         self.assertEqual({"score": 3.0}, run.get_metrics(recursive=True)[child.id])
 
+    def test_a_negative_zero_keeps_its_sign_to_the_end(self):
+        with Experiment(self.workspace, "zeros").start_logging() as run:
+            run.log("one", -0.0)
+            run.log_list("many", [0.0, -0.0, 1.5])
+            run.log_row("row", a=-0.0, b=0.0)
+        metrics = Run.get(self.workspace, run.id).get_metrics()
+        self.assertEqual("-0.0", repr(metrics["one"]))
+        self.assertEqual(["-0.0", "1.5"], [repr(value) for value in metrics["many"]][1:])
+        self.assertEqual(["-0.0"], [repr(value) for key, value in metrics["row"].items() if key == "a"])
+
     def test_what_is_archived_or_deleted_is_left_out_and_comes_back(self):
         experiment = Experiment(self.workspace, "to be tidied")
         for number in range(3):

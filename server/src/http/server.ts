@@ -7,7 +7,7 @@ import { hostname } from 'node:os';
 import { basename } from 'node:path';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { answersTo, knownHosts } from '@stellwerk/contract/hosts.ts';
-import { isNestedTooDeep } from '@stellwerk/contract/json-shape.ts';
+import { isNestedTooDeep, jsonText } from '@stellwerk/contract/json-shape.ts';
 import { openapi } from '@stellwerk/contract/openapi.ts';
 import { limits } from '@stellwerk/contract/values.ts';
 import fastify, { type FastifyInstance } from 'fastify';
@@ -98,6 +98,7 @@ export class HttpServer {
     app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) =>
       isNestedTooDeep(body) ? done(tooDeep()) : parse(request, body, done),
     );
+    app.setReplySerializer((answer) => jsonText(answer));
     app.setErrorHandler(answerError(needs.incident));
     bindVerbs(app, { ...needs, stopping: stopping.signal, recheckMs: settings.recheckMs ?? usualRecheckMs });
     servePages(app, needs.wheel);

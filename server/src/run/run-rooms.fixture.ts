@@ -3,6 +3,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { TargetError } from '@stellwerk/contract/errors.ts';
+import { jsonText } from '@stellwerk/contract/json-shape.ts';
 import type { CheckedOf, InputOf } from '@stellwerk/contract/verbs.ts';
 import { verbs } from '@stellwerk/contract/verbs.ts';
 import type { Caller, UserCaller } from '../access/access.ts';
@@ -269,7 +270,7 @@ export async function runRooms(
         caller,
       ),
     append: (run, lines, offset = 0, caller = ada, journal = 'main') => {
-      const text = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
+      const text = lines.map((line) => `${jsonText(line)}\n`).join('');
       return journals.append(
         { workspace, run, journal, offset },
         caller,

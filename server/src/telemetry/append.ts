@@ -1,6 +1,7 @@
 // Applies a part of a journal inside a transaction of the run's: its series here, what is about the run itself by the given handlers.
 // Invariants: a byte of a journal is applied once, however often it is sent; a part is applied as a whole or not at all.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { jsonText } from '@stellwerk/contract/json-shape.ts';
 import type { MetricKind } from '@stellwerk/contract/telemetry.ts';
 import type { Transaction } from '../db/transactions.ts';
 import { invalid, type Logged, type LoggedRow, type OtherEntry, readJournal } from './journal-lines.ts';
@@ -266,7 +267,7 @@ function appendRows(tx: Transaction, metric: MetricRow, rows: readonly LoggedRow
 }
 
 function appendRowChunk(tx: Transaction, metric: MetricRow, added: readonly LoggedRow[]): void {
-  let rows = JSON.stringify(added.map(({ step, time, row }) => [step, time, row]));
+  let rows = jsonText(added.map(({ step, time, row }) => [step, time, row]));
   let count = added.length;
   let start = metric.rows;
   metric.rows += count;

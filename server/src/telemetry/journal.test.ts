@@ -187,6 +187,28 @@ test('numbers that are not finite, odd values and odd names come back as they we
   expect(await values('__proto__')).toEqual([1]);
 });
 
+test('a negative zero keeps its sign, in series, lists, rows and summaries', async () => {
+  await rooms.append(run, [
+    ['m', 'x', -0, 1, 10],
+    ['m', 'x', 0, 2, 10],
+    ['l', 'list', [0, -0], null, 11],
+    ['r', 'row', { a: -0, b: 0 }, null, 12],
+  ]);
+  expect(await values()).toEqual([-0, 0]);
+  expect(await values('list')).toEqual([0, -0]);
+  const { items } = await rooms.metrics.list({ workspace, run, recursive: false });
+  expect(items.find(({ name }) => name === 'x')).toMatchObject({ first: -0, last: 0 });
+  expect(items.find(({ name }) => name === 'list')).toMatchObject({ first: 0, last: -0 });
+  const { rows } = await rooms.metrics.getSeries({ workspace, run, name: 'row' });
+  expect(rows?.map(({ row }) => row)).toEqual([{ a: -0, b: 0 }]);
+  await rooms.append(
+    run,
+    [['m', 'x', 2, 3, 13]],
+    (await rooms.journals.get({ workspace, run, journal: 'main' })).offset,
+  );
+  expect(await values()).toEqual([-0, 0, 2]);
+});
+
 test('rows, tables and structured metrics come back in their order', async () => {
   const rows = Array.from({ length: 700 }, (_, i) => ['r', 'table', { i, name: `row ${i}` }, i, i]);
   let offset = 0;

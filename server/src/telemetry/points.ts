@@ -81,7 +81,8 @@ export class Points {
   /** The value at an index as the summary's columns hold it. */
   valueAt(index: number): { number: number | null; text: string | null } {
     const number = this.numbers[index]!;
-    if (!Number.isNaN(number)) return { number, text: null };
+    // A column of numbers keeps no sign of a zero.
+    if (!Number.isNaN(number)) return { number, text: Object.is(number, -0) ? '-0.0' : null };
     const found = this.odd.find(([at]) => at === index);
     return { number: null, text: JSON.stringify(found ? found[1] : 'NaN') };
   }

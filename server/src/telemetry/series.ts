@@ -28,8 +28,8 @@ export function summaryOf(row: MetricRow): MetricSummary {
 }
 
 function summaryValue(number: number | null, text: string | null): NonNullable<MetricSummary['last']> | null {
-  if (number !== null) return wireNumber(number);
-  return text === null ? null : JSON.parse(text);
+  if (text !== null) return JSON.parse(text);
+  return number === null ? null : wireNumber(number);
 }
 
 export function timeOf(seconds: number): string {

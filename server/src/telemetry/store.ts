@@ -4,7 +4,7 @@
 import type { MetricKind } from '@stellwerk/contract/telemetry.ts';
 import type { Migration } from '../db/migrations.ts';
 
-/** The summary of a series. Numbers that are not finite do not fit every column: `NaN` and what is no number stand in the text columns, as JSON. */
+/** The summary of a series. Not every number fits a column: `NaN`, and what is no number, stand in the text columns alone, as JSON; the negative zero there too. */
 export interface MetricRow {
   id: number;
   run_key: number;
