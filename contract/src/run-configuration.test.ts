@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { imageVerbs } from './image.ts';
 import { flawOfJson, parseJson } from './json-shape.ts';
 import { mutated } from './mutated.fixture.ts';
 import { runConfiguration } from './run-configuration.ts';
@@ -76,3 +77,18 @@ test('a run configuration with texts without end is taken or refused', () => {
     for (let at = 0; at < Object.keys(whole).length; at++)
       for (const place of [[at], [at, 0], [at, 0, 1], [at, 1]]) check(changed(whole, place, part.repeat(100_000)));
 });
+
+test.each(['A=B', 'A\nB', 'A B', '1A', '', '$A', 'LD-X', 'É'])(
+  'no environment variable has the name %j, for a run nor for an image',
+  (name) => {
+    const environmentVariables = { [name]: 'x' };
+    const image = { workspace: 'w1', name: 'i', scoringScript: 's.py', files: [], models: [] };
+    for (const [shape, given] of [
+      [runConfiguration, whole],
+      [imageVerbs.images.create.input, image],
+    ] as const) {
+      const flaw = shape.safeParse({ ...given, environmentVariables }).error?.issues.map(({ path }) => path[0]);
+      expect(flaw).toContain('environmentVariables');
+    }
+  },
+);

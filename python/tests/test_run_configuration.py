@@ -161,7 +161,8 @@ class YamlTest(unittest.TestCase):
     def test_what_would_swell_or_never_end_is_refused(self):
         bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
         bomb += "".join("a%d: &a%d [%s]\n" % (n, n, ", ".join(["*a%d" % (n - 1)] * 9)) for n in range(1, 12))
-        for text in (bomb, "&a [*a]", "[" * 50_000):
+        small = "".join(bomb.splitlines(True)[:6])  # of 600,000 values only
+        for text in (small, bomb, "&a [*a]", "[" * 50_000):
             with self.assertRaisesRegex(_yaml.YamlError, "too much|too deeply"):
                 _yaml.load(text)
 

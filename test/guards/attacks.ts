@@ -1,14 +1,42 @@
 // Every attack that we know of, with its guard and its test, by what is attacked; and those for which there is nothing to attack yet.
 // `docs/attacks.md` is made of it.
+import { addressGuards, indirectionGuards } from './addresses.ts';
+import { archiveGuards } from './archives.ts';
 import type { Guard } from './guard.ts';
+import { deserialisationGuards, injectionGuards } from './injection.ts';
 import { pathGuards } from './paths.ts';
 
 export const attacks: Record<string, readonly Guard[]> = {
   Paths: pathGuards,
+  Archives: archiveGuards,
+  'Addresses that users name': addressGuards,
+  Indirection: indirectionGuards,
+  Injection: injectionGuards,
+  Deserialisation: deserialisationGuards,
 };
 
-/** Attacks on what Stellwerk does not have, or in no way that could be taken away. */
+/** What Stellwerk does not have, or does in a way that leaves nothing to take away; then with the test that would see it change. */
 export const nothingToAttack: Record<string, string> = {
-  'symbolic links and hard links in an uploaded snapshot':
-    'a listing has files only; an archive with anything else is refused (see Archives)',
+  'links in an uploaded snapshot or model':
+    'both are lists of paths and contents; archives bring files only (see Archives)',
+  'zip: `../`, absolute names':
+    'yauzl refuses them, and the listing too (see Archives): `server/src/snapshot/snapshots.test.ts`',
+  'archives within archives': 'none is unpacked',
+  'duplicate names in an image layer':
+    'the last one counts, as everywhere; written by its number, not its name: `server/src/oci/unpack.test.ts`',
+  'a link in an image layer that leads a write out':
+    'the tree is worked out in memory, and contents are written under numbers: `server/src/oci/hostile-layers.test.ts`',
+  'answers of other services read through a registry’s address':
+    'no word of an answer is repeated: `server/src/oci/registry-client.test.ts`',
+  'webhooks, e-mail, git remotes, datastores of other machines': 'not there: the server connects to none',
+  'a model version that points to another one, or to a path of the server': 'a version is its own contents, by digest',
+  'an open proxy for artifacts': 'the server gives out only what it stores',
+  'line breaks in a Dockerfile': 'there is none: images are put together from layers',
+  'SSH targets, cron': 'not there',
+  'formulas in a CSV export': 'nothing is exported as CSV',
+  'YAML aliases that multiply, tags (server, command line)':
+    'the server reads nodes and knows no aliases; `yaml` counts them: the two `hostile-files.test.ts`',
+  'pickles, `eval`, modules by an uploaded name, in the server':
+    'it has no reader of pickles; `npm run check` refuses `eval`; a model is only loaded in its service’s own box',
+  'a download that is carried out': 'the SDKs write files, without the right to execute, and load nothing',
 };

@@ -5,7 +5,7 @@ import { attacks } from './attacks.ts';
 import { type Outcome, SourceTree } from './tree.ts';
 
 /** How vitest, fast-check and unittest report what was asserted. */
-const asserted = /AssertionError|Property failed|instead of rejecting/;
+const asserted = /AssertionError|at Assertion\.|Property failed|was not refused/;
 const broken = /SyntaxError|timed out in|is not defined/;
 
 function judge({ failures, passed, output }: Outcome): void {

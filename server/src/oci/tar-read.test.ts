@@ -93,6 +93,13 @@ test.each(attacks)('refuses %s', async (_, tar, why) => {
   await expect(read(tar)).rejects.toMatchObject({ reason: 'archive.invalid', message: expect.stringMatching(why) });
 });
 
+test('more members than the limit are refused', async () => {
+  const file = join(dir, 'x.tar');
+  await writeFile(file, rawTar(...['a', 'b', 'c'].map((name) => ({ name }))));
+  expect(await collect(tarMembers(file, undefined, 3))).toHaveLength(3);
+  await expect(collect(tarMembers(file, undefined, 2))).rejects.toThrow(/more than 2 members/);
+});
+
 test('whatever the bytes are, reading ends with members inside the archive or with a refusal', async () => {
   const sound = rawTar({ name: 'a/b', content: 'hello' }, { name: 'l', type: '2', link: 'a' }, pax('12 path=zz\n'), {
     name: 'y',

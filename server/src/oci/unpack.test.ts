@@ -107,9 +107,9 @@ test('devices and pipes are left out', async () => {
 });
 
 test('a file behind an absolute link lands inside the root', async () => {
-  await unpack([[link('out', dir), file('out/planted', 'x')]]);
+  await unpack([[link('a/b/out', dir), file('a/b/out/planted', 'x')]]);
   expect(await outside()).toEqual([]);
-  expect(await content(join(dir, 'planted'))).toBe('x');
+  expect(await content(join(dir, 'planted')).catch(() => 'it lies elsewhere')).toBe('x');
 });
 
 test('a file behind a climbing link lands inside the root', async () => {

@@ -196,15 +196,25 @@ describe('an archive', () => {
       await expect(unzipped(rawZip(entries), listing), why).rejects.toThrow(why);
   });
 
-  it('that unpacks to more than it announces is stopped there', async () => {
-    const bomb = Buffer.alloc(300 * 1024 * 1024);
-    for (const sizeBytes of [10, 1_000_000]) {
+  it('that has many more entries than were announced is refused before they are read', async () => {
+    const folders = Array.from({ length: 20_000 }, (_, at) => ({ name: `${at}/`, content: Buffer.alloc(0) }));
+    await expect(unzipped(rawZip(folders), listing)).rejects.toThrow('it has 20000 entries');
+  });
+
+  it.each([
+    ['at once', 10, 100, 'larger than 11 bytes'],
+    ['as it comes', 1_000_000, 300, 'too many bytes'],
+  ] as const)(
+    'unpacked %s, that unpacks to more than it announces is stopped there',
+    async (_, sizeBytes, mib, why) => {
+      const bomb = Buffer.alloc(mib * 1024 * 1024);
       const small = listed('bomb', Buffer.alloc(sizeBytes));
       const before = process.memoryUsage().arrayBuffers;
       await expect(unzipped(rawZip([{ name: 'bomb', content: bomb, sizeBytes }]), [small])).rejects.toMatchObject({
         reason: 'archive.invalid',
+        message: expect.stringContaining(why),
       });
       expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(100 * 1024 * 1024);
-    }
-  });
+    },
+  );
 });

@@ -85,6 +85,8 @@ test.each([
   ["metrics.mse < 4 and (tags.kind = 'ridge' or parent is not null)", 'afg'],
   ["tags.\"kind' or 1=1 --\" = 'x'", ''],
   ["id = ''' or 1=1 --'", ''],
+  ["displayName = 'x'' or ''1''=''1'", ''],
+  [`tags."x' or '1'='1" = 'ridge'`, ''],
 ])('%s', async (filter, expected) => {
   expect(await found(filter)).toBe(expected);
 });
