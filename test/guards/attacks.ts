@@ -38,5 +38,5 @@ export const nothingToAttack: Record<string, string> = {
     'the server reads nodes and knows no aliases; `yaml` counts them: the two `hostile-files.test.ts`',
   'pickles, `eval`, modules by an uploaded name, in the server':
     'it has no reader of pickles; `npm run check` refuses `eval`; a model is only loaded in its service’s own box',
-  'a download that is carried out': 'the SDKs write files, without the right to execute, and load nothing',
+  'a download that is carried out': 'the SDKs write files, and neither load nor start any',
 };

@@ -31,7 +31,8 @@ async function withTree<T>(use: (tree: SourceTree) => Promise<T>): Promise<T> {
 }
 
 describe.each(Object.entries(attacks))('%s', (_, guards) => {
-  test.concurrent.each(guards)('$attack: $guard', async (guard) => {
+  const titled = guards.map((one) => [`${one.attack}: ${one.guard}`, one] as const);
+  test.concurrent.each(titled)('%s', async (_title, guard) => {
     await withTree(async (tree) => {
       using _gone = tree.takeAway(guard.changes);
       judge(await tree.run(guard));
