@@ -3,13 +3,16 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statS
 import { appendFile, open, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Blobs } from '../blob/blobs.ts';
 import { FileBytes } from '../blob/files.ts';
 import { type ScratchDatabase, scratchDatabase } from '../db/scratch-database.ts';
 import { rawTar } from '../oci/hostile-tar.ts';
+import { ada, runRooms, workspace } from '../run/run-rooms.fixture.ts';
 import { migrations } from '../stores.ts';
+import { logFile } from '../telemetry/logs.ts';
 import { Vault } from '../vault/vault.ts';
 import { Backups, restore, verify } from './backups.ts';
 
@@ -248,6 +251,35 @@ describe('verify', () => {
     expect(told).toContain('The index run_by_state is missing in the database. Start the server again');
     expect(told).toContain('master.key is missing. Put the key from a backup there');
     expect(problems).toHaveLength(5);
+  });
+
+  it('names the logs that are shorter than what was acknowledged of them, or gone', async () => {
+    await using rooms = await runRooms();
+    const { id: run } = await rooms.start({ experiment: 'logs' });
+    const print = (name: string, text: string, complete = false) =>
+      rooms.logs.append(
+        { workspace, run, name, offset: 0, complete },
+        ada,
+        Readable.from([Buffer.from(text)], { objectMode: false }),
+      );
+    const data = rooms.scratch.folder;
+    const fileOf = (name: string) => logFile(join(data, 'logs'), workspace, run, name);
+    await print('whole.txt', 'whole\n', true);
+    await print('shorter.txt', 'shorter\n', true);
+    await print('growing.txt', 'x'.repeat(100_000));
+    await print('gone.txt', 'x'.repeat(100_000));
+    await print('small.txt', 'short, and not at its end');
+    const told = async () => (await problemsOf(data)).filter((what) => what.startsWith('The log'));
+    expect(await told()).toEqual([]);
+    writeFileSync(fileOf('shorter.txt'), 'short');
+    writeFileSync(fileOf('growing.txt'), 'x'.repeat(99_999));
+    rmSync(fileOf('gone.txt'));
+    writeFileSync(fileOf('whole.txt'), 'whole\nand more\n');
+    expect((await told()).sort()).toEqual([
+      `The log gone.txt of the run ${run} of ${workspace} is missing.`,
+      `The log growing.txt of the run ${run} of ${workspace} has 99999 bytes; 100000 had been kept.`,
+      `The log shorter.txt of the run ${run} of ${workspace} has 5 bytes; 8 had been kept.`,
+    ]);
   });
 
   it('tells of a database that is damaged', async () => {

@@ -33,6 +33,15 @@ export interface VerifyOptions {
   onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
 
+interface LogRow {
+  key: number;
+  workspace: string;
+  id: string;
+  name: string;
+  complete: number;
+  size_bytes: number;
+}
+
 const again = 'Restore a backup, or delete what uses it.';
 const keyBytes = 32;
 /** SQLITE_CORRUPT, SQLITE_NOTADB. */
@@ -199,13 +208,19 @@ class Verifier {
     return snapshots.length;
   }
 
+  /** A log grows; it is never shorter than what was written down of it. */
   async #checkLogs(): Promise<number> {
-    const logs = this.#rows<{ workspace: string; id: string; name: string; complete: number }>(
-      'SELECT r.workspace, r.id, l.name, l.complete FROM run_log l JOIN run r ON r.key = l.run_key',
+    const logs = this.#rows<LogRow>(
+      'SELECT r.key, r.workspace, r.id, l.name, l.complete, l.size_bytes FROM run_log l JOIN run r ON r.key = l.run_key',
     );
-    for (const { workspace, id, name, complete } of logs) {
-      if (complete && !existsSync(logFile(join(this.#data, 'logs'), workspace, id, name)))
-        this.#say(`The log ${name} of the run ${id} of ${workspace} is missing.`, 'Restore a backup.');
+    for (const { key, workspace, id, name, complete, size_bytes } of logs) {
+      const found = await stat(logFile(join(this.#data, 'logs'), workspace, id, name)).catch(() => undefined);
+      const isWhole = found ? found.size >= size_bytes : size_bytes === 0 && !complete;
+      // Of a run that was removed since the rows were read nothing is lost.
+      if (isWhole || !this.#database.prepare('SELECT 1 FROM run_log WHERE run_key = ? AND name = ?').get(key, name))
+        continue;
+      const flaw = found ? `has ${found.size} bytes; ${size_bytes} had been kept` : 'is missing';
+      this.#say(`The log ${name} of the run ${id} of ${workspace} ${flaw}.`, 'Restore a backup.');
     }
     return logs.length;
   }

@@ -2,10 +2,9 @@
 // Invariants: what was answered as durable is on the disk; appending the same bytes again is harmless; a reader at an offset
 // sees the same bytes whenever it asks; who follows is woken by the append and does not poll; what a run prints beyond its limit is
 // taken and not kept, and its log says so.
-import { createHash } from 'node:crypto';
 import { EventEmitter } from 'node:events';
-import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { checkPath } from '@stellwerk/contract/paths.ts';
@@ -15,7 +14,10 @@ import type { Caller } from '../access/access.ts';
 import type { Database } from '../db/database.ts';
 import { readings, sql, type Transaction, transactions } from '../db/transactions.ts';
 import { readWhole } from './journals.ts';
+import { appendAt, logFile, partOf, readBetween, sizeOf } from './log-file.ts';
 import type { MetricNeeds, RunPlace } from './metrics.ts';
+
+export { logFile } from './log-file.ts';
 
 export interface LogNeeds extends Pick<MetricNeeds, 'placeOf'> {
   db: Database;
@@ -30,7 +32,6 @@ export interface LogNeeds extends Pick<MetricNeeds, 'placeOf'> {
 }
 
 const mainLog = 'output.txt';
-const readBytes = 256 * 1024;
 const logsPerRun = 1_000;
 
 interface OfLog {
@@ -38,9 +39,15 @@ interface OfLog {
   name: string;
 }
 
+interface Registration extends OfLog {
+  complete: boolean;
+  /** So much of it is on the disk. */
+  sizeBytes: number;
+}
+
 const logTransactions = transactions('log', {
   /** Whether it was cut. */
-  register(tx: Transaction, { runKey, name, complete }: OfLog & { complete: boolean }): boolean {
+  register(tx: Transaction, { runKey, name, complete, sizeBytes }: Registration): boolean {
     const known = tx.first(
       sql.selectFrom('run_log').select('cut').where('run_key', '=', runKey).where('name', '=', name),
     );
@@ -53,8 +60,9 @@ const logTransactions = transactions('log', {
     if (!known && count >= logsPerRun)
       throw new ServiceError('resource-exhausted', 'request.too-many', `The run has ${logsPerRun} logs already.`);
     tx.statement(
-      'INSERT INTO run_log (run_key, name, complete) VALUES (?, ?, ?) ON CONFLICT (run_key, name) DO UPDATE SET complete = max(complete, excluded.complete)',
-    ).run(runKey, name, complete);
+      `INSERT INTO run_log (run_key, name, complete, size_bytes) VALUES (?, ?, ?, ?) ON CONFLICT (run_key, name)
+         DO UPDATE SET complete = max(complete, excluded.complete), size_bytes = max(size_bytes, excluded.size_bytes)`,
+    ).run(runKey, name, complete, sizeBytes);
     return known?.cut === 1;
   },
 
@@ -87,13 +95,22 @@ const logReadings = readings('log', {
   },
 });
 
+interface KnownLog {
+  isCut: boolean;
+  /** As the database has it. */
+  sizeBytes: number;
+}
+
+/** The length of a log is written down whenever it has grown by so much, and at its end: a part is acknowledged without waiting for the database. */
+const notedEveryBytes = 64 * 1024;
+
 export class Logs {
   readonly #needs: LogNeeds;
   readonly #grown = new EventEmitter().setMaxListeners(0);
   /** The end of each log's queue of appends: one at a time. */
   readonly #appending = new Map<string, Promise<unknown>>();
-  /** Logs that the database knows, and whether they were cut, so that most appends need not ask. */
-  readonly #known = new Map<string, { isCut: boolean }>();
+  /** Logs that the database knows, so that most appends need not ask. */
+  readonly #known = new Map<string, KnownLog>();
   /** How much the logs of runs take together, as far as that was asked for. */
   readonly #totals = new Map<number, number>();
 
@@ -114,15 +131,15 @@ export class Logs {
     const file = this.#file(workspace, run, name);
     let known = this.#known.get(file);
     if (!known) {
-      const of = { runKey: key, name, complete: false };
-      known = { isCut: await this.#needs.db.transact(logTransactions.register, of) };
+      const of = { runKey: key, name, complete: false, sizeBytes: await sizeOf(file) };
+      known = { isCut: await this.#needs.db.transact(logTransactions.register, of), sizeBytes: of.sizeBytes };
       if (this.#known.size > remembered) this.#known.clear();
       this.#known.set(file, known);
     }
     const sizeBytes = known.isCut
       ? offset + bytes.length
       : await this.#alone(file, () => this.#keep({ file, key, name, workspace, run }, known, offset, bytes));
-    if (complete) await this.#needs.db.transact(logTransactions.register, { runKey: key, name, complete });
+    await this.#note({ runKey: key, name, complete }, known, file);
     this.#grown.emit(file);
     const isComplete = complete || (await this.#isComplete(key, name));
     return { name, sizeBytes, complete: isComplete, ...(known.isCut && { cut: true }) };
@@ -131,7 +148,7 @@ export class Logs {
   /** Gives how much has arrived; of a log that is cut, that is what its sender has. */
   async #keep(
     { file, key, name, ...of }: { file: string; key: number; name: string; workspace: string; run: string },
-    known: { isCut: boolean },
+    known: KnownLog,
     offset: number,
     bytes: Uint8Array,
   ): Promise<number> {
@@ -147,6 +164,13 @@ export class Logs {
     await this.#needs.db.transact(logTransactions.cut, { runKey: key, name });
     known.isCut = true;
     return offset + bytes.length;
+  }
+
+  async #note(of: Omit<Registration, 'sizeBytes'>, known: KnownLog, file: string): Promise<void> {
+    const sizeBytes = await sizeOf(file);
+    if (!of.complete && sizeBytes - known.sizeBytes < notedEveryBytes) return;
+    await this.#needs.db.transact(logTransactions.register, { ...of, sizeBytes });
+    known.sizeBytes = Math.max(known.sizeBytes, sizeBytes);
   }
 
   async #totalOf(runKey: number, { workspace, run }: { workspace: string; run: string }): Promise<number> {
@@ -311,89 +335,8 @@ export class Logs {
   }
 }
 
-/** Ids and names are free text: a hash of them is a safe name for a file. */
-export function logFile(folder: string, workspace: string, run: string, name: string): string {
-  const hash = createHash('sha256').update(`${run}\0${name}`).digest('hex');
-  return join(folder, workspace.toLowerCase(), hash.slice(0, 2), `${hash}.log`);
-}
-
 const remembered = 100_000;
 
 function cutNotice(limitBytes: number): string {
   return `\n[The logs of this run have reached ${limitBytes.toLocaleString('en')} bytes: what follows is not kept. The run goes on.]\n`;
-}
-
-/** Up to `end`, and gives the file's size. */
-async function appendAt(
-  file: string,
-  offset: number,
-  bytes: Uint8Array,
-  end = Number.POSITIVE_INFINITY,
-): Promise<number> {
-  const handle = await openForAppend(file);
-  try {
-    const { size } = await handle.stat();
-    if (offset > size)
-      throw new ServiceError(
-        'conflict',
-        'run.log-offset',
-        `The log has ${size} bytes; a part at ${offset} would leave a gap.`,
-        {
-          offset: size,
-        },
-      );
-    const fresh = bytes.subarray(size - offset).subarray(0, Math.max(0, end - size));
-    for (let at = 0; at < fresh.length; ) {
-      at += (await handle.write(fresh, at, fresh.length - at, size + at)).bytesWritten;
-    }
-    if (fresh.length > 0) await handle.datasync();
-    return size + fresh.length;
-  } finally {
-    await handle.close();
-  }
-}
-
-async function openForAppend(file: string): Promise<FileHandle> {
-  try {
-    return await open(file, 'r+');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
-    return open(file, 'w+', 0o600);
-  }
-}
-
-async function sizeOf(file: string): Promise<number> {
-  const handle = await open(file).catch(() => undefined);
-  if (!handle) return 0;
-  try {
-    return (await handle.stat()).size;
-  } finally {
-    await handle.close();
-  }
-}
-
-async function* readBetween(file: string, start: number, end: number): AsyncGenerator<Buffer> {
-  if (start >= end) return;
-  const handle = await open(file);
-  try {
-    for (let at = start; at < end; ) {
-      const buffer = Buffer.allocUnsafe(Math.min(readBytes, end - at));
-      const { bytesRead } = await handle.read(buffer, 0, buffer.length, at);
-      if (bytesRead === 0) return;
-      at += bytesRead;
-      yield buffer.subarray(0, bytesRead);
-    }
-  } finally {
-    await handle.close();
-  }
-}
-
-/** One part, from the front or the middle; whatever else a Range header says means the whole log. */
-function partOf(range: string | undefined, total: number): { start: number; end: number } | undefined {
-  const match = /^bytes=(\d{1,15})-(\d{0,15})$/i.exec(range ?? '');
-  if (!match) return undefined;
-  const start = Number(match[1]);
-  const end = match[2] === '' ? total : Math.min(total, Number(match[2]) + 1);
-  return start < end ? { start, end } : undefined;
 }

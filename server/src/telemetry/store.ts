@@ -63,7 +63,7 @@ declare module '../db/schema.ts' {
     metric: MetricRow;
     point_chunk: PointChunkRow;
     row_chunk: RowChunkRow;
-    run_log: { run_key: number; name: string; complete: number; cut: number };
+    run_log: { run_key: number; name: string; complete: number; cut: number; size_bytes: number };
   }
 }
 
@@ -109,4 +109,6 @@ export const telemetryMigrations: Migration[] = [
     `,
   },
   { name: '0061-log-limit', up: 'ALTER TABLE run_log ADD COLUMN cut INTEGER NOT NULL DEFAULT 0' },
+  // At least so many bytes of it are durable.
+  { name: '0063-log-size', up: 'ALTER TABLE run_log ADD COLUMN size_bytes INTEGER NOT NULL DEFAULT 0' },
 ];
