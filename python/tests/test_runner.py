@@ -111,12 +111,12 @@ print(sys.argv[1:])
 
 class TestRunner(RunnerCase):
     def test_a_run_is_executed_and_everything_it_leaves_is_delivered(self):
-        job = self.job(LOGGING, secrets={"TOKEN": "very secret"}, configuration={"arguments": ["--alpha", 0.5, "a b"]})
+        job = self.job(LOGGING, secrets={"TOKEN": "very secret"}, configuration={"arguments": ["--alpha", 0.5, "a b", "$(id)", "; id"]})
         self.assertEqual(self.execute(job), 0)
         run = self.run_record
         self.assertEqual(run["state"], "completed")
         self.assertEqual([r["state"] for r in run["reports"] if "state" in r], ["preparing", "running", "finalizing", "completed"])
-        self.assertEqual(self.server.log("r1"), "hello ***\nto stderr\n['--alpha', '0.5', 'a b']\n")
+        self.assertEqual(self.server.log("r1"), "hello ***\nto stderr\n['--alpha', '0.5', 'a b', '$(id)', '; id']\n")
         self.assertTrue(run["complete"]["output.txt"])
         losses = [entry for entry in self.server.entries("r1") if entry[0] == "m"]
         self.assertEqual([entry[3] for entry in losses], list(range(1000)))

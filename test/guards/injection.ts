@@ -21,6 +21,19 @@ export const injectionGuards: readonly Guard[] = [
     named: 'arguments reach a program as they are',
   },
   {
+    attack: 'what a shell would carry out, in arguments of a script',
+    guard: 'no script is started by a shell',
+    changes: [
+      {
+        file: 'python/src/stellwerk/runner/guard.py',
+        code: 'argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=output',
+        without: '" ".join(argv), shell=True, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=output',
+      },
+    ],
+    test: 'python/tests/test_runner.py',
+    named: 'test_a_run_is_executed_and_everything_it_leaves_is_delivered',
+  },
+  {
     attack: 'what a shell would carry out, in names of packages',
     guard: 'names have a pattern',
     changes: [
@@ -150,6 +163,20 @@ export const injectionGuards: readonly Guard[] = [
     ],
     test: 'server/src/http/input.test.ts',
     named: 'with a key that would reach into every object is refused',
+  },
+  {
+    attack: '`__proto__` as the name of a parameter',
+    guard: 'it is a name like any other',
+    changes: [
+      {
+        file: 'server/src/run/parameters.ts',
+        code: 'return Object.fromEntries(found);',
+        without:
+          'const all: Record<string, never> = {}; for (const [name, value] of found) all[name] = value as never; return all;',
+      },
+    ],
+    test: 'server/src/run/parameters.test.ts',
+    named: 'a name that could be taken for more',
   },
   {
     attack: 'a regular expression that never ends',
