@@ -30,6 +30,8 @@ export const nothingToAttack: Record<string, string> = {
     'no word of an answer is repeated: `server/src/oci/registry-client.test.ts`',
   'webhooks, e-mail, git remotes, datastores of other machines': 'not there: the server connects to none',
   'a model version that points to another one, or to a path of the server': 'a version is its own contents, by digest',
+  'channels of conda at private addresses':
+    'conda fetches them under the run’s own Unix user, and reaches what the run’s script may reach anyway',
   'an open proxy for artifacts': 'the server gives out only what it stores',
   'line breaks in a Dockerfile': 'there is none: images are put together from layers',
   'SSH targets, cron': 'not there',

@@ -2,6 +2,8 @@ import type { Guard } from './guard.ts';
 
 const requirements = 'server/src/environment/requirements-file.ts';
 const requirementTests = 'server/src/environment/requirements-file.test.ts';
+const condaFile = 'server/src/environment/conda-file.ts';
+const condaTests = 'server/src/environment/conda-file.test.ts';
 const conditions = 'server/src/run/query/conditions.ts';
 const plain = 'cli/src/show/plain.ts';
 const plainTests = 'cli/src/show/plain.test.ts';
@@ -58,6 +60,26 @@ export const injectionGuards: readonly Guard[] = [
     ],
     test: requirementTests,
     named: 'refuses --cache-dir=/tmp with its line',
+  },
+  {
+    attack: 'options for conda among its packages',
+    guard: 'packages begin with a letter, a digit or `_`',
+    changes: [
+      {
+        file: condaFile,
+        code: '([A-Za-z0-9_][\\w.-]*)\\s*(.*)$/',
+        without: '([\\w.-][^\\s]*)\\s*(.*)$/',
+      },
+    ],
+    test: condaTests,
+    named: 'refuses "dependencies:\\n  - --prefix=/\\n"',
+  },
+  {
+    attack: 'options for conda among its channels',
+    guard: 'channels begin with a letter or a digit',
+    changes: [{ file: condaFile, code: 'if (!/^[A-Za-z0-9][\\w.:/+-]*$/.test(clean))', without: 'if (false)' }],
+    test: condaTests,
+    named: 'refuses "channels:\\n  - --evil',
   },
   ...(
     [

@@ -222,6 +222,19 @@ export const pathGuards: readonly Guard[] = [
     named: 'nothing outside is reached while a folder is exchanged',
   },
   {
+    attack: 'a file of a datastore that is a hard link to stored content, then written to by whoever has the folder',
+    guard: 'contents are copied into a datastore',
+    changes: [
+      {
+        file: 'server/src/datastore/kinds/local/local.ts',
+        code: 'copyFile(content.file, path, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE)',
+        without: 'link(content.file, path)',
+      },
+    ],
+    test: folders,
+    named: 'content that is a file on this machine is copied, not linked',
+  },
+  {
     attack: 'a link in a project folder, to a file outside of it (command line)',
     guard: 'what it leads to must lie in the folder',
     changes: [
