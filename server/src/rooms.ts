@@ -14,6 +14,7 @@ import { FileBytes } from './blob/files.ts';
 import { Collections, EmptyTrash } from './collection/collections.ts';
 import { Computes, computeKinds } from './compute/computes.ts';
 import { HostServices } from './compute/kinds/host/services.ts';
+import { usedMarker } from './compute/kinds/host/unpacked-package.ts';
 import type { Config } from './config.ts';
 import { fetched, partsOf, textOf } from './contents.ts';
 import { Datastores } from './datastore/datastores.ts';
@@ -291,6 +292,7 @@ export function buildRooms(ground: Ground) {
             await environments.removeUnused(unused),
             // Those that the runner makes, here and for others of this user.
             await removeUnused(join(config.cache, 'environments'), '.stellwerk.json', unused),
+            await removeUnused(inData('runner'), usedMarker, unused),
           ]),
       },
     },

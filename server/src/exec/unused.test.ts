@@ -29,16 +29,19 @@ test('what was not used for long goes, with its bytes told; what was, what is ha
   mkdirSync(join(folder, 'half made'));
   const running = make('running');
   const child = spawn(join(running, 'bin', 'python'), []);
-  await once(child, 'spawn');
+  const imported = make('imported');
+  const importing = spawn('sleep', ['60'], { env: { ...process.env, PYTHONPATH: `/elsewhere:${imported}` } });
+  await Promise.all([once(child, 'spawn'), once(importing, 'spawn')]);
   try {
     const isInUse = await pathsInUse();
     const dry = await removeUnused(folder, 'marker', { before, isInUse, dryRun: true });
-    expect(readdirSync(folder)).toHaveLength(4);
+    expect(readdirSync(folder)).toHaveLength(5);
     expect(await removeUnused(folder, 'marker', { before, isInUse, dryRun: false })).toEqual(dry);
     expect(dry).toEqual({ count: 1, sizeBytes: '#!/bin/sh\nsleep 60\n'.length + 2 });
-    expect(readdirSync(folder).sort()).toEqual(['half made', 'running', 'used']);
+    expect(readdirSync(folder).sort()).toEqual(['half made', 'imported', 'running', 'used']);
   } finally {
     child.kill();
+    importing.kill();
   }
 });
 

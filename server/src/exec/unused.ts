@@ -15,12 +15,12 @@ export interface Removed {
   sizeBytes: number;
 }
 
-/** By the paths that the command lines and mounts of all processes name. Asks once. */
+/** By the paths that the command lines, environments and mounts of all processes name. Asks once. */
 export async function pathsInUse(): Promise<(path: string) => boolean> {
   const said: string[] = [];
   for (const pid of await readdir('/proc'))
     if (/^\d+$/.test(pid))
-      for (const name of ['cmdline', 'mountinfo'])
+      for (const name of ['cmdline', 'environ', 'mountinfo'])
         said.push(await readFile(`/proc/${pid}/${name}`, 'utf8').catch(() => '')); // gone, or another user's
   const all = [...new Set(said)].join('\n');
   return (path) => all.includes(path);

@@ -104,12 +104,13 @@ interface NamesOfRun {
 function appendSeries(tx: Transaction, names: NamesOfRun, name: string, logged: Logged): void {
   const metric = metricNamed(tx, names, name, logged);
   if (logged.points && logged.points.count > 0) {
+    if (metric.points === 0) setFirst(tx, metric.id, logged.points);
     summarise(metric, logged.points, logged.isList === true);
     appendPoints(tx, metric, logged.points);
   }
   if (logged.rows) appendRows(tx, metric, logged.rows);
   tx.statement(
-    `UPDATE metric SET kind = ?, points = ?, rows = ?, chunks = ?, row_chunks = ?, first = ?, last = ?, first_text = ?, last_text = ?, min = ?, max = ?,
+    `UPDATE metric SET kind = ?, points = ?, rows = ?, chunks = ?, row_chunks = ?, last = ?, last_text = ?, min = ?, max = ?,
        last_step = ?, last_at = ? WHERE id = ?`,
   ).run(
     metric.kind,
@@ -117,9 +118,7 @@ function appendSeries(tx: Transaction, names: NamesOfRun, name: string, logged: 
     metric.rows,
     metric.chunks,
     metric.row_chunks,
-    metric.first,
     metric.last,
-    metric.first_text,
     metric.last_text,
     metric.min,
     metric.max,
@@ -174,13 +173,14 @@ function firstKind(logged: Logged): MetricKind {
   return logged.rows![0]!.kind;
 }
 
+/** By itself: it stays, and its index is not to be touched by each part. */
+function setFirst(tx: Transaction, metric: number, points: Points): void {
+  const { number, text } = points.valueAt(0);
+  tx.statement('UPDATE metric SET first = ?, first_text = ? WHERE id = ?').run(number, text, metric);
+}
+
 function summarise(metric: MetricRow, points: Points, isList: boolean): void {
   const last = points.valueAt(points.count - 1);
-  if (metric.points === 0) {
-    const first = points.valueAt(0);
-    metric.first = first.number;
-    metric.first_text = first.text;
-  }
   metric.last = last.number;
   metric.last_text = last.text;
   const { min, max } = points.extremes();

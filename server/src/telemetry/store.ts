@@ -111,4 +111,11 @@ export const telemetryMigrations: Migration[] = [
   { name: '0061-log-limit', up: 'ALTER TABLE run_log ADD COLUMN cut INTEGER NOT NULL DEFAULT 0' },
   // At least so many bytes of it are durable.
   { name: '0063-log-size', up: 'ALTER TABLE run_log ADD COLUMN size_bytes INTEGER NOT NULL DEFAULT 0' },
+  {
+    name: '0064-metric-orders',
+    up: `
+      CREATE INDEX metric_by_first ON metric (name, first, run_key);
+      CREATE INDEX metric_by_count ON metric (name, (points + rows), run_key);
+    `,
+  },
 ];

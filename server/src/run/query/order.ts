@@ -85,10 +85,7 @@ function keysOfOrder({ field, descending }: Order): SortKey[] {
 }
 
 function indexOf(field: Field, of: 'text' | 'number'): string | undefined {
-  if (field.of === 'metrics')
-    return !('step' in field) && ['last', 'min', 'max'].includes(field.aggregate)
-      ? `metric_by_${field.aggregate}`
-      : undefined;
+  if (field.of === 'metrics') return 'step' in field ? undefined : `metric_by_${field.aggregate}`;
   if (field.of === 'run') return undefined;
   const table = { tags: 'run_tag', properties: 'run_property', parameters: 'run_parameter' }[field.of];
   const column = of === 'number' ? 'number' : field.of === 'parameters' ? 'text' : 'value';
