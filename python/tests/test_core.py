@@ -11,7 +11,8 @@ from contextlib import redirect_stderr
 import vendored  # noqa: F401
 import stellwerk.core
 from stellwerk._progress import Progress, size_text
-from stellwerk._transport import Transport
+from stellwerk._snapshots import snapshot_of
+from stellwerk._transport import StellwerkError, Transport
 from stellwerk.client import Client, Record, ServiceError
 from stellwerk.core import ComputeTarget, Experiment, Image, Model, Run, Webservice, Workspace
 from stellwerk.core.exceptions import AzureMLException, ModelNotFoundException, WebserviceException, named_as_before
@@ -71,6 +72,22 @@ class ConfigTest(unittest.TestCase):
 def workspace():
     record = Record({"name": "w", "id": "1", "tags": {EVIL: EVIL}, "labels": {"subscription_id": EVIL}, "description": EVIL})
     return Workspace._of(Client.over(Transport("http://127.0.0.1:1", "secret")), record)
+
+
+class ErrorsAsTextTest(unittest.TestCase):
+    def test_paths_steer_no_terminal(self):
+        path = "/no\x1b]0;title\x07/\x9b2J\u202efdp.\udcff"
+        wanted = "/no\\x1b]0;title\\x07/\\x9b2J\\u202efdp.\\udcff"
+        for act in (
+            lambda: Model.register(None, path, "m"),
+            lambda: find_config(path),
+            lambda: snapshot_of(path),
+        ):
+            with self.assertRaises(StellwerkError) as raised:
+                act()
+            self.assertIn(wanted, str(raised.exception))
+            str(raised.exception).encode("utf-8")
+        self.assertEqual("Two\nlines, Zoë.", str(ServiceError("not-found", "", "Two\nlines, Zoë.")))
 
 
 class NotebookTest(unittest.TestCase):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import threading
 import time
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -27,7 +28,19 @@ _BYTES = (bytes, bytearray, memoryview)
 
 
 class StellwerkError(Exception):
-    """Anything that Stellwerk reports to its user."""
+    """Anything that Stellwerk reports to its user. As text it steers no terminal, whatever paths and names it is about."""
+
+    def __str__(self):
+        return harmless(Exception.__str__(self))
+
+
+# Control characters but line ends and tabs, those that turn the direction of what follows, and bytes of a path that are no UTF-8.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def harmless(text):
+    """With what would steer a terminal written as an escape."""
+    return _STEERING.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), text)
 
 
 class ServiceError(StellwerkError):
@@ -49,7 +62,7 @@ class ServiceError(StellwerkError):
             text += " " + self.hint
         if self.incident:
             text += " (incident %s)" % self.incident
-        return text
+        return harmless(text)
 
 
 class Unreachable(StellwerkError):
