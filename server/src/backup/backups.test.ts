@@ -280,6 +280,9 @@ describe('verify', () => {
       `The log growing.txt of the run ${run} of ${workspace} has 99999 bytes; 100000 had been kept.`,
       `The log shorter.txt of the run ${run} of ${workspace} has 5 bytes; 8 had been kept.`,
     ]);
+    rooms.scratch.write(`INSERT INTO trash (id, workspace, kind, name, deleted_at, deleted_by, due_at, state)
+      VALUES (7, '${workspace}', 'run', '${run}', '', 'ada', 0, 'going'); UPDATE run SET trash = 7`);
+    expect(await told()).toEqual([]);
   });
 
   it('tells of a database that is damaged', async () => {

@@ -213,12 +213,15 @@ class Verifier {
     const logs = this.#rows<LogRow>(
       'SELECT r.key, r.workspace, r.id, l.name, l.complete, l.size_bytes FROM run_log l JOIN run r ON r.key = l.run_key',
     );
+    // Of a run that is removed meanwhile nothing is lost: its logs go before its rows.
+    const still = this.#database.prepare(
+      `SELECT 1 FROM run_log l JOIN run r ON r.key = l.run_key LEFT JOIN trash t ON t.id = r.trash
+       WHERE l.run_key = ? AND l.name = ? AND t.state IS NOT 'going'`,
+    );
     for (const { key, workspace, id, name, complete, size_bytes } of logs) {
       const found = await stat(logFile(join(this.#data, 'logs'), workspace, id, name)).catch(() => undefined);
       const isWhole = found ? found.size >= size_bytes : size_bytes === 0 && !complete;
-      // Of a run that was removed since the rows were read nothing is lost.
-      if (isWhole || !this.#database.prepare('SELECT 1 FROM run_log WHERE run_key = ? AND name = ?').get(key, name))
-        continue;
+      if (isWhole || !still.get(key, name)) continue;
       const flaw = found ? `has ${found.size} bytes; ${size_bytes} had been kept` : 'is missing';
       this.#say(`The log ${name} of the run ${id} of ${workspace} ${flaw}.`, 'Restore a backup.');
     }
