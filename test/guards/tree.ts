@@ -16,8 +16,9 @@ import { basename, dirname, join } from 'node:path';
 import type { Change, Guard } from './guard.ts';
 
 const root = dirname(dirname(import.meta.dirname));
-/** What is in a checkout, but is none of its sources. */
-const left = new Set(['node_modules', '.git', '.ci', '__pycache__', 'dist']);
+/** What may be in a checkout, but is none of its sources: by its name anywhere, or at the top, where a server's data may lie too. */
+const left = /^(node_modules|__pycache__|dist|.*\.egg-info)$/;
+const leftAtTop = /^(\..*|coverage|data)$/;
 
 export interface Outcome {
   /** Why tests of the name failed; empty if all passed. */
@@ -30,7 +31,8 @@ export class SourceTree implements Disposable {
   readonly #folder = mkdtempSync(join(tmpdir(), 'stellwerk-guards-'));
 
   constructor() {
-    const wanted = (path: string) => path === root || !left.has(basename(path));
+    const wanted = (path: string) =>
+      path === root || !(left.test(basename(path)) || (dirname(path) === root && leftAtTop.test(basename(path))));
     cpSync(root, this.#folder, { recursive: true, verbatimSymlinks: true, filter: wanted });
     // Packages are those of the checkout, but our own are the copies.
     const packages = join(this.#folder, 'node_modules');
