@@ -296,6 +296,20 @@ test("a run's token writes to its run and descendants, registers models from the
     activities: () => client.activities.watch({ workspace }).next(),
     'its own run under another workspace': () => client.runs.get({ workspace: other, run: submitted.id }),
   };
+  const notBrought: Record<string, () => Promise<unknown>> = {
+    'a model of a content whose digest it knows': () =>
+      client.models.register({ workspace, name: 'm', run: submitted.id, files: [{ path: 'x', digest: unnamed }] }),
+    'a file': () => client.runs.putFile({ ...mine, path: 'outputs/x', digest: unnamed }),
+    'the same by its journal': () =>
+      client.journals.append(
+        { ...mine, journal: 'k', offset: 0 },
+        `${JSON.stringify(['file', 'outputs/x', unnamed, 1])}\n`,
+      ),
+    'the same on a datastore': () => client.datastores.putFile({ ...inputs, path: 'results/x', digest: unnamed }),
+    'whether a content is there': () => client.blobs.get({ workspace, digest: unnamed }),
+  };
+  for (const [what, act] of Object.entries(notBrought))
+    await expect(act(), what).rejects.toMatchObject({ reason: 'blob.not-found' });
   const outcomes: Record<string, string> = {};
   for (const [what, act] of Object.entries(denied))
     outcomes[what] = await act().then(

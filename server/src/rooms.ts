@@ -97,7 +97,7 @@ export function buildRooms(ground: Ground) {
     db,
     now,
     folderOf: (workspace) => inData('datastores', workspace.toLowerCase()),
-    contentOf: (workspace, digest) => blobs.contentOf(workspace, digest),
+    contentOf: (workspace, digest, caller) => blobs.contentOf(workspace, digest, caller),
     mayUse: (caller, datastore, path, way) => runs.mayUseDatastore(caller, datastore, path, way),
   });
   const computes = new Computes({
@@ -205,7 +205,7 @@ export function buildRooms(ground: Ground) {
   const models = new Models({
     stores: { db, bytes, trash },
     now,
-    sizeOf: (workspace, digest) => blobs.sizeOf(workspace, digest),
+    sizeOf: (workspace, digest, caller) => blobs.sizeOf(workspace, digest, caller),
     filesOf: (workspace, run, path) => runs.filesOf(workspace, run, path),
     within: (workspace, ancestor, run) => runs.within(workspace, ancestor, run),
   });

@@ -12,6 +12,7 @@ import { Users } from './users.ts';
 
 export {
   asUser,
+  bearerOf,
   type Caller,
   isAdministrator,
   nameOf,

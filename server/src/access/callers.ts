@@ -52,6 +52,11 @@ export function nameOf(caller: Caller): string {
   return caller.kind === 'run' ? caller.user : 'nobody';
 }
 
+/** The run whose token calls; undefined for a user, who reaches what is the workspace's. */
+export function bearerOf(caller: Caller): string | undefined {
+  return caller.kind === 'run' ? caller.run : undefined;
+}
+
 export function asUser(caller: Caller): UserCaller {
   if (caller.kind === 'user') return caller;
   if (caller.kind === 'stranger')

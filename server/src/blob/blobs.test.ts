@@ -4,12 +4,16 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { Caller } from '../access/access.ts';
 import { type ScratchDatabase, scratchDatabase } from '../db/scratch-database.ts';
 import { sql } from '../db/transactions.ts';
 import { migrations } from '../stores.ts';
 import { Blobs } from './blobs.ts';
 import type { Digest } from './bytes.ts';
 import { FileBytes } from './files.ts';
+
+const ada = { kind: 'user', user: 'ada', administrator: false, tokenId: 't1' } satisfies Caller;
+const runOf = (run: string): Caller => ({ kind: 'run', workspace, run, attempt: 1, user: 'ada' });
 
 let scratch: ScratchDatabase;
 let bytes: FileBytes;
@@ -32,11 +36,19 @@ function started(): Blobs {
 const digestOf = (content: Uint8Array): Digest => `sha256:${createHash('sha256').update(content).digest('hex')}`;
 const bodyOf = (content: Uint8Array) => Readable.from([content], { objectMode: false });
 
-function append(content: Uint8Array, from: number, to: number, into = workspace, sizeBytes = content.length) {
+function append(
+  content: Uint8Array,
+  from: number,
+  to: number,
+  into = workspace,
+  sizeBytes = content.length,
+  caller: Caller = ada,
+) {
   const input = { workspace: into, digest: digestOf(content), offset: from, sizeBytes };
-  return blobs.append(input, undefined, bodyOf(content.subarray(from, to)));
+  return blobs.append(input, caller, bodyOf(content.subarray(from, to)));
 }
-const state = (content: Uint8Array, of = workspace) => blobs.get({ workspace: of, digest: digestOf(content) });
+const state = (content: Uint8Array, of = workspace, caller: Caller = ada) =>
+  blobs.get({ workspace: of, digest: digestOf(content) }, caller);
 
 test('a content sent in one part is complete and can be read', async () => {
   const content = randomBytes(100_000);
@@ -92,7 +104,7 @@ test('what arrived before the connection was cut is kept', async () => {
     throw new Error('reset');
   }
   const input = { workspace, digest: digestOf(content), offset: 0, sizeBytes: 1_000 };
-  await expect(blobs.append(input, undefined, Readable.from(cut()))).rejects.toThrow('reset');
+  await expect(blobs.append(input, ada, Readable.from(cut()))).rejects.toThrow('reset');
   expect(await state(content)).toMatchObject({ complete: false, receivedBytes: 400 });
   expect(await append(content, 400, 1_000)).toMatchObject({ complete: true });
 });
@@ -116,7 +128,7 @@ test('a sender that fell silent makes way for its own next try', async () => {
 test('bytes that are not the announced ones are dropped, and the upload begins anew', async () => {
   const content = randomBytes(1_000);
   const input = { workspace, digest: digestOf(content), offset: 0, sizeBytes: 1_000 };
-  const wrong = blobs.append(input, undefined, bodyOf(randomBytes(1_000)));
+  const wrong = blobs.append(input, ada, bodyOf(randomBytes(1_000)));
   await expect(wrong).rejects.toMatchObject({ code: 'conflict', reason: 'blob.digest-mismatch' });
   await expect(state(content)).rejects.toMatchObject({ reason: 'blob.not-found' });
   expect(await bytes.has(digestOf(content))).toBe(false);
@@ -150,12 +162,44 @@ test('parts of one content sent at once never corrupt it', async () => {
 test('a workspace has only what was brought to it, by whatever case its name is written', async () => {
   const content = randomBytes(10);
   await append(content, 0, 10, 'one');
-  expect(await blobs.sizeOf('ONE', digestOf(content))).toBe(10);
-  expect(await blobs.sizeOf('two', digestOf(content))).toBeUndefined();
+  expect(await blobs.sizeOf('ONE', digestOf(content), ada)).toBe(10);
+  expect(await blobs.sizeOf('two', digestOf(content), ada)).toBeUndefined();
   expect(await blobs.sizesOf('one', [digestOf(content), digestOf(Buffer.alloc(1))])).toEqual([10, null]);
   await expect(state(content, 'two')).rejects.toMatchObject({ reason: 'blob.not-found' });
   await append(content, 0, 10, 'two');
-  expect(await blobs.sizeOf('two', digestOf(content))).toBe(10);
+  expect(await blobs.sizeOf('two', digestOf(content), ada)).toBe(10);
+});
+
+test("a run's token has the contents that it brought itself, and hears of no other", async () => {
+  const content = randomBytes(1_000);
+  await append(content, 0, 1_000);
+  const bring = (run: string, from: number, to: number) =>
+    append(content, from, to, workspace, content.length, runOf(run));
+  await expect(state(content, workspace, runOf('r1'))).rejects.toMatchObject({ reason: 'blob.not-found' });
+  expect(await blobs.sizeOf(workspace, digestOf(content), runOf('r1'))).toBeUndefined();
+  await expect(blobs.contentOf(workspace, digestOf(content), runOf('r1'))).rejects.toMatchObject({
+    reason: 'blob.not-found',
+  });
+  await expect(bring('r1', 1_000, 1_000), 'nothing of it has to be sent').rejects.toMatchObject({
+    reason: 'blob.offset',
+    details: { receivedBytes: 0 },
+  });
+  expect(await bring('r1', 0, 600)).toMatchObject({ complete: false, receivedBytes: 600 });
+  await expect(bring('r2', 600, 1_000), 'what another has sent is completed').rejects.toMatchObject({
+    reason: 'blob.offset',
+    details: { receivedBytes: 0 },
+  });
+  expect(await bring('r1', 600, 1_000)).toMatchObject({ complete: true });
+  expect(await state(content, workspace, runOf('r1'))).toMatchObject({ complete: true });
+  expect(await blobs.sizeOf(workspace, digestOf(content), runOf('r1'))).toBe(1_000);
+  await expect(state(content, workspace, runOf('r2'))).rejects.toMatchObject({ reason: 'blob.not-found' });
+  expect(readdirSync(join(scratch.folder, 'blobs', 'uploads', workspace))).toEqual([]);
+});
+
+test("what a run brought is the whole workspace's, to users", async () => {
+  const content = randomBytes(10);
+  await append(content, 0, 10, workspace, 10, runOf('r1'));
+  expect(await state(content)).toMatchObject({ complete: true });
 });
 
 test('the time of a content that nobody refers to is renewed when it is adopted again', async () => {
@@ -189,6 +233,6 @@ test('a large content passes through without being held in memory', async () => 
   });
   const before = process.memoryUsage().arrayBuffers;
   const input = { workspace, digest, offset: 0, sizeBytes: 200 * chunk.length };
-  expect(await blobs.append(input, undefined, body)).toMatchObject({ complete: true });
+  expect(await blobs.append(input, ada, body)).toMatchObject({ complete: true });
   expect(highest - before).toBeLessThan(120 * 1024 * 1024);
 });

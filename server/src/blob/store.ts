@@ -1,6 +1,7 @@
 // Rows of contents: which workspace has which, and who refers to it. The references are the reference counts.
 // A content without a reference may be collected some time after `since`. The contents of snapshots have no rows for each
 // reference, since snapshots share most of them and have many: it is counted how many snapshots list a content (`snapshots`).
+// A run's token can use what it brought itself only, whatever else its workspace has: knowing a digest is not having the content.
 // What the server makes for itself (layers, base images) is held by the workspace without a name, and collected when it was not used for long.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Migration } from '../db/migrations.ts';
@@ -17,6 +18,14 @@ export interface HeldRow {
   snapshots: number;
 }
 
+/** That a run's token brought all the bytes of a content. */
+export interface BroughtRow {
+  workspace: string;
+  digest: string;
+  run: string;
+  at: string;
+}
+
 export interface RefRow {
   workspace: string;
   digest: string;
@@ -28,6 +37,7 @@ declare module '../db/schema.ts' {
   interface Schema {
     blob_held: HeldRow;
     blob_ref: RefRow;
+    blob_brought: BroughtRow;
   }
 }
 
@@ -47,6 +57,15 @@ export const blobMigrations: Migration[] = [
       CREATE INDEX blob_ref_by_digest ON blob_ref (digest);
     `,
   },
+  {
+    name: '0050-blob-brought',
+    up: `
+      CREATE TABLE blob_brought (
+        workspace TEXT NOT NULL COLLATE NOCASE, digest TEXT NOT NULL, run TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (workspace, digest, run)
+      ) STRICT, WITHOUT ROWID;
+      CREATE INDEX blob_brought_by_time ON blob_brought (at);
+    `,
+  },
   { name: '0030-blob-snapshots', up: 'ALTER TABLE blob_held ADD COLUMN snapshots INTEGER NOT NULL DEFAULT 0;' },
 ];
 
@@ -59,11 +78,20 @@ export interface Owner {
   id: string;
 }
 
-/** The size of a content that the workspace has; undefined if it never brought it, whatever other workspaces have. */
-export function sizeHeld(tx: Transaction, workspace: string, digest: string): number | undefined {
+/** Whose token asks, if it is that of a run; a user's reaches whatever the workspace has. */
+export type Bearer = string | undefined;
+
+/** The size of a content that the workspace has, or that the run brought to it; undefined otherwise, whatever others have. */
+export function sizeHeld(tx: Transaction, workspace: string, digest: string, by?: Bearer): number | undefined {
+  if (by !== undefined && !isBrought(tx, workspace, digest, by)) return undefined;
   return tx
     .statement<{ size_bytes: number }>('SELECT size_bytes FROM blob_held WHERE workspace = ? AND digest = ?')
     .get(workspace, digest)?.size_bytes;
+}
+
+function isBrought(tx: Transaction, workspace: string, digest: string, run: string): boolean {
+  const brought = tx.statement('SELECT 1 FROM blob_brought WHERE workspace = ? AND digest = ? AND run = ?');
+  return brought.get(workspace, digest, run) !== undefined;
 }
 
 export function hasBlob(tx: Transaction, workspace: string, digest: string): boolean {
@@ -136,16 +164,28 @@ export function notHere(workspace: string, digest: string): ServiceError {
   );
 }
 
+const forgottenAtOnce = 5_000;
+
 export const blobTransactions = transactions('blob', {
-  hold(tx: Transaction, { workspace, all, at }: { workspace: string; all: readonly Stored[]; at: string }): void {
+  hold(
+    tx: Transaction,
+    { workspace, all, at, by }: { workspace: string; all: readonly Stored[]; at: string; by?: Bearer },
+  ): void {
     for (const stored of all) hold(tx, workspace, stored, at);
+    if (by === undefined) return;
+    const bring = tx.statement(
+      `INSERT INTO blob_brought (workspace, digest, run, at) VALUES (?, ?, ?, ?)
+       ON CONFLICT (workspace, digest, run) DO UPDATE SET at = excluded.at`,
+    );
+    for (const { digest } of all) bring.run(workspace, digest, by, at);
   },
 
-  /** Somebody looked for it, and may be about to refer to it. Undefined if the workspace does not have it. */
+  /** Somebody looked for it, and may be about to refer to it. Undefined if the workspace, or the run, does not have it. */
   touch(
     tx: Transaction,
-    { workspace, digest, at }: { workspace: string; digest: string; at: string },
+    { workspace, digest, at, by }: { workspace: string; digest: string; at: string; by?: Bearer },
   ): number | undefined {
+    if (by !== undefined && !isBrought(tx, workspace, digest, by)) return undefined;
     return tx
       .statement<{ size_bytes: number }>(
         'UPDATE blob_held SET since = max(since, ?) WHERE workspace = ? AND digest = ? RETURNING size_bytes',
@@ -168,7 +208,18 @@ export const blobTransactions = transactions('blob', {
        AND NOT EXISTS (SELECT 1 FROM blob_ref r WHERE r.workspace = blob_held.workspace AND r.digest = blob_held.digest)`,
     );
     const taken = all.filter(({ workspace, digest }) => take.run(workspace, digest, limitOf(workspace, before)) > 0);
+    const forget = tx.statement('DELETE FROM blob_brought WHERE workspace = ? AND digest = ?');
+    for (const { workspace, digest } of taken) forget.run(workspace, digest);
     return unheld(tx, [...new Set(taken.map(({ digest }) => digest))]);
+  },
+
+  /** Who brought what is of use while a run's token is good. Returns whether there may be more to forget: it is done in parts. */
+  forgetBrought(tx: Transaction, { before }: { before: string }): boolean {
+    const forget = tx.statement(
+      `DELETE FROM blob_brought WHERE (workspace, digest, run) IN
+       (SELECT workspace, digest, run FROM blob_brought WHERE at < ? LIMIT ${forgottenAtOnce})`,
+    );
+    return forget.run(before) === forgottenAtOnce;
   },
 });
 
@@ -198,7 +249,8 @@ function unheld(tx: Transaction, digests: readonly Digest[]): Digest[] {
 }
 
 export const blobReadings = readings('blob', {
-  held(tx: Transaction, { workspace, digest }: { workspace: string; digest: string }) {
+  held(tx: Transaction, { workspace, digest, by }: { workspace: string; digest: string; by?: Bearer }) {
+    if (by !== undefined && !isBrought(tx, workspace, digest, by)) return undefined;
     return tx
       .statement<Pick<HeldRow, 'size_bytes' | 'since'>>(
         'SELECT size_bytes, since FROM blob_held WHERE workspace = ? AND digest = ?',
@@ -206,8 +258,11 @@ export const blobReadings = readings('blob', {
       .get(workspace, digest);
   },
 
-  sizeHeld(tx: Transaction, { workspace, digest }: { workspace: string; digest: string }): number | undefined {
-    return sizeHeld(tx, workspace, digest);
+  sizeHeld(
+    tx: Transaction,
+    { workspace, digest, by }: { workspace: string; digest: string; by?: Bearer },
+  ): number | undefined {
+    return sizeHeld(tx, workspace, digest, by);
   },
 
   /** The sizes of many; null where the workspace does not have one. */

@@ -1,4 +1,4 @@
-// Contents on their way in: one file for each workspace and digest, appended to until all of it is there.
+// Contents on their way in: one file for each workspace and digest, and for each run that brings it by its token, appended to until all of it is there.
 // Invariants: what is answered as received is on the disk; appends to one content happen one after another; a part that is
 // sent again is skipped; what arrived before a cut is kept; a content whose digest is not the announced one is dropped.
 import { createHash, type Hash } from 'node:crypto';
@@ -9,6 +9,7 @@ import type { Readable } from 'node:stream';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { mismatch } from './files.ts';
 import { HashedFile } from './hashed-file.ts';
+import type { Bearer } from './store.ts';
 
 /** Hashes of so many contents are kept as far as they have arrived; what is forgotten is computed again from the file. */
 const hashesKept = 10_000;
@@ -16,6 +17,8 @@ const hashesKept = 10_000;
 export interface Upload {
   workspace: string;
   digest: string;
+  /** The run whose token brings it: what others have sent of the same content is not for it to complete. */
+  by?: Bearer;
 }
 
 export interface Part {
@@ -44,8 +47,11 @@ export class Uploads {
   }
 
   /** Does something with a content while nobody else appends to it. */
-  async inTurn<T>(upload: Upload, action: () => Promise<T>): Promise<T> {
-    const file = this.#file(upload);
+  inTurn<T>(upload: Upload, action: () => Promise<T>): Promise<T> {
+    return this.#inTurn(this.#file(upload), action);
+  }
+
+  async #inTurn<T>(file: string, action: () => Promise<T>): Promise<T> {
     const queue = this.#turns.get(file) ?? { last: Promise.resolve(), waiting: 0 };
     this.#turns.set(file, queue);
     queue.waiting++;
@@ -125,14 +131,14 @@ export class Uploads {
     const freed = { count: 0, sizeBytes: 0 };
     for (const workspace of await readdir(this.#folder)) {
       const names = await readdir(join(this.#folder, workspace)).catch(() => []);
-      for (const hex of names.filter((name) => /^[0-9a-f]{64}$/.test(name))) {
-        const upload = { workspace, digest: `sha256:${hex}` };
-        await this.inTurn(upload, async () => {
-          const found = await stat(this.#file(upload)).catch(() => undefined);
+      for (const name of names.filter((one) => /^[0-9a-f]{64}(\.[0-9a-f]{64})?$/.test(one))) {
+        const file = join(this.#folder, workspace, name);
+        await this.#inTurn(file, async () => {
+          const found = await stat(file).catch(() => undefined);
           if (!found || found.mtimeMs > before) return;
           freed.count++;
           freed.sizeBytes += found.size;
-          if (!dryRun) await unlink(this.#file(upload));
+          if (!dryRun) await unlink(file);
         });
       }
     }
@@ -144,8 +150,10 @@ export class Uploads {
     await rm(join(this.#folder, workspace.toLowerCase()), { recursive: true, force: true });
   }
 
-  #file({ workspace, digest }: Upload): string {
-    return join(this.#folder, workspace.toLowerCase(), digest.slice('sha256:'.length));
+  #file({ workspace, digest, by }: Upload): string {
+    const hex = digest.slice('sha256:'.length);
+    const name = by === undefined ? hex : `${hex}.${createHash('sha256').update(by).digest('hex')}`;
+    return join(this.#folder, workspace.toLowerCase(), name);
   }
 }
 

@@ -42,7 +42,7 @@ export async function collectionRig(): Promise<CollectionRig> {
   const models: Models = new Models({
     stores: { db, bytes, trash: bin.trash },
     now: Date.now,
-    sizeOf: (of, digest) => blobs.sizeOf(of, digest),
+    sizeOf: (of, digest, caller) => blobs.sizeOf(of, digest, caller),
     filesOf: (...of) => runs.filesOf(...of),
     within: (...of) => runs.within(...of),
   });

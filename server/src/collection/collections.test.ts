@@ -29,7 +29,7 @@ test('what came in within the grace stays, also if it was there and was only loo
   const [fresh, old, asked] = [await upload(rig, 'fresh'), await upload(rig, 'old'), await upload(rig, 'asked for')];
   daysAgo('blob_held', 'since', 2);
   await upload(rig, 'fresh');
-  expect(await rig.rooms.blobs.get({ workspace, digest: asked })).toMatchObject({ complete: true });
+  expect(await rig.rooms.blobs.get({ workspace, digest: asked }, ada)).toMatchObject({ complete: true });
   expect((await rig.collect({ graceHours: 24 })).contents).toEqual({ count: 1, sizeBytes: 3 });
   expect([fresh, old, asked].map(isThere)).toEqual([true, false, true]);
 });
@@ -130,7 +130,7 @@ test('an upload that nobody went on with goes, and one that goes on does not', a
   expect((await rig.collect({ graceHours: 1, dryRun: true })).uploads).toEqual({ count: 1, sizeBytes: 3 });
   expect((await rig.collect({ graceHours: 1 })).uploads).toEqual({ count: 1, sizeBytes: 3 });
   expect(existsSync(file)).toBe(false);
-  expect(await rig.rooms.blobs.get({ workspace, digest: going.digest })).toMatchObject({ receivedBytes: 3 });
+  expect(await rig.rooms.blobs.get({ workspace, digest: going.digest }, ada)).toMatchObject({ receivedBytes: 3 });
 });
 
 test('while a backup holds removals nothing is removed, and afterwards it is', async () => {

@@ -20,7 +20,7 @@ export interface DatastoreNeeds {
   /** Where the default datastores of the workspaces lie. */
   folderOf(workspace: string): string;
   /** A content that was uploaded to the workspace. */
-  contentOf(workspace: string, digest: string): Promise<Content>;
+  contentOf(workspace: string, digest: string, caller: Caller): Promise<Content>;
   /** Whether the data references of the caller's run name the path for reading, or for writing. */
   mayUse(caller: RunCaller, datastore: string, path: string, way: 'read' | 'write'): Promise<boolean>;
 }
@@ -79,7 +79,7 @@ export class Datastores {
     const path = checkPath(input.path);
     await this.#permit(input, caller, path, 'write');
     const driver = await this.#driver(input);
-    const content = await this.#needs.contentOf(input.workspace, input.digest);
+    const content = await this.#needs.contentOf(input.workspace, input.digest, caller);
     const written = await driver.write(path, content, input.overwrite);
     if (written !== 'taken') return written;
     throw new ServiceError(

@@ -61,7 +61,7 @@ export async function imageRig(): Promise<ImageRig> {
   const models: Models = new Models({
     stores: { db, bytes, trash: bin.trash },
     now,
-    sizeOf: (of, digest) => blobs.sizeOf(of, digest),
+    sizeOf: (of, digest, caller) => blobs.sizeOf(of, digest, caller),
     filesOf: async () => undefined,
     within: async () => false,
   });
@@ -98,7 +98,7 @@ export async function imageRig(): Promise<ImageRig> {
     const digest = digestOf(content);
     const sizeBytes = Buffer.byteLength(content);
     const body = Readable.from([Buffer.from(content)]);
-    await blobs.append({ workspace, digest, offset: 0, sizeBytes }, undefined, body);
+    await blobs.append({ workspace, digest, offset: 0, sizeBytes }, ada, body);
     return { digest, sizeBytes };
   };
   const ended = async (activity: string) => {

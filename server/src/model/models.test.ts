@@ -33,7 +33,7 @@ beforeAll(async () => {
   models = new Models({
     stores: { db, bytes, trash: bin.trash },
     now: Date.now,
-    sizeOf: (of, digest) => blobs.sizeOf(of, digest),
+    sizeOf: (of, digest, caller) => blobs.sizeOf(of, digest, caller),
     async filesOf(_, run, path) {
       if (!run.startsWith('r1')) return undefined;
       const files = outputs.filter((file) => path && (file.path === path || file.path.startsWith(`${path}/`)));
@@ -53,7 +53,7 @@ beforeEach(async () => {
 async function upload(content: string): Promise<{ digest: string; sizeBytes: number }> {
   const digest = `sha256:${createHash('sha256').update(content).digest('hex')}`;
   const sizeBytes = Buffer.byteLength(content);
-  await blobs.append({ workspace, digest, offset: 0, sizeBytes }, undefined, Readable.from([Buffer.from(content)]));
+  await blobs.append({ workspace, digest, offset: 0, sizeBytes }, user, Readable.from([Buffer.from(content)]));
   return { digest, sizeBytes };
 }
 
@@ -362,6 +362,8 @@ test("a run's token registers from its run and its descendants, and finds those"
   await expect(register({ run: 'r1' }, run)).rejects.toMatchObject(refusal);
   const files = [{ path: 'a', digest: outputs[0]!.digest }];
   await expect(models.register({ workspace, name: 'ridge', files }, run)).rejects.toMatchObject(refusal);
+  const theirs = { workspace, name: 'ridge', run: 'r1.1', files };
+  await expect(models.register(theirs, run), 'of others').rejects.toMatchObject({ reason: 'blob.not-found' });
   expect(await found({}, run)).toEqual(['ridge:2']);
   expect(await found({ run: 'r1.1.7' }, run)).toEqual(['ridge:3']);
   await expect(found({ run: 'r1' }, run)).rejects.toMatchObject(refusal);

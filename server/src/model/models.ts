@@ -15,7 +15,7 @@ import type { Database } from '../db/database.ts';
 import { pageFrom } from '../db/paging.ts';
 import type { Discarded, Trash } from '../trash/trash.ts';
 import { modelSearches } from './search.ts';
-import { type FilesOf, modelFiles, type SizeOf } from './source.ts';
+import { type FilesOf, modelFiles } from './source.ts';
 import { type FileOfModel, type ModelRecord, modelReadings, modelTransactions } from './store.ts';
 
 export { releaseModels, useModels } from './store.ts';
@@ -24,7 +24,8 @@ export interface ModelNeeds {
   stores: { db: Database; bytes: Bytes; trash: Pick<Trash, 'disposal' | 'discarded'> };
   now(): number;
   /** The size of a content that the workspace has. */
-  sizeOf: SizeOf;
+  /** Undefined where the caller has no such content in the workspace. */
+  sizeOf(workspace: string, digest: string, caller: Caller): Promise<number | undefined>;
   filesOf: FilesOf;
   /** Whether a run is the other one, or descends from it. */
   within(workspace: string, ancestor: string, run: string): Promise<boolean>;
@@ -42,7 +43,7 @@ export class Models {
   async register(input: CheckedOf<'models', 'register'>, caller: Caller): Promise<Model> {
     if (caller.kind === 'run') await this.#permit(input.workspace, caller.run, input.run);
     const { filesOf, sizeOf } = this.#needs;
-    const source = await modelFiles(input, filesOf, sizeOf);
+    const source = await modelFiles(input, filesOf, (workspace, digest) => sizeOf(workspace, digest, caller));
     const record = await this.#needs.stores.db.transact(modelTransactions.register, {
       row: {
         workspace: input.workspace,

@@ -12,6 +12,7 @@ export interface RunFiles {
 
 /** The files at or below a path of a run; without a path, none. Undefined if there is no such run. */
 export type FilesOf = (workspace: string, run: string, path?: string) => Promise<RunFiles | undefined>;
+/** Undefined where whoever registers has no such content in the workspace. */
 export type SizeOf = (workspace: string, digest: string) => Promise<number | undefined>;
 
 export interface ModelSource {

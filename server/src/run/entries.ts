@@ -1,7 +1,7 @@
 // What a journal says about the run itself, and its files, applied inside a transaction.
 import { checkPath } from '@stellwerk/contract/paths.ts';
 import type { RunFile } from '@stellwerk/contract/run.ts';
-import { addReferences, notHere, removeReferences, sizeHeld } from '../blob/blobs.ts';
+import { addReferences, type Bearer, notHere, removeReferences, sizeHeld } from '../blob/blobs.ts';
 import { sql, type Transaction } from '../db/transactions.ts';
 import type { OtherEntry } from '../telemetry/journals.ts';
 import { setParameter, setProperty, setTag } from './labels.ts';
@@ -9,9 +9,14 @@ import { type Moment, moveRun } from './moves.ts';
 import { isEnd } from './states.ts';
 import { type RunRow, runOf, setRun } from './store.ts';
 
-export function putFile(tx: Transaction, row: RunRow, path: string, digest: string, at: string): RunFile {
+/** A file of a content that whoever says so has brought: all of a workspace are a user's, a run's token has its own. */
+export function putFile(
+  tx: Transaction,
+  row: RunRow,
+  { path, digest, at, by }: { path: string; digest: string; at: string; by: Bearer },
+): RunFile {
   checkPath(path);
-  const size = sizeHeld(tx, row.workspace, digest);
+  const size = sizeHeld(tx, row.workspace, digest, by);
   if (size === undefined) throw notHere(row.workspace, digest);
   const owner = { kind: 'run', id: row.id };
   const before = tx.first(
@@ -36,7 +41,7 @@ export function putFile(tx: Transaction, row: RunRow, path: string, digest: stri
   return { path, sizeBytes: size, digest, at };
 }
 
-export function applyEntry(tx: Transaction, key: number, entry: OtherEntry, moment: Moment): void {
+export function applyEntry(tx: Transaction, key: number, entry: OtherEntry, moment: Moment, by: Bearer): void {
   const row = runOf(tx, key);
   switch (entry[0]) {
     case 'tag':
@@ -52,7 +57,7 @@ export function applyEntry(tx: Transaction, key: number, entry: OtherEntry, mome
       setRun(tx, key, { display_name: entry[1] });
       break;
     case 'file':
-      putFile(tx, row, entry[1], entry[2], moment.at);
+      putFile(tx, row, { path: entry[1], digest: entry[2], at: moment.at, by });
       break;
     case 'state':
       // How a submitted script went is its runner's to say; what has ended stays so.

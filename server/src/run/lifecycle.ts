@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { withCondaPackages } from '@stellwerk/contract/conda-lock.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Run, RunFile, RunState } from '@stellwerk/contract/run.ts';
-import type { Caller } from '../access/access.ts';
+import { bearerOf, type Caller } from '../access/access.ts';
 import { changeActivity } from '../activity/activities.ts';
 import { type Transaction, transactions } from '../db/transactions.ts';
 import { appendJournal, type JournalPart } from '../telemetry/journals.ts';
@@ -156,7 +156,7 @@ export const runTransactions = transactions('run', {
   ): RunFile {
     const row = requireRun(tx, given.workspace, given.run);
     fence(tx, row, given.attempt, given.caller);
-    return putFile(tx, row, given.path, given.digest, given.at);
+    return putFile(tx, row, { ...given, by: bearerOf(given.caller) });
   },
 
   appendJournal(
@@ -166,7 +166,7 @@ export const runTransactions = transactions('run', {
     const row = requireRun(tx, given.workspace, given.run);
     fence(tx, row, given.attempt, given.caller);
     return appendJournal(tx, { ...given, runKey: row.key }, (inside, entry) =>
-      applyEntry(inside, row.key, entry, given.moment),
+      applyEntry(inside, row.key, entry, given.moment, bearerOf(given.caller)),
     );
   },
 

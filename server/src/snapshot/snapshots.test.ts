@@ -82,7 +82,7 @@ test('contents may come in several archives, and as uploads', async () => {
   const content = project['src/a b/ü.py'];
   await blobs.append(
     { workspace, digest: digestOf(content), offset: 0, sizeBytes: content.length },
-    undefined,
+    user,
     Readable.from([Buffer.from(content)]),
   );
   expect(await snapshots.get({ workspace, snapshot: digest }, user)).toMatchObject({ complete: true });
