@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-// Unit tests stand beside the code and are quick; stories walk whole workflows on real parts, one after another.
+// Unit tests stand beside the code and are quick; stories walk whole workflows on real parts.
 export default defineConfig({
   test: {
     // Colours are a terminal's business; some libraries take CI for one.
@@ -13,11 +13,13 @@ export default defineConfig({
           exclude: ['**/node_modules/**', '**/*.engine.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
-          maxWorkers: 2,
+          // Modules are loaded once for many files: loading them is half of the work.
+          isolate: false,
+          maxWorkers: 3,
         },
       },
       {
-        // Of one room, but with engines that take their time: package indexes, uv, Debian's packages, runners, replicas.
+        // Of one room, but what takes its time: package indexes, uv, Debian's packages, runners, replicas, fuzzers.
         test: {
           name: 'engines',
           include: ['{server,client,cli}/**/*.engine.test.ts'],
@@ -30,7 +32,7 @@ export default defineConfig({
         test: {
           name: 'stories',
           include: ['test/**/*.test.ts'],
-          fileParallelism: false,
+          maxWorkers: 2,
           maxConcurrency: 2,
           testTimeout: 300_000,
           hookTimeout: 300_000,

@@ -11,7 +11,7 @@ const writtenOut = {
 };
 const whenConnecting = { file: outbound, code: '...(allowed ? {} : { lookup: publicOnly })', without: '' };
 const origins = 'server/src/environment/origins.ts';
-const specifications = 'server/src/environment/hostile-files.test.ts';
+const specifications = 'server/src/environment/hostile-files.engine.test.ts';
 
 export const addressGuards: readonly Guard[] = [
   ...['127.0.0.1', '[::1]', '2130706433', '0177.0.0.1'].map((host) => ({

@@ -37,7 +37,7 @@ export const nothingToAttack: Record<string, string> = {
   'SSH targets, cron': 'not there',
   'formulas in a CSV export': 'nothing is exported as CSV',
   'YAML aliases that multiply, tags (server, command line)':
-    'the server reads nodes and knows no aliases; `yaml` counts them: the two `hostile-files.test.ts`',
+    'the server reads nodes and knows no aliases; `yaml` counts them: the two `hostile-files.engine.test.ts`',
   'pickles, `eval`, modules by an uploaded name, in the server':
     'it has no reader of pickles; `npm run check` refuses `eval`; a model is only loaded in its service’s own box',
   'a download that is carried out': 'the SDKs write files, and neither load nor start any',

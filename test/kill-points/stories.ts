@@ -4,20 +4,19 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Activity, type ActivityKind, activityKind } from '@stellwerk/contract/activity.ts';
+import type { Activity, ActivityKind } from '@stellwerk/contract/activity.ts';
 import type { SelectionReport } from '@stellwerk/contract/run-selection.ts';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect } from 'vitest';
+import { Installation } from '../installation.ts';
+import { processesWith } from '../processes.ts';
+import { submit } from '../submission.ts';
+import { until, untilEnded } from '../waiting.ts';
+import { workFolder } from '../work-folder.ts';
 import type { Death } from './dying-server.ts';
-import { Installation } from './installation.ts';
-import { processesWith } from './processes.ts';
-import { submit } from './submission.ts';
-import { typed } from './typing.ts';
-import { until, untilEnded } from './waiting.ts';
-import { workFolder } from './work-folder.ts';
 
 const workspace = 'story';
-const longMs = 900_000;
-let installation: Installation;
+export const longMs = 900_000;
+export let installation: Installation;
 beforeAll(async () => {
   installation = await Installation.start([], { STELLWERK_RUN_LEASE_MS: '3000', STELLWERK_ACTIVITY_LEASE_MS: '1500' });
   for (const says of ['eins', 'zwei']) await imageSaying(says);
@@ -31,7 +30,7 @@ interface Story {
   settled(): Promise<void>;
 }
 
-const below = (...names: string[]) => join(installation.folder, 'data', ...names);
+export const below = (...names: string[]) => join(installation.folder, 'data', ...names);
 const imageSaying = (says: string, name = 'bild') => {
   const score = `def init():\n    pass\n\ndef run(raw_data):\n    return "${says}"\n`;
   const folder = workFolder(installation.folder, { 'score.py': score });
@@ -260,7 +259,7 @@ async function endsOf(kind: ActivityKind, subject: string): Promise<Activity[]> 
 }
 
 /** A kind of activity that comes without a story does not compile. */
-const stories: Record<ActivityKind, Story> = {
+export const stories: Record<ActivityKind, Story> = {
   run: new Running(),
   'image.build': new Building(),
   'web-service.deploy': new Serving(() => {
@@ -298,7 +297,7 @@ const preload = { NODE_OPTIONS: `--import ${join(import.meta.dirname, 'dying-ser
 let recordings = 0;
 
 /** Lets it happen on a server that may die, and looks that it is right. */
-async function happens(kind: ActivityKind, death: Death): Promise<void> {
+export async function happens(kind: ActivityKind, death: Death): Promise<void> {
   await installation.stop(); // what is left of the story before is not met again
   await installation.up({ ...preload, ...death });
   const acting = stories[kind].act().catch(() => {}); // its answer may die with the server
@@ -321,7 +320,7 @@ async function pointsOf(kind: ActivityKind): Promise<string[]> {
 }
 
 /** At each point of each kind in turn: what one makes is what the next one changes. */
-async function dieAtEachPoint(...kinds: ActivityKind[]): Promise<void> {
+export async function dieAtEachPoint(...kinds: ActivityKind[]): Promise<void> {
   const points: { kind: ActivityKind; of: string[] }[] = [];
   for (const kind of kinds) points.push({ kind, of: await pointsOf(kind) });
   for (const { kind, of } of points) {
@@ -337,41 +336,3 @@ async function dieAtEachPoint(...kinds: ActivityKind[]): Promise<void> {
       await happens(kind, point === undefined ? {} : { STORY_DIES_AT: point });
     }
 }
-
-test('every kind of activity has its story', () => {
-  expect(Object.keys(stories).sort()).toEqual([...activityKind.options].sort());
-});
-
-test('a run is executed once, wherever the server dies', () => dieAtEachPoint('run'), longMs);
-
-test('an image is built whole and once, wherever the server dies', () => dieAtEachPoint('image.build'), longMs);
-
-test(
-  'what a query selects is archived and deleted, and the trash is emptied, wherever the server dies',
-  () => dieAtEachPoint('runs.archive', 'runs.delete', 'trash.empty'),
-  longMs,
-);
-
-test(
-  'garbage is collected, and nothing else, wherever the server dies',
-  () => dieAtEachPoint('server.collect'),
-  longMs,
-);
-
-test(
-  'a web service is deployed with the replicas that it should have, and deleted with all of them, wherever the server dies',
-  () => dieAtEachPoint('web-service.deploy', 'web-service.delete'),
-  longMs,
-);
-
-test(
-  'a web service is updated and scaled to what is wanted, wherever the server dies',
-  async () => {
-    await happens('web-service.deploy', {});
-    await dieAtEachPoint('web-service.update');
-    await dieAtEachPoint('web-service.scale', 'web-service.scale');
-    const verified = await typed(installation, 'verify', '--data', below());
-    expect(verified).toContain('All is there and right.');
-  },
-  longMs,
-);
