@@ -9,6 +9,7 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
+          sequence: { groupOrder: 0 },
           include: ['{contract,server,client,cli,tools}/**/*.test.ts'],
           exclude: ['**/node_modules/**', '**/*.engine.test.ts'],
           testTimeout: 60_000,
@@ -22,6 +23,7 @@ export default defineConfig({
         // Of one room, but what takes its time: package indexes, uv, Debian's packages, runners, replicas, fuzzers.
         test: {
           name: 'engines',
+          sequence: { groupOrder: 1 },
           include: ['{server,client,cli}/**/*.engine.test.ts'],
           fileParallelism: false,
           testTimeout: 180_000,
@@ -31,6 +33,7 @@ export default defineConfig({
       {
         test: {
           name: 'stories',
+          sequence: { groupOrder: 2 },
           include: ['test/**/*.test.ts'],
           maxWorkers: 2,
           maxConcurrency: 2,

@@ -2,7 +2,7 @@
 // as they are, nowhere in the data folder.
 import { randomUUID } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { uploadSnapshot } from '@stellwerk/client/snapshots.ts';
 import { expect, test } from 'vitest';
@@ -73,6 +73,7 @@ test('no secret of a run, of the server or of its users is on a command line, in
   const scoring = workFolder(folder, { 'score.py': score });
   const needs = ['--environment.requirements', 'haus-marke==1.0'];
   await typed(installation, 'image', 'create', scoring, '--name', 'bild', ...needs);
+  expect(heldIn(folder, sought), 'while it runs').toEqual([]);
   signals.tell('go on');
   const ended = await untilEnded({ client, workspace, run: run.id });
   expect(ended.state, ended.reason).toBe('completed');
@@ -91,20 +92,30 @@ test('no secret of a run, of the server or of its users is on a command line, in
   expect(logs.length).toBeGreaterThan(0);
   expect(printed).toContain('value ***');
   const archive = await ociArchiveOf(installation, 'bild');
-  for (const { digest } of archive.layers) {
-    const layer = plainOf(readFileSync(join(archive.folder, 'blobs', ...digest.split(':'))));
-    for (const [what, value] of sought) expect([what, Buffer.from(layer).includes(value)]).toEqual([what, false]);
+  const layers = new Set(archive.layers.map(({ digest }) => digest.slice('sha256:'.length)));
+  const parts = filesBelow(archive.folder); // its configuration and history, too
+  expect(parts.length).toBeGreaterThan(layers.size + 2);
+  for (const file of parts) {
+    const bytes = readFileSync(file);
+    const plain = Buffer.from(layers.has(basename(file)) ? plainOf(bytes) : bytes);
+    for (const [what, value] of sought) expect([what, file, plain.includes(value)]).toEqual([what, file, false]);
   }
   await installation.stop(); // what is written is on the disk
+  expect(heldIn(folder, sought)).toEqual([]);
+});
+
+/** What of it lies as it is in the data folder and beside it. The run's own folder, where its script finds it, goes with the run. */
+function heldIn(folder: string, sought: ReadonlyMap<string, string>): string[] {
   const masterKey = readFileSync(join(folder, 'data', 'master.key'));
   const held: string[] = [];
   for (const file of [...filesBelow(join(folder, 'data')), ...filesBelow(join(folder, 'share'))]) {
+    if (file.startsWith(join(folder, 'data', 'runs', '/'))) continue;
     const bytes = readFileSync(file);
     for (const [what, value] of sought) if (bytes.includes(value)) held.push(`${what}: ${file}`);
     if (!file.endsWith('master.key') && bytes.includes(masterKey)) held.push(`the master key: ${file}`);
   }
-  expect(held).toEqual([]);
-});
+  return held;
+}
 
 /** Looks at all processes of the machine again and again; says where what stood. */
 async function watchProcesses(

@@ -4,7 +4,10 @@ import { addressGuards, indirectionGuards } from './addresses.ts';
 import { archiveGuards } from './archives.ts';
 import type { Guard } from './guard.ts';
 import { deserialisationGuards, injectionGuards } from './injection.ts';
+import { limitGuards } from './limits.ts';
 import { pathGuards } from './paths.ts';
+import { secretGuards } from './secrets.ts';
+import { supplyGuards } from './supply.ts';
 
 export const attacks: Record<string, readonly Guard[]> = {
   Paths: pathGuards,
@@ -13,6 +16,9 @@ export const attacks: Record<string, readonly Guard[]> = {
   Indirection: indirectionGuards,
   Injection: injectionGuards,
   Deserialisation: deserialisationGuards,
+  'Denial of service': limitGuards,
+  'Secrets and processes': secretGuards,
+  'Supply chain': supplyGuards,
 };
 
 /** What Stellwerk does not have, or does in a way that leaves nothing to take away; then with the test that would see it change. */
@@ -40,5 +46,12 @@ export const nothingToAttack: Record<string, string> = {
     'the server reads nodes and knows no aliases; `yaml` counts them: the two `hostile-files.engine.test.ts`',
   'pickles, `eval`, modules by an uploaded name, in the server':
     'it has no reader of pickles; `npm run check` refuses `eval`; a model is only loaded in its service’s own box',
+  'compressed bodies that unpack without end': 'a request’s body is never unpacked: `Content-Encoding` is not known',
+  'floods by WebSocket or multipart': 'there is neither',
+  'senders that are slow for ever':
+    'node’s own limits of time, with ours; without them the test would only wait: the two `slow.engine.test.ts`',
+  'orders for runners and edge devices from others than their server':
+    'nothing listens on a machine of runs: a runner asks its server, and is started by it',
+  'what is fetched when the server starts, or looks for updates': 'nothing is, and nothing does',
   'a download that is carried out': 'the SDKs write files, and neither load nor start any',
 };

@@ -18,7 +18,7 @@ import type { Change, Guard } from './guard.ts';
 const root = dirname(dirname(import.meta.dirname));
 /** What may be in a checkout, but is none of its sources: by its name anywhere, or at the top, where a server's data may lie too. */
 const left = /^(node_modules|__pycache__|dist|.*\.egg-info)$/;
-const leftAtTop = /^(\..*|coverage|data)$/;
+const leftAtTop = /^(\.(?!npmrc$).*|coverage|data)$/;
 
 export interface Outcome {
   /** Why tests of the name failed; empty if all passed. */

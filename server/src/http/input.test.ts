@@ -36,6 +36,7 @@ describe('a query', () => {
       ['pageSize=many', 'pageSize'],
       ['pageSize=1.5', 'pageSize'],
       ['pageSize=0', 'pageSize'],
+      ['pageSize=1000000000', 'pageSize'],
       ['pageSize=', 'pageSize'],
       ['pageSize=1&pageSize=2', 'pageSize'],
       ['tga=x', 'tga'],
@@ -78,6 +79,13 @@ describe('a body', () => {
       expect.arrayContaining(['name', 'image', 'replicas']),
     );
     expect(answer.hint).toContain('/openapi.json');
+  });
+
+  it('with more tags, or longer lists, than the contract allows is refused', async () => {
+    const tags = Object.fromEntries(Array.from({ length: limits.tags + 1 }, (_, at) => [`t${at}`, 'x']));
+    const answer = await ask('POST', '/workspaces/w1/services', JSON.stringify({ name: 's1', image: 'i', tags }));
+    expect(answer).toMatchObject({ status: 400, message: expect.stringContaining('at most 50 entries') });
+    expect(rig.calls).toEqual([]);
   });
 
   it('may not say otherwise than the path', async () => {

@@ -158,6 +158,19 @@ test('a manifest without end is cut off', async () => {
   await expect(pull(`${host}/team/python:3.11`)).rejects.toThrow(/larger than 4 MiB/);
 });
 
+test('a manifest that is larger than any of ours is refused', async () => {
+  answer = (request, response) => {
+    if (!request.url?.includes('/manifests/3.11')) return registry(request, response);
+    const end = response.end.bind(response) as (content?: unknown) => ServerResponse;
+    response.end = ((content: unknown) => {
+      if (response.statusCode === 200) response.write(Buffer.alloc(5 * 1024 * 1024, ' '));
+      return end(content);
+    }) as typeof response.end;
+    registry(request, response);
+  };
+  await expect(pull(`${host}/team/python:3.11`)).rejects.toThrow(/larger than 4 MiB/);
+});
+
 test('a redirect without end is given up', async () => {
   answer = (_, response) => void response.writeHead(302, { location: '/round' }).end();
   await expect(pull(`${host}/team/python:3.11`)).rejects.toMatchObject({ code: 'unavailable' });
