@@ -2,11 +2,14 @@
 // `docs/attacks.md` is made of it.
 import { addressGuards, indirectionGuards } from './addresses.ts';
 import { archiveGuards } from './archives.ts';
+import { browserGuards } from './browser.ts';
 import type { Guard } from './guard.ts';
 import { deserialisationGuards, injectionGuards } from './injection.ts';
 import { limitGuards } from './limits.ts';
 import { pathGuards } from './paths.ts';
 import { secretGuards } from './secrets.ts';
+import { servingGuards } from './serving.ts';
+import { signInGuards } from './sign-in.ts';
 import { supplyGuards } from './supply.ts';
 
 export const attacks: Record<string, readonly Guard[]> = {
@@ -16,6 +19,9 @@ export const attacks: Record<string, readonly Guard[]> = {
   Indirection: indirectionGuards,
   Injection: injectionGuards,
   Deserialisation: deserialisationGuards,
+  'Sign-in and rights': signInGuards,
+  'Browsers: scripts, forms, frames, names': browserGuards,
+  'Web services': servingGuards,
   'Denial of service': limitGuards,
   'Secrets and processes': secretGuards,
   'Supply chain': supplyGuards,
@@ -53,5 +59,17 @@ export const nothingToAttack: Record<string, string> = {
   'orders for runners and edge devices from others than their server':
     'nothing listens on a machine of runs: a runner asks its server, and is started by it',
   'what is fetched when the server starts, or looks for updates': 'nothing is, and nothing does',
+  'markdown, names, log lines and metric names shown in the portal':
+    'there is no portal yet: the pages of the server show nothing of users',
+  'cookies of ours, CORS with credentials':
+    'nothing sets a cookie or allows an origin: `server/src/http/server.test.ts`',
+  'forged tokens (`alg=none`, `kid`, audience)':
+    'tokens are random and looked up by their hash; there is nothing in them',
+  'a default password, a token in an address':
+    'there is no password until one is set; a code stands behind `#`, and no address takes a token: `server/src/access/sign-ins.test.ts`',
+  'keys and tokens compared in a time that tells of them':
+    'tokens are looked up by hash, keys compared with `timingSafeEqual`; a test of time would prove nothing',
+  'CORS headers of a model’s answer': 'passed on as its author wants: callers need the key, which no browser keeps',
+  'a registry that others push to, edge devices': 'not there yet',
   'a download that is carried out': 'the SDKs write files, and neither load nor start any',
 };

@@ -51,7 +51,8 @@ describe('the host that was asked for', () => {
     for (const path of ['/', '/api/v1/server', '/api/v1/me', '/docs', '/openapi.json', '/nothing']) {
       const headers = { host: 'evil.example', ...bearer(tokens.owner) };
       const answer = await raw(url + path, { headers });
-      expect([path, answer.status, JSON.parse(answer.body).reason]).toEqual([path, 403, 'request.host']);
+      expect([path, answer.status]).toEqual([path, 403]);
+      expect(JSON.parse(answer.body).reason).toBe('request.host');
       expect(answer.headers['x-frame-options']).toBe('DENY');
     }
   });
