@@ -1,46 +1,13 @@
 // Compute targets: where scripts run and web services are hosted. One word names a kind everywhere.
 import * as z from 'zod';
+import { computeKind, computeSettings } from './compute-settings.ts';
 import { description, page, pageSize, resourceName, tags, time } from './values.ts';
 import { nothing, pageOf, verb } from './verb.ts';
-
-const concurrency = z
-  .int()
-  .min(1)
-  .max(10_000)
-  .optional()
-  .describe('Runs at the same time; the number of CPUs unless given.');
-
-/** The settings of each kind. Validation, CLI flags, forms and docs come from here. */
-export const computeSettings = z
-  .discriminatedUnion('kind', [
-    z
-      .strictObject({ kind: z.literal('local') })
-      .describe('The machine of whoever submits.')
-      .meta({ id: 'LocalSettings' }),
-    z
-      .strictObject({
-        kind: z.literal('host'),
-        user: z
-          .string()
-          .regex(/^[a-z_][a-z0-9_-]{0,31}$/)
-          .optional()
-          .describe(
-            'The Unix user that runs are executed as; needed when the server can be reached from other machines.',
-          ),
-        maxConcurrentRuns: concurrency,
-      })
-      .describe('The machine that the server runs on.')
-      .meta({ id: 'HostSettings' }),
-  ])
-  .meta({ id: 'ComputeSettings' });
-export type ComputeSettings = z.infer<typeof computeSettings>;
-export type ComputeKind = ComputeSettings['kind'];
-export type SettingsOf<K extends ComputeKind> = Extract<ComputeSettings, { kind: K }>;
 
 export const computeTarget = z
   .object({
     name: resourceName,
-    kind: z.enum(['local', 'host']),
+    kind: computeKind,
     settings: computeSettings,
     state: z.enum(['usable', 'attaching', 'failed']),
     reason: z.string().optional(),

@@ -20,6 +20,7 @@ const kinds: ComputeKinds = {
     kind: 'host',
     hostsServices: true,
     queue: () => 'host',
+    reach: () => 'here',
     async probe({ settings }) {
       const ok = settings.user === undefined || settings.user === 'good';
       return {

@@ -1,7 +1,8 @@
 // Compute targets: where scripts run. Attached ones belong to a workspace and are shared by its users; `local` is everyone's own
 // machine; `host` is there by itself only on a single-user server.
 // Invariants: a server that others can reach runs nothing of theirs as its own user; a target with open runs is not detached.
-import type { ComputeKind, ComputeSettings, ComputeTarget, Probe } from '@stellwerk/contract/compute.ts';
+import type { ComputeTarget, Probe } from '@stellwerk/contract/compute.ts';
+import type { ComputeKind, ComputeSettings } from '@stellwerk/contract/compute-settings.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
 import { type Caller, isAdministrator, nameOf } from '../access/access.ts';
@@ -12,7 +13,7 @@ import type { ComputeDriver, Target } from './driver.ts';
 import { type ComputeKinds, driverOf } from './kinds.ts';
 import { type ComputeRow, computeTransactions } from './store.ts';
 
-export type { ComputeDriver, JobHandle, JobOrder, JobState, RunsJobs, Target } from './driver.ts';
+export type { ComputeDriver, EndCause, JobHandle, JobOrder, JobState, RunsJobs, Target } from './driver.ts';
 export { type ComputeKinds, computeKinds } from './kinds.ts';
 
 export interface Load {
@@ -140,7 +141,7 @@ export class Computes {
 
   #usable(target: Target): UsableTarget {
     const driver = driverOf(this.#needs.kinds, target);
-    const wanted = target.settings.kind === 'host' ? target.settings.maxConcurrentRuns : undefined;
+    const wanted = 'maxConcurrentRuns' in target.settings ? target.settings.maxConcurrentRuns : undefined;
     return { target, driver, queue: driver.queue(target), maxConcurrentRuns: wanted ?? this.#needs.cpus };
   }
 

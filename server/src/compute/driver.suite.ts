@@ -1,7 +1,7 @@
 // What every kind of compute target that trains must pass: jobs are started once, found again, ended wholly, and leave nothing.
 import { existsSync, readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { ComputeKind } from '@stellwerk/contract/compute.ts';
+import type { ComputeKind } from '@stellwerk/contract/compute-settings.ts';
 import { endStates, type Run, type RunState } from '@stellwerk/contract/run.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ComputeDriver, JobHandle, JobOrder, Target } from './driver.ts';
@@ -90,7 +90,7 @@ export function driverSuite<K extends ComputeKind>(
         },
       );
     const untilEnded = (handle: JobHandle) =>
-      until(async () => (await jobs().look(tried.target, handle)) === 'ended', 'the end of the runner');
+      until(async () => (await jobs().look(tried.target, handle)).state === 'ended', 'the end of the runner');
     const untilPrinted = (order: JobOrder, text: string) =>
       until(async () => (await server.log(order)).includes(text), `the output ${text}`).catch(async (error) => {
         throw new Error(`${error.message}: ${JSON.stringify(await server.run(order))}`);
@@ -180,7 +180,7 @@ export function driverSuite<K extends ComputeKind>(
       await untilPrinted(order, 'ready');
       const pids = await pidsOf(order);
       await jobs().cancel(tried.target, handle, 'kill');
-      expect(await jobs().look(tried.target, handle)).toBe('ended');
+      expect(await jobs().look(tried.target, handle)).toMatchObject({ state: 'ended' });
       await until(() => alive(pids).length === 0, 'the end of all processes');
       await jobs().recover(tried.target, handle);
       expect(await server.files(order)).toContain('outputs/begun.txt');

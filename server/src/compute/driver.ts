@@ -1,6 +1,7 @@
 // What a kind of compute target can do: capability by presence. Whoever writes a kind writes this, and runs `driver.suite.ts` on it.
 // A driver never touches the database, never retries and never reads the clock. It throws a TargetError for what the world did.
-import type { ComputeKind, Probe, SettingsOf } from '@stellwerk/contract/compute.ts';
+import type { Probe } from '@stellwerk/contract/compute.ts';
+import type { ComputeKind, SettingsOf } from '@stellwerk/contract/compute-settings.ts';
 import type { Job } from '@stellwerk/contract/run.ts';
 
 export interface Target<K extends ComputeKind = ComputeKind> {
@@ -18,8 +19,18 @@ export interface JobOrder {
 /** Plain JSON, and all that is kept of a started job: everything works with it after this service was restarted. */
 export type JobHandle = Readonly<Record<string, string | number>>;
 
-/** `ended`: its runner is gone, however it went. What came of the run is what the runner reported. */
-export type JobState = 'running' | 'ended';
+/** `ended`: its runner is gone, however it went. What came of the run is what the runner reported; if it could not, the cause counts. */
+export type JobState =
+  /** In a queue of the target's own, with the reason in words that its users know. */
+  | { state: 'waiting'; reason: string; position?: number }
+  | { state: 'running' }
+  | { state: 'ended'; cause?: EndCause; reason?: string };
+
+/** Why a job ended without its runner having said anything, where the target knows. */
+export type EndCause = 'preempted' | 'node-lost' | 'time-limit' | 'out-of-memory' | 'canceled' | 'refused';
+
+/** How what runs on a target reaches this server: from the same machine, by the server's public address, or only by what the driver lays for it. */
+export type Reach = 'here' | 'elsewhere' | 'carried';
 
 /** What has to be made ready before a job is started is told, and left when the signal says so. */
 export interface StartWatch {
@@ -46,6 +57,8 @@ export interface ComputeDriver<K extends ComputeKind> {
   probe(target: Target<K>): Promise<Probe>;
   /** Runs that share a machine wait in one queue: its name. */
   queue(target: Target<K>): string;
+  /** Where it is `carried`, the driver writes the address into the job. */
+  reach(target: Target<K>): Reach;
   /** What can train by itself. Absent: runs are taken up by whoever submitted them. */
   readonly jobs?: RunsJobs<K>;
 }

@@ -1,5 +1,5 @@
 // Every kind of compute target, complete by the compiler.
-import type { ComputeKind } from '@stellwerk/contract/compute.ts';
+import type { ComputeKind } from '@stellwerk/contract/compute-settings.ts';
 import type { ComputeDriver, Target } from './driver.ts';
 import { HostDriver, type HostNeeds } from './kinds/host/host.ts';
 import { localDriver } from './kinds/local/local.ts';

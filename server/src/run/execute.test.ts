@@ -89,6 +89,40 @@ test('a runner that is gone without a word loses its run; what it left is recove
   expect(rooms.jobs.running()).toEqual([]);
 });
 
+test('a job that waits in the queue of its target says why, is not lost meanwhile, and then runs', async () => {
+  rooms.jobs.waiting = { state: 'waiting', reason: 'Waits for resources.', position: 4 };
+  const { id } = await rooms.submit(script);
+  await rooms.worker.start();
+  await until(async () => (await get(id)).reason === 'Waits for resources. (position 4)');
+  expect((await activityOf(id)).progress.message).toBe('Waits for resources. (position 4)');
+  for (let leases = 0; leases < 3; leases++) {
+    rooms.pass(29_000);
+    await rooms.leases.sweep();
+    await pause(1_100); // it is looked at meanwhile
+  }
+  expect((await get(id)).state).toBe('preparing');
+  rooms.jobs.waiting = undefined;
+  await report(id, { state: 'running' });
+  expect(await get(id)).toMatchObject({ state: 'running' });
+  expect((await get(id)).reason).toBeUndefined();
+});
+
+test.each([
+  ['out-of-memory', 'failed'],
+  ['refused', 'failed'],
+  ['canceled', 'canceled'],
+  ['node-lost', 'lost'],
+] as const)('a job that its target ended (%s) leaves its run %s, with the reason', async (cause, state) => {
+  const { id } = await rooms.submit(script);
+  await rooms.worker.start();
+  await until(() => rooms.jobs.running().length === 1);
+  await report(id, { state: 'running' });
+  rooms.jobs.end(id, { state: 'ended', cause, reason: 'The target ended it.' });
+  await until(async () => (await activityOf(id)).endedAt !== undefined);
+  expect(await get(id)).toMatchObject({ state, reason: 'The target ended it.' });
+  expect(rooms.jobs.running()).toEqual([]);
+});
+
 test('a job that cannot be started fails its run and frees the place; what may help later is tried again', async () => {
   rooms.jobs.failStart = 'never';
   const one = await rooms.submit(script);

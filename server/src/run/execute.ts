@@ -1,11 +1,11 @@
 // The activity of a run that has a machine to run on: wait for a place, make the environment, start the job, look after it, and
 // remove what it left. How the run goes is what its runner reports; here it is only seen whether the runner is there.
 // Invariants: every step can be taken again after a restart; one job per attempt; a place is freed only when nothing of the job is left.
-import type { ComputeKind } from '@stellwerk/contract/compute.ts';
+import type { ComputeKind } from '@stellwerk/contract/compute-settings.ts';
 import { ServiceError, TargetError } from '@stellwerk/contract/errors.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import type { Executor, Outcome, Work } from '../activity/activities.ts';
-import type { Computes, JobHandle, RunsJobs, Target } from '../compute/computes.ts';
+import type { Computes, EndCause, JobHandle, JobState, RunsJobs, Target } from '../compute/computes.ts';
 import type { Database } from '../db/database.ts';
 import { isDiskFull } from '../db/disk-full.ts';
 import { sql } from '../db/transactions.ts';
@@ -32,7 +32,20 @@ interface Scene {
   jobs: RunsJobs<ComputeKind>;
   target: Target;
   places: number;
+  where: 'here' | 'elsewhere';
 }
+
+type Ended = Extract<JobState, { state: 'ended' }>;
+
+/** A run that ended for one of these did not get lost: nobody will come back with more. */
+const isFinal: Record<EndCause, boolean> = {
+  preempted: false,
+  'node-lost': false,
+  'time-limit': true,
+  'out-of-memory': true,
+  canceled: true,
+  refused: true,
+};
 
 const lookEveryMs = 1_000;
 const soonMs = 100;
@@ -72,7 +85,8 @@ class Execution {
       const isStarted = kept.handle !== null || isEnd(row.state);
       const usable = await (isStarted ? computes.find : computes.require).call(computes, workspace, row.target!);
       const { driver, target, maxConcurrentRuns: places } = usable;
-      return await this.#act({ row, kept, jobs: driver.jobs!, target, places }, work);
+      const where = driver.reach(target) === 'elsewhere' ? 'elsewhere' : 'here';
+      return await this.#act({ row, kept, jobs: driver.jobs!, target, places, where }, work);
     } catch (error) {
       return this.#failed(row, error, work);
     }
@@ -96,11 +110,11 @@ class Execution {
     return row.cancel_requested ? this.#end(row, { to: 'canceled' }) : this.#start(scene, work);
   }
 
-  async #start({ row, jobs, target }: Scene, work: Work): Promise<Outcome> {
+  async #start({ row, jobs, target, where }: Scene, work: Work): Promise<Outcome> {
     const { db, orders, leases } = this.#needs;
     const watch = { log: work.log, signal: work.signal };
     // What is told need not be on the disk before the work begins.
-    const [job] = await Promise.all([orders.make(row, 'here', watch), work.progress('Making the environment.')]);
+    const [job] = await Promise.all([orders.make(row, where, watch), work.progress('Making the environment.')]);
     const starting = jobs.start(target, { id: orderId(row), job }, watch);
     const [handle] = await Promise.all([starting, work.progress('Starting the runner.')]);
     await db.transact(runTransactions.keep, {
@@ -115,7 +129,9 @@ class Execution {
 
   async #look(scene: Scene, handle: JobHandle, work: Work): Promise<Outcome> {
     const { row, kept, jobs, target } = scene;
-    if ((await jobs.look(target, handle)) === 'ended') return this.#abandoned(scene, handle, work);
+    const seen = await jobs.look(target, handle);
+    if (seen.state === 'ended') return this.#abandoned(scene, handle, seen, work);
+    if (seen.state === 'waiting') await this.#waits(row, seen, work);
     if (!row.cancel_requested) return again(lookEveryMs);
     if (!kept.cancel_asked) {
       await jobs.cancel(target, handle, 'ask');
@@ -131,11 +147,21 @@ class Execution {
     });
   }
 
+  /** In the target's own queue nobody can be heard of: the lease goes on as long as the target says that it waits. */
+  async #waits(row: RunRow, { reason, position }: Extract<JobState, { state: 'waiting' }>, work: Work): Promise<void> {
+    this.#needs.leases.renew(row.key);
+    const message = position === undefined ? reason : `${reason} (position ${position})`;
+    if (row.reason === message) return;
+    await this.#needs.db.transact(runTransactions.keep, { key: row.key, row: { reason: message } });
+    await work.progress(message);
+  }
+
   /** The runner is gone without having said how the run went. What it left is delivered first: that may say it. */
-  async #abandoned(scene: Scene, handle: JobHandle, work: Work): Promise<Outcome> {
+  async #abandoned(scene: Scene, handle: JobHandle, seen: Ended, work: Work): Promise<Outcome> {
     const { row, jobs, target } = scene;
     const { db, leases } = this.#needs;
-    const reason = 'Its runner ended without saying how the run went; it was killed, or its machine restarted.';
+    const reason =
+      seen.reason ?? 'Its runner ended without saying how the run went; it was killed, or its machine restarted.';
     leases.end(row.key);
     await db.transact(runTransactions.lose, { key: row.key, reason, moment: this.#needs.moment() });
     work.log(`${reason} What it left is being delivered.`);
@@ -145,6 +171,8 @@ class Execution {
     await db.transact(runTransactions.freePlace, { key: row.key, moment: this.#needs.moment() });
     const after = await db.first(sql.selectFrom('run').select(['state', 'reason']).where('key', '=', row.key));
     if (after && isEnd(after.state)) return over;
+    if (seen.cause !== undefined && isFinal[seen.cause])
+      return this.#end({ ...row, placed: 0 }, { to: seen.cause === 'canceled' ? 'canceled' : 'failed', reason });
     await db.transact(runTransactions.lose, { key: row.key, reason, moment: this.#needs.moment() });
     return { state: 'failed', error: { reason: 'run.lost', message: after?.reason ?? reason } };
   }
@@ -156,7 +184,7 @@ class Execution {
     if (kept.handle === null) await jobs.cleanUp(target, { id: orderId(row) });
     else {
       const handle = JSON.parse(kept.handle) as JobHandle;
-      if ((await jobs.look(target, handle)) === 'running') {
+      if ((await jobs.look(target, handle)).state === 'running') {
         const endedMs = this.#waitedMs(`leave ${row.key}`);
         if (endedMs < leavesWithinMs) return again(endedMs < 5_000 ? soonMs : lookEveryMs);
       }

@@ -10,7 +10,7 @@ import type { Caller, UserCaller } from '../access/access.ts';
 import { Activities, ActivityWorker, type Executor } from '../activity/activities.ts';
 import { Blobs } from '../blob/blobs.ts';
 import { FileBytes } from '../blob/files.ts';
-import type { ComputeDriver, JobHandle, JobOrder, RunsJobs } from '../compute/computes.ts';
+import type { ComputeDriver, JobHandle, JobOrder, JobState, RunsJobs } from '../compute/computes.ts';
 import { type ScratchDatabase, scratchDatabase } from '../db/scratch-database.ts';
 import { migrations } from '../stores.ts';
 import { Journals } from '../telemetry/journals.ts';
@@ -30,6 +30,9 @@ export class HandMadeJobs implements RunsJobs<'host'> {
   readonly ended = new Set<string>();
   readonly asked: string[] = [];
   readonly recovered: string[] = [];
+  readonly endedSo = new Map<string, JobState>();
+  /** All jobs wait in a queue of the target's own. */
+  waiting: JobState | undefined;
   failStart: 'never' | 'later' | undefined;
 
   async start(_target: unknown, order: JobOrder): Promise<JobHandle> {
@@ -37,8 +40,10 @@ export class HandMadeJobs implements RunsJobs<'host'> {
     this.orders.set(order.id, order);
     return { id: order.id };
   }
-  async look(_target: unknown, handle: JobHandle): Promise<'running' | 'ended'> {
-    return this.ended.has(String(handle.id)) || !this.orders.has(String(handle.id)) ? 'ended' : 'running';
+  async look(_target: unknown, handle: JobHandle): Promise<JobState> {
+    const id = String(handle.id);
+    if (this.ended.has(id) || !this.orders.has(id)) return this.endedSo.get(id) ?? { state: 'ended' };
+    return this.waiting ?? { state: 'running' };
   }
   async cancel(_target: unknown, handle: JobHandle, how: 'ask' | 'kill'): Promise<void> {
     this.asked.push(how);
@@ -54,8 +59,12 @@ export class HandMadeJobs implements RunsJobs<'host'> {
   running(): string[] {
     return [...this.orders.values()].map(({ job }) => job.run);
   }
-  end(run: string): void {
-    for (const [id, { job }] of this.orders) if (job.run === run) this.ended.add(id);
+  end(run: string, so?: JobState): void {
+    for (const [id, { job }] of this.orders) {
+      if (job.run !== run) continue;
+      if (so) this.endedSo.set(id, so);
+      this.ended.add(id);
+    }
   }
 }
 
@@ -127,12 +136,14 @@ export async function runRooms(
       hostsServices: false,
       probe: async () => ({ usable: true, findings: [] }),
       queue: () => 'local',
+      reach: () => 'elsewhere',
     },
     host: {
       kind: 'host',
       hostsServices: false,
       probe: async () => ({ usable: true, findings: [] }),
       queue: () => 'host',
+      reach: () => 'here',
       jobs,
     },
   };

@@ -89,7 +89,7 @@ if (isRoot)
     while (!(await server.log(secretive)).includes('here')) await pause(50);
     const nosy = await server.order(curious(String(first.folder), Number(first.pid), join(server.folder, 'data')));
     const second = await jobs!.start(subject.target, nosy);
-    while ((await jobs!.look(subject.target, second)) === 'running') await pause(50);
+    while ((await jobs!.look(subject.target, second)).state === 'running') await pause(50);
     const said = (await server.log(nosy)).trim().split('\n');
     expect(said).toEqual([`uid ${second.uid}`, ...new Array(5).fill('refused PermissionError')]);
     expect(second.uid).not.toBe(first.uid);
@@ -122,7 +122,7 @@ if (isRoot)
     expect(await processesOf(700_999)).toBe('');
     const handle = await jobs!.start(subject.target, order, { log: (line) => told.push(line) });
     expect(told.join()).toContain('was built');
-    while ((await jobs!.look(subject.target, handle)) === 'running') await pause(50);
+    while ((await jobs!.look(subject.target, handle)).state === 'running') await pause(50);
     expect(await server.log(order)).toBe('1.16.0\n');
     await jobs!.cleanUp(subject.target, handle);
     expect(await subject.leftovers()).toEqual(['environments']);

@@ -43,6 +43,10 @@ export class HostDriver implements ComputeDriver<'host'> {
     return 'host';
   }
 
+  reach() {
+    return 'here' as const;
+  }
+
   async probe({ settings }: Target<'host'>): Promise<Probe> {
     if (settings.user === undefined) return concluded([await python()]);
     const found = await findUser(settings.user, this.#needs.subordinateIds);

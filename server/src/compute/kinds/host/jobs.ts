@@ -56,7 +56,7 @@ export class HostJobs implements RunsJobs<'host'> {
   }
 
   async look(_target: Target<'host'>, handle: JobHandle): Promise<JobState> {
-    return isAlive(runnerOf(handle)) ? 'running' : 'ended';
+    return { state: isAlive(runnerOf(handle)) ? 'running' : 'ended' };
   }
 
   async cancel(_target: Target<'host'>, handle: JobHandle, how: 'ask' | 'kill'): Promise<void> {

@@ -8,5 +8,6 @@ export const localDriver: ComputeDriver<'local'> = {
     const detail = 'The machine of whoever submits; its own Python is looked at when a run is taken up there.';
     return { usable: true, findings: [{ what: 'local', ok: true, detail }] };
   },
+  reach: () => 'elsewhere',
   queue: ({ workspace, name }) => `local/${workspace}/${name}`,
 };
