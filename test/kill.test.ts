@@ -303,7 +303,7 @@ test.for(['host', 'local'])(
 
 test('a time limit ends the script, and says so', async () => {
   const { signal, environmentVariables } = signalsFor();
-  const limits = { timeLimitSeconds: 1, graceSeconds: 1 };
+  const limits = { resources: { timeLimit: '1s' }, graceSeconds: 1 };
   const run = await submit(installation, { code: stubborn, ...userManaged, environmentVariables, ...limits });
   const ended = await untilEnded(place(run));
   expect(ended).toMatchObject({ state: 'failed', reason: expect.stringContaining('time limit of 1 s') });

@@ -16,7 +16,7 @@ const whole = `script: train.py
 arguments: [--alpha, 0.5, true, 'a b']
 target: host
 framework: MPI
-nodeCount: 2
+resources: {nodes: 2, memory: 16GB}
 environment:
   name: e
   python: "3.11"
@@ -27,7 +27,6 @@ environmentVariables:
     lines
 dataReferences:
   d: {datastore: store, path: a/b, mode: upload, pathOnCompute: out, overwrite: true}
-timeLimitSeconds: 60
 secrets: [API_KEY]
 `;
 

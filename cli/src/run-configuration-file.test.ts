@@ -28,8 +28,8 @@ it('refuses an unknown key with its line, at any depth', () => {
   expect(() => loadRunConfiguration(file)).toThrow(/train it\.runconfig, line 2: the key "traget" is not known/);
   writeFileSync(file, 'script: train.py\nenvironment:\n  python: "3.11"\n  requirement: [six]\n');
   expect(() => loadRunConfiguration(file)).toThrow(/line 4: the key "requirement" in environment is not known/);
-  writeFileSync(file, 'script: train.py\nnodeCount: many\n');
-  expect(() => loadRunConfiguration(file)).toThrow(/line 2: nodeCount: /);
+  writeFileSync(file, 'script: train.py\ngraceSeconds: many\n');
+  expect(() => loadRunConfiguration(file)).toThrow(/line 2: graceSeconds: /);
   writeFileSync(file, 'script: "train.py\n');
   expect(() => loadRunConfiguration(file)).toThrow(/line \d: /);
   writeFileSync(file, 'script: !!js/function "x"\ntarget: 3.5\n');

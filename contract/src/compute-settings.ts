@@ -1,7 +1,13 @@
 // The settings of each kind of compute target, one record a kind: validation, flags of the command line, forms and docs come from here.
 // What is secret is not in them: they name secrets of the workspace's vault.
 import * as z from 'zod';
+import { gpu } from './resources.ts';
 
+const gpus = z
+  .array(gpu)
+  .max(64)
+  .optional()
+  .describe('The GPUs that runs may be given; those that its driver tells of unless given.');
 const concurrency = z
   .int()
   .min(1)
@@ -26,6 +32,7 @@ export const computeSettings = z
             'The Unix user that runs are executed as; needed when the server can be reached from other machines.',
           ),
         maxConcurrentRuns: concurrency,
+        gpus,
       })
       .describe('The machine that the server runs on.')
       .meta({ id: 'HostSettings' }),

@@ -10,7 +10,8 @@ const whole = {
   arguments: ['--alpha', 0.5, true],
   target: 'host',
   framework: 'MPI',
-  nodeCount: 2,
+  resources: { nodes: 2, cpus: 4, memory: '16GB', gpus: 1, gpuType: 'A100', timeLimit: '1h30m' },
+  priority: 'high',
   environmentVariables: { A: 'b' },
   environment: {
     name: 'e',
@@ -18,7 +19,6 @@ const whole = {
     conda: { channels: ['conda-forge'], dependencies: ['numpy', { pip: [] }] },
   },
   dataReferences: { d: { datastore: 'store', path: 'a/b', mode: 'upload', pathOnCompute: 'out', overwrite: true } },
-  timeLimitSeconds: 60,
   graceSeconds: 1.5,
   secrets: ['API_KEY'],
 };

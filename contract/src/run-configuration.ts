@@ -1,5 +1,6 @@
 // How a script runs on a given target. Saved beside the script as `*.runconfig` (YAML), or just an object.
 import * as z from 'zod';
+import { resources } from './resources.ts';
 import { relativePath, resourceName } from './values.ts';
 
 const specifications = ['condaFile', 'conda', 'requirementsFile', 'requirements', 'lockFile'] as const;
@@ -85,16 +86,14 @@ export const runConfiguration = z
       .default([]),
     target: resourceName.default('local').describe('The compute target that the script runs on.'),
     framework: z.enum(['Python', 'PySpark', 'MPI']).default('Python'),
-    nodeCount: z.int().min(1).max(10_000).default(1),
+    resources: resources.default({ nodes: 1 }).describe('What the run asks of its target.'),
+    priority: z
+      .enum(['low', 'normal', 'high'])
+      .default('normal')
+      .describe('Of the runs that wait for a target, those of a higher priority come first.'),
     environmentVariables: z.record(variableName, z.string().max(32_000)).default({}),
     environment: environmentSource.default({}),
     dataReferences: z.record(variableName, dataReference).default({}),
-    timeLimitSeconds: z
-      .number()
-      .positive()
-      .max(365 * 86_400)
-      .optional()
-      .describe('The script is ended after this time.'),
     graceSeconds: z
       .number()
       .min(0)

@@ -3,6 +3,7 @@ import * as z from 'zod';
 import { activity } from './activity.ts';
 import { condaAddress } from './conda-lock.ts';
 import { environmentPlan, environmentTarget, indexAccess } from './environment.ts';
+import { readResources } from './resources.ts';
 import { dataReference, runConfiguration } from './run-configuration.ts';
 import { runQuery } from './run-query.ts';
 import { selection } from './run-selection.ts';
@@ -116,6 +117,8 @@ export const job = z
     attempt: z.int(),
     snapshot: digest.optional(),
     configuration: runConfiguration,
+    resources: readResources,
+    gpus: z.array(z.string()).optional().describe('The GPUs that it may see, where its target gives them out.'),
     environment: environmentPlan,
     dataReferences: z.record(z.string(), dataReference),
     secrets: secretValues.describe('Environment variables for the script, to be masked in its output.'),

@@ -17,7 +17,7 @@ OURS = """script: train.py
 arguments: [--alpha, 0.5, true, 'a b']
 target: host
 framework: MPI
-nodeCount: 2
+resources: {nodes: 2, memory: 16GB}
 environment:
   name: e
   python: "3.11"
@@ -32,7 +32,6 @@ environmentVariables:
     lines
 dataReferences:
   d: {datastore: store, path: a/b, mode: upload, pathOnCompute: out, overwrite: true}
-timeLimitSeconds: 60
 graceSeconds: 1.5
 secrets: [API_KEY]
 """
@@ -160,7 +159,7 @@ class HostileFilesTest(unittest.TestCase):
             ("script: a.py\nhistory: {}\nenvironment:\n  python: x\n  docker: {}\n", "line 4: environment.python must be a mapping"),
             ("script: a.py\nhistory: {}\ndataReferences: [x]\n", "line 3: dataReferences must be a mapping"),
             ("script: a.py\nhistory: {}\nenvironment:\n  environmentVariables: 1\n", "line 4: environment.environmentVariables"),
-            ("script: a.py\nnodeCount: %s\n" % ("9" * 5_000), "more than 1000 digits at line 2"),
+            ("script: a.py\ngraceSeconds: %s\n" % ("9" * 5_000), "more than 1000 digits at line 2"),
         ):
             with open(self.file, "w", encoding="utf-8") as file:
                 file.write(text)
@@ -184,7 +183,7 @@ class HostileFilesTest(unittest.TestCase):
 
     def test_what_is_written_without_end_is_read_or_refused(self):
         for part in (" ", "\t", "#", "- ", "[", "{", "&a ", "*a ", ": ", "? ", "a: [", "'", "|\n", "!a ", "---\n", "\\", "9"):
-            for text in ("script: " + part * 20_000, part * 20_000, "script: a.py\ntimeLimitSeconds: 1" + part * 20_000):
+            for text in ("script: " + part * 20_000, part * 20_000, "script: a.py\ngraceSeconds: 1" + part * 20_000):
                 self.reads_configuration(text)
 
 

@@ -118,7 +118,7 @@ def some_configuration(chance):
     if chance.random() < 0.8:
         made["arguments"] = [some_scalar(chance) for _ in range(chance.randrange(1, 5))]
     if chance.random() < 0.5:
-        made.update(target="host", framework="MPI", nodeCount=chance.randrange(2, 9))
+        made.update(target="host", framework="MPI", resources={"nodes": chance.randrange(2, 9)})
     if chance.random() < 0.5:
         made["environmentVariables"] = {some_name(chance): some_text(chance) for _ in range(chance.randrange(1, 4))}
     made["environment"] = some_environment(chance)
@@ -126,7 +126,8 @@ def some_configuration(chance):
         reference = {"datastore": "store", "path": "a/b c", "mode": "upload", "pathOnCompute": "out", "overwrite": True}
         made["dataReferences"] = {some_name(chance): {key: reference[key] for key in reference if chance.random() < 0.7}}
     if chance.random() < 0.5:
-        made.update(timeLimitSeconds=chance.choice([60, 0.5]), graceSeconds=chance.choice([0, 20, 1.5]), secrets=["API_KEY"])
+        made.setdefault("resources", {}).update(chance.choice([{"timeLimit": 60}, {"timeLimit": "2h30m", "memory": "16GB"}, {"cpus": 4, "gpus": 1, "gpuType": "A100"}]))
+        made.update(priority=chance.choice(["low", "high"]), graceSeconds=chance.choice([0, 20, 1.5]), secrets=["API_KEY"])
     return {key: value for key, value in made.items() if value != {}}
 
 
@@ -213,7 +214,7 @@ class RunConfigurationTest(unittest.TestCase):
 
     def test_values_of_another_type_are_refused_with_their_line(self):
         cases = {
-            "script: a.py\nnodeCount: many\n": "line 2: nodeCount must be a whole number",
+            "script: a.py\nresources:\n  nodes: many\n": "line 3: nodes must be a whole number",
             "script: a.py\narguments: --x\n": "line 2: arguments must be a list",
             "script: a.py\nenvironmentVariables:\n  A: 1\n": "line 3: .*in quotes",
             "script: a.py\nenvironment:\n  python: 3.10\n": "line 3: python must be a minor version in quotes",
@@ -234,11 +235,10 @@ class RunConfigurationTest(unittest.TestCase):
             "script": "train.py",
             "arguments": ["--a", 1],
             "framework": "MPI",
-            "nodeCount": 2,
+            "resources": {"nodes": 2, "timeLimit": 60},
             "environmentVariables": {"A": "1"},
             "environment": {"name": "e", "condaFile": "env.yml"},
             "dataReferences": {"d": {"datastore": "store", "path": "x"}},
-            "timeLimitSeconds": 60,
         }
         self.assertEqual(expected, made.configuration())
         for word in ("history", "autoPrepareEnvironment", "environment.docker", "downloaded, not mounted"):

@@ -39,7 +39,7 @@ class RunnerCase(unittest.TestCase):
             "server": self.server.url, "token": "run-token-1234", "workspace": "ws", "experiment": "e", "run": "r1", "attempt": 1,
             "snapshot": self.server.add_snapshot(files), "configuration": configuration,
             "environment": {"kind": "user-managed", "interpreterPath": sys.executable, "notices": []},
-            "dataReferences": {}, "secrets": {}, "indexes": {"environment": {}}, "leaseSeconds": 0.9,
+            "dataReferences": {}, "secrets": {}, "indexes": {"environment": {}}, "leaseSeconds": 0.9, "resources": {"nodes": 1, "gpus": 0},
             "cacheFolder": os.path.join(self.folder, "cache"),
         }  # fmt: skip
         job.update(more)
@@ -169,7 +169,7 @@ time.sleep(60)
 
     def test_a_time_limit_ends_a_script_that_ignores_being_asked(self):
         script = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('on')\ntime.sleep(600)"
-        self.execute(self.job(script, configuration={"timeLimitSeconds": 1, "graceSeconds": 0.5}))
+        self.execute(self.job(script, configuration={"graceSeconds": 0.5}, resources={"timeLimitSeconds": 1}))
         self.assertEqual(self.run_record["state"], "failed")
         self.assertEqual(self.run_record["reason"], "The script was ended after its time limit of 1 s.")
 
@@ -288,6 +288,13 @@ open(out + "/result.txt", "w").write("done")
         files = {"stellwerk/__init__.py": b"mine = True"}
         self.execute(self.job("import stellwerk, os\nprint(stellwerk.mine, 'STELLWERK_TOKEN' in os.environ)", files), STELLWERK_TOKEN="x")
         self.assertEqual(self.server.log("r1"), "True False\n")
+
+    def test_a_script_sees_the_gpus_that_it_was_given_and_no_others(self):
+        script = "import os\nprint(repr(os.environ.get('CUDA_VISIBLE_DEVICES')))"
+        for gpus, seen in ((["GPU-a", "GPU-b"], "'GPU-a,GPU-b'"), ([], "''")):
+            run = "r%d" % len(gpus)
+            self.execute(self.job(script, gpus=gpus, run=run), CUDA_VISIBLE_DEVICES="GPU-c")
+            self.assertEqual(self.server.log(run), seen + "\n")
 
     def test_a_script_can_call_its_own_run_failed(self):
         self.execute(self.job("from stellwerk._interactive import context\ncontext().fail('not good enough')"))

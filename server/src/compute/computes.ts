@@ -9,11 +9,11 @@ import { type Caller, isAdministrator, nameOf } from '../access/access.ts';
 import type { Database } from '../db/database.ts';
 import { keyOf, pageFrom } from '../db/paging.ts';
 import { sql } from '../db/transactions.ts';
-import type { ComputeDriver, Target } from './driver.ts';
+import type { Capacity, ComputeDriver, Target } from './driver.ts';
 import { type ComputeKinds, driverOf } from './kinds.ts';
 import { type ComputeRow, computeTransactions } from './store.ts';
 
-export type { ComputeDriver, EndCause, JobHandle, JobOrder, JobState, RunsJobs, Target } from './driver.ts';
+export type { Capacity, ComputeDriver, EndCause, JobHandle, JobOrder, JobState, RunsJobs, Target } from './driver.ts';
 export { type ComputeKinds, computeKinds } from './kinds.ts';
 
 export interface Load {
@@ -38,6 +38,8 @@ export interface UsableTarget {
   driver: ComputeDriver<ComputeKind>;
   queue: string;
   maxConcurrentRuns: number;
+  /** Of its machine, where shares of it are given out here. */
+  capacity?: Capacity;
 }
 
 const always = new Date(0).toISOString();
@@ -131,18 +133,20 @@ export class Computes {
     const target = targetOf(await this.#row(workspace, name));
     const flaw = this.#lacksUser(target);
     if (flaw) throw new ServiceError('failed-precondition', 'compute.host-isolation', flaw);
-    return this.#usable(target);
+    return await this.#usable(target);
   }
 
   /** For those who look after what was started on it, although nothing new may be: the server may be reached by others now. */
   async find(workspace: string, name: string): Promise<UsableTarget> {
-    return this.#usable(targetOf(await this.#row(workspace, name, true)));
+    return await this.#usable(targetOf(await this.#row(workspace, name, true)));
   }
 
-  #usable(target: Target): UsableTarget {
+  async #usable(target: Target): Promise<UsableTarget> {
     const driver = driverOf(this.#needs.kinds, target);
     const wanted = 'maxConcurrentRuns' in target.settings ? target.settings.maxConcurrentRuns : undefined;
-    return { target, driver, queue: driver.queue(target), maxConcurrentRuns: wanted ?? this.#needs.cpus };
+    const capacity = await driver.capacity?.(target);
+    const maxConcurrentRuns = wanted ?? capacity?.cpus ?? this.#needs.cpus;
+    return { target, driver, queue: driver.queue(target), maxConcurrentRuns, ...(capacity && { capacity }) };
   }
 
   async #check(target: Target, caller: Caller): Promise<void> {

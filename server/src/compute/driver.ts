@@ -2,6 +2,7 @@
 // A driver never touches the database, never retries and never reads the clock. It throws a TargetError for what the world did.
 import type { Probe } from '@stellwerk/contract/compute.ts';
 import type { ComputeKind, SettingsOf } from '@stellwerk/contract/compute-settings.ts';
+import type { Gpu } from '@stellwerk/contract/resources.ts';
 import type { Job } from '@stellwerk/contract/run.ts';
 
 export interface Target<K extends ComputeKind = ComputeKind> {
@@ -28,6 +29,13 @@ export type JobState =
 
 /** Why a job ended without its runner having said anything, where the target knows. */
 export type EndCause = 'preempted' | 'node-lost' | 'time-limit' | 'out-of-memory' | 'canceled' | 'refused';
+
+/** What one machine has for runs: each takes its share of it, and waits until there is one. */
+export interface Capacity {
+  cpus: number;
+  memoryBytes: number;
+  gpus: readonly Gpu[];
+}
 
 /** How what runs on a target reaches this server: from the same machine, by the server's public address, or only by what the driver lays for it. */
 export type Reach = 'here' | 'elsewhere' | 'carried';
@@ -59,6 +67,8 @@ export interface ComputeDriver<K extends ComputeKind> {
   queue(target: Target<K>): string;
   /** Where it is `carried`, the driver writes the address into the job. */
   reach(target: Target<K>): Reach;
+  /** What its machine has, where shares of it are given out here. Absent: the target has a queue of its own, or belongs to somebody else. */
+  capacity?(target: Target<K>): Promise<Capacity>;
   /** What can train by itself. Absent: runs are taken up by whoever submitted them. */
   readonly jobs?: RunsJobs<K>;
 }

@@ -98,7 +98,8 @@ test('a job that waits in the queue of its target says why, is not lost meanwhil
   for (let leases = 0; leases < 3; leases++) {
     rooms.pass(29_000);
     await rooms.leases.sweep();
-    await pause(1_100); // it is looked at meanwhile
+    const before = rooms.jobs.looks;
+    await until(() => rooms.jobs.looks > before + 1);
   }
   expect((await get(id)).state).toBe('preparing');
   rooms.jobs.waiting = undefined;
@@ -156,7 +157,7 @@ test('whoever waits behind a run that is canceled before it was ever looked at i
   const { db } = rooms.scratch;
   const moment = { now: Date.now(), at: new Date().toISOString() };
   const { key } = await rooms.runs.placeOf(workspace, second.id);
-  expect(await db.transact(runTransactions.takePlace, { key, places: 1, moment })).toBe(false);
+  expect(await db.transact(runTransactions.takePlace, { key, room: { places: 1 }, moment })).toBe(false);
   // As the worker leaves it: nobody looks after the second until it is woken.
   await db.transact(activityTransactions.change, { id: second.activity!, change: { dueAt: null, at: moment.at } });
   await cancel(first.id);

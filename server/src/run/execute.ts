@@ -13,6 +13,7 @@ import type { JobOrders } from './job-orders.ts';
 import type { Leases } from './leases.ts';
 import { runTransactions } from './lifecycle.ts';
 import type { Moment, Move } from './moves.ts';
+import type { Room } from './queue.ts';
 import { isEnd } from './states.ts';
 import type { PrivateRow, RunRow } from './store.ts';
 
@@ -31,7 +32,7 @@ interface Scene {
   kept: PrivateRow;
   jobs: RunsJobs<ComputeKind>;
   target: Target;
-  places: number;
+  room: Room;
   where: 'here' | 'elsewhere';
 }
 
@@ -84,9 +85,10 @@ class Execution {
       const { computes } = this.#needs;
       const isStarted = kept.handle !== null || isEnd(row.state);
       const usable = await (isStarted ? computes.find : computes.require).call(computes, workspace, row.target!);
-      const { driver, target, maxConcurrentRuns: places } = usable;
+      const { driver, target, capacity, maxConcurrentRuns: places } = usable;
+      const room = { places, capacity };
       const where = driver.reach(target) === 'elsewhere' ? 'elsewhere' : 'here';
-      return await this.#act({ row, kept, jobs: driver.jobs!, target, places, where }, work);
+      return await this.#act({ row, kept, jobs: driver.jobs!, target, room, where }, work);
     } catch (error) {
       return this.#failed(row, error, work);
     }
@@ -96,10 +98,10 @@ class Execution {
     const { row, kept } = scene;
     if (isEnd(row.state)) return this.#tidy(scene);
     if (row.state === 'queued') {
-      const { places } = scene;
+      const { room } = scene;
       const taken = await this.#needs.db.transact(runTransactions.takePlace, {
         key: row.key,
-        places,
+        room,
         moment: this.#needs.moment(),
       });
       if (!taken) return over;

@@ -89,7 +89,7 @@ test('a runner that is killed loses its run with a reason; no process of its scr
 });
 
 test('a time limit ends a script', async () => {
-  const run = await server.submit('import time\ntime.sleep(600)\n', { ...host, timeLimitSeconds: 1 });
+  const run = await server.submit('import time\ntime.sleep(600)\n', { ...host, resources: { timeLimit: 1 } });
   const ended = await untilState(run, ...endStates);
   expect(ended.state).toBe('failed');
   expect(ended.reason).toMatch(/time limit|1 s/);

@@ -9,6 +9,7 @@ import type {
   IndexAccess,
   IndexSettings,
 } from '@stellwerk/contract/environment.ts';
+import { readOf } from '@stellwerk/contract/resources.ts';
 import type { Job, Run } from '@stellwerk/contract/run.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import type { Database } from '../db/database.ts';
@@ -84,6 +85,8 @@ export class JobOrders {
       attempt: row.attempt,
       ...(row.snapshot !== null && { snapshot: row.snapshot }),
       configuration,
+      resources: readOf(configuration.resources),
+      ...(row.gpus !== null && { gpus: JSON.parse(row.gpus) as string[] }),
       environment: plan,
       dataReferences: Object.fromEntries(
         Object.entries(configuration.dataReferences).map(([name, reference]) => [

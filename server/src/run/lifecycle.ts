@@ -11,7 +11,7 @@ import { insertRun, type NewRun } from './creation.ts';
 import { applyEntry, putFile } from './entries.ts';
 import { setProperty, setTag } from './labels.ts';
 import { cancelRun, type Moment, type Move, moveRun } from './moves.ts';
-import { freePlace, takePlace } from './queue.ts';
+import { freePlace, type Room, takePlace } from './queue.ts';
 import { recordsOf } from './records.ts';
 import { differencesOnceRunning } from './resubmission.ts';
 import { attendedStates, isEnd } from './states.ts';
@@ -210,8 +210,8 @@ export const runTransactions = transactions('run', {
     return runOf(tx, row.key);
   },
 
-  takePlace(tx: Transaction, { key, places, moment }: { key: number; places: number; moment: Moment }): boolean {
-    return takePlace(tx, key, places, moment);
+  takePlace(tx: Transaction, { key, room, moment }: { key: number; room: Room; moment: Moment }): boolean {
+    return takePlace(tx, key, room, moment);
   },
 
   freePlace(tx: Transaction, { key, moment }: { key: number; moment: Moment }): void {

@@ -4,6 +4,7 @@ import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { RunState } from '@stellwerk/contract/run.ts';
 import { type Change, changeActivity } from '../activity/activities.ts';
 import { sql, type Transaction } from '../db/transactions.ts';
+import { line } from './line.ts';
 import { isEnd, mayMove } from './states.ts';
 import { type RunRow, runOf, setPrivate, setRun } from './store.ts';
 
@@ -158,14 +159,7 @@ function stopOne(tx: Transaction, row: RunRow, reason: string, moment: Moment): 
 
 /** The one that is first in line tries again whether there is a place. */
 export function wakeNext(tx: Transaction, queue: string, { now, at }: Moment): void {
-  const next = tx.first(
-    sql
-      .selectFrom('run')
-      .select('activity')
-      .where('queue', '=', queue)
-      .where('state', '=', 'queued')
-      .orderBy('key')
-      .limit(1),
-  );
+  const [first] = line(tx, queue);
+  const next = first && runOf(tx, first.key);
   if (next?.activity) changeActivity(tx, next.activity, { dueAt: now, at });
 }

@@ -1,23 +1,42 @@
-// Places on a machine: so many runs at a time, first in, first out. Whoever frees a place wakes the next that waits.
+// Places on a machine: so many runs at a time, each with its share of CPUs and memory and GPUs of its own. In line, a higher priority comes
+// first; among equals users take turns, whoever has less running first; of one user, first in, first out.
+// Invariants: nobody is overtaken by who stands behind, however small: what waits for much is not starved; no GPU is given to two runs.
+// Whoever frees a place wakes the next that waits.
+import type { ReadResources } from '@stellwerk/contract/resources.ts';
+import type { Capacity } from '../compute/computes.ts';
 import type { Transaction } from '../db/transactions.ts';
+import { line } from './line.ts';
 import { type Moment, moveRun, wakeNext } from './moves.ts';
 import { type RunRow, runOf, setPrivate, setRun } from './store.ts';
 
-/** Takes a place for a waiting run, and begins its attempt. False if none is free, or it is another's turn. */
-export function takePlace(tx: Transaction, key: number, places: number, moment: Moment): boolean {
+/** What runs may have there together. */
+export interface Room {
+  places: number;
+  capacity?: Capacity | undefined;
+}
+
+type Asked = Pick<ReadResources, 'cpus' | 'memoryBytes' | 'gpus' | 'gpuType'>;
+
+/** Takes a place for a waiting run, and begins its attempt. False if there is none for it, or it is another's turn. */
+export function takePlace(tx: Transaction, key: number, room: Room, moment: Moment): boolean {
   const row = runOf(tx, key);
   if (row.state !== 'queued' || row.queue === null) return false;
-  const { taken } = tx
-    .statement<{ taken: number }>('SELECT count(*) AS taken FROM run WHERE queue = ? AND placed = 1')
-    .get(row.queue)!;
-  if (taken >= places) return false;
-  if (position(tx, row) > places - taken) {
-    wakeNext(tx, row.queue, moment);
-    return false;
+  const left = leftOf(tx, row.queue, room);
+  for (const standing of line(tx, row.queue)) {
+    const share = shareOf(left, askedBy(standing));
+    if (typeof share === 'string') {
+      if (standing.key === key) waitFor(tx, row, share);
+      else wakeNext(tx, row.queue, moment);
+      return false;
+    }
+    if (standing.key === key) {
+      const set = { placed: 1, attempt: row.attempt + 1, reason: null, gpus: JSON.stringify(share) };
+      setRun(tx, key, set);
+      moveRun(tx, { ...row, ...set }, { to: 'preparing' }, moment);
+      return true;
+    }
   }
-  setRun(tx, key, { placed: 1, attempt: row.attempt + 1 });
-  moveRun(tx, { ...row, placed: 1, attempt: row.attempt + 1 }, { to: 'preparing' }, moment);
-  return true;
+  return false;
 }
 
 /** After nothing of the job is left on the machine. */
@@ -25,14 +44,56 @@ export function freePlace(tx: Transaction, key: number, moment: Moment): void {
   const row = runOf(tx, key);
   setPrivate(tx, key, { handle: null });
   if (row.placed === 0) return;
-  setRun(tx, key, { placed: 0 });
+  setRun(tx, key, { placed: 0, gpus: null });
   if (row.queue !== null) wakeNext(tx, row.queue, moment);
 }
 
-/** 1 is the next to start. */
-export function position(tx: Transaction, row: Pick<RunRow, 'queue' | 'key'>): number {
-  const before = tx
-    .statement<{ count: number }>("SELECT count(*) AS count FROM run WHERE queue = ? AND state = 'queued' AND key < ?")
-    .get(row.queue, row.key)!;
-  return before.count + 1;
+/** Of each run that waits there: 1 is the next to start. */
+export function positions(tx: Transaction, queue: string): Map<number, number> {
+  return new Map(line(tx, queue).map(({ key }, at) => [key, at + 1]));
+}
+
+interface Left {
+  places: number;
+  cpus: number;
+  memoryBytes: number;
+  gpus: Capacity['gpus'];
+}
+
+function leftOf(tx: Transaction, queue: string, { places, capacity }: Room): Left {
+  const placed = tx
+    .statement<Pick<RunRow, 'asked' | 'gpus'>>('SELECT asked, gpus FROM run WHERE queue = ? AND placed = 1')
+    .all(queue);
+  const asked = placed.map((row) => askedBy(row));
+  const given = new Set(placed.flatMap(({ gpus }) => (gpus === null ? [] : (JSON.parse(gpus) as string[]))));
+  const sum = (of: (one: Asked) => number | undefined) => asked.reduce((total, one) => total + (of(one) ?? 0), 0);
+  return {
+    places: places - placed.length,
+    cpus: (capacity?.cpus ?? Number.POSITIVE_INFINITY) - sum(({ cpus }) => cpus),
+    memoryBytes: (capacity?.memoryBytes ?? Number.POSITIVE_INFINITY) - sum(({ memoryBytes }) => memoryBytes),
+    gpus: (capacity?.gpus ?? []).filter(({ uuid }) => !given.has(uuid)),
+  };
+}
+
+/** Takes it from what is left, and gives the GPUs; or says what is waited for. */
+function shareOf(left: Left, { cpus = 0, memoryBytes = 0, gpus, gpuType }: Asked): string[] | string {
+  if (left.places < 1) return 'Waits for a place on the compute target.';
+  if (left.cpus < cpus) return `Waits for ${cpus} free CPUs.`;
+  if (left.memoryBytes < memoryBytes) return `Waits for ${memoryBytes.toLocaleString('en')} bytes of free memory.`;
+  const fitting = left.gpus.filter(({ type }) => gpuType === undefined || type === gpuType).slice(0, gpus);
+  if (fitting.length < gpus)
+    return `Waits for ${gpus} free GPUs${gpuType === undefined ? '' : ` of the type ${gpuType}`}.`;
+  left.places--;
+  left.cpus -= cpus;
+  left.memoryBytes -= memoryBytes;
+  left.gpus = left.gpus.filter((one) => !fitting.includes(one));
+  return fitting.map(({ uuid }) => uuid);
+}
+
+function askedBy({ asked }: Pick<RunRow, 'asked'>): Asked {
+  return asked === null ? { gpus: 0 } : (JSON.parse(asked) as Asked);
+}
+
+function waitFor(tx: Transaction, row: RunRow, reason: string): void {
+  if (row.reason !== reason) setRun(tx, row.key, { reason });
 }

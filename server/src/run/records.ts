@@ -5,7 +5,7 @@ import type { MetricSummary } from '@stellwerk/contract/telemetry.ts';
 import { sql, type Transaction } from '../db/transactions.ts';
 import { summariesOf } from '../telemetry/metrics.ts';
 import { parameterOf } from './labels.ts';
-import { position } from './queue.ts';
+import { positions } from './queue.ts';
 import type { LabelRow, ParameterRow, RunRow } from './store.ts';
 
 /** Columns that may hold much. */
@@ -103,9 +103,14 @@ function recordsFrom(tx: Transaction, rows: readonly ReadRow[], wanted: Wanted):
   const properties = labelsOf(tx, 'run_property', keys, wanted.properties);
   const parameters = grouped(entriesOf(tx, 'run_parameter', keys, wanted.parameters) as ParameterRow[], parameterOf);
   const summaries = wanted.metrics && new Map<number, MetricSummary[]>(summariesOf(tx, keys, wanted.metrics));
+  const lines = new Map<string, Map<number, number>>();
+  const placeInLine = (queue: string, key: number) => {
+    if (!lines.has(queue)) lines.set(queue, positions(tx, queue));
+    return lines.get(queue)!.get(key);
+  };
   return rows.map((row) => ({
     ...plainRecord(row),
-    ...(row.state === 'queued' && row.queue !== null && { queuePosition: position(tx, row) }),
+    ...(row.state === 'queued' && row.queue !== null && { queuePosition: placeInLine(row.queue, row.key) }),
     parameters: parameters.get(row.key) ?? {},
     tags: tags.get(row.key) ?? {},
     properties: properties.get(row.key) ?? {},

@@ -10,7 +10,7 @@ import type { Caller, UserCaller } from '../access/access.ts';
 import { Activities, ActivityWorker, type Executor } from '../activity/activities.ts';
 import { Blobs } from '../blob/blobs.ts';
 import { FileBytes } from '../blob/files.ts';
-import type { ComputeDriver, JobHandle, JobOrder, JobState, RunsJobs } from '../compute/computes.ts';
+import type { Capacity, ComputeDriver, JobHandle, JobOrder, JobState, RunsJobs } from '../compute/computes.ts';
 import { type ScratchDatabase, scratchDatabase } from '../db/scratch-database.ts';
 import { migrations } from '../stores.ts';
 import { Journals } from '../telemetry/journals.ts';
@@ -30,6 +30,8 @@ export class HandMadeJobs implements RunsJobs<'host'> {
   readonly ended = new Set<string>();
   readonly asked: string[] = [];
   readonly recovered: string[] = [];
+  /** How often jobs were looked at. */
+  looks = 0;
   readonly endedSo = new Map<string, JobState>();
   /** All jobs wait in a queue of the target's own. */
   waiting: JobState | undefined;
@@ -41,6 +43,7 @@ export class HandMadeJobs implements RunsJobs<'host'> {
     return { id: order.id };
   }
   async look(_target: unknown, handle: JobHandle): Promise<JobState> {
+    this.looks++;
     const id = String(handle.id);
     if (this.ended.has(id) || !this.orders.has(id)) return this.endedSo.get(id) ?? { state: 'ended' };
     return this.waiting ?? { state: 'running' };
@@ -112,7 +115,7 @@ export const snapshotFiles: Record<string, string> = {
 };
 
 export async function runRooms(
-  options: { leaseSeconds?: number; places?: number; keepDays?: number } = {},
+  options: { leaseSeconds?: number; places?: number; keepDays?: number; capacity?: Capacity } = {},
 ): Promise<RunRooms> {
   const scratch = await scratchDatabase(migrations);
   const { db, folder } = scratch;
@@ -147,10 +150,24 @@ export async function runRooms(
       jobs,
     },
   };
+  const machine = {
+    cpus: 8,
+    memoryBytes: 64e9,
+    gpus: [
+      { uuid: 'GPU-a', type: 'A100' },
+      { uuid: 'GPU-b', type: 'T4' },
+    ],
+  };
   const usable = async (_: string, name: string) => {
     const driver = drivers[name]!;
     const target = { workspace, name, settings: { kind: driver.kind } as never };
-    return { target, driver: driver as never, queue: driver.queue(target), maxConcurrentRuns: options.places ?? 1 };
+    return {
+      target,
+      driver: driver as never,
+      queue: driver.queue(target),
+      maxConcurrentRuns: options.places ?? 1,
+      capacity: options.capacity ?? machine,
+    };
   };
   const computes = { require: usable, find: usable };
   const readFile = async (_: string, __: string, path: string) => snapshotFiles[path];

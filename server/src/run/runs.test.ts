@@ -78,7 +78,12 @@ test.each([
     {},
   ],
   ['framework', { ...script, framework: 'MPI' as const }, {}],
-  ['nodeCount', { ...script, nodeCount: 2 }, {}],
+  ['resources.nodes', { ...script, resources: { nodes: 2 } }, {}],
+  ['resources.cpus', { ...script, resources: { cpus: 1_000 } }, {}],
+  ['resources.memory', { ...script, resources: { memory: '100TB' } }, {}],
+  ['resources.gpus', { ...script, resources: { gpus: 3 } }, {}],
+  ['resources.gpuType', { ...script, resources: { gpus: 1, gpuType: 'H100' } }, {}],
+
   ['secrets', { ...script, secrets: ['KEY'] }, {}],
   ['secrets', { ...script }, { secrets: { KEY: 'x' } }],
   ['secrets', { ...script, secrets: ['KEY'], environmentVariables: { KEY: 'y' } }, { secrets: { KEY: 'x' } }],

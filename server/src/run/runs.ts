@@ -3,6 +3,7 @@
 // lost, and comes back; an end is for good; an attempt that a newer one has superseded writes nothing more; secrets enter no record.
 import type { Activity } from '@stellwerk/contract/activity.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { readOf } from '@stellwerk/contract/resources.ts';
 import type { Job, Run, RunFile } from '@stellwerk/contract/run.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import type { TrashEntry } from '@stellwerk/contract/trash.ts';
@@ -104,6 +105,8 @@ export class Runs {
         ...targetRow(usable),
         ...taken.row,
         configuration: JSON.stringify(input.configuration),
+        priority: priorities.indexOf(input.configuration.priority),
+        asked: JSON.stringify(readOf(input.configuration.resources)),
         snapshot: input.snapshot,
         activity,
       },
@@ -378,6 +381,9 @@ function describedRow(
     content_hash: contentHash([user.toLowerCase(), content]),
   };
 }
+
+/** As they stand in line, the last first. */
+const priorities = ['low', 'normal', 'high'] as const;
 
 function targetRow({ target, driver, queue }: UsableTarget) {
   return { target: target.name, queue: driver.jobs ? queue : null };

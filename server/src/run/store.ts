@@ -45,6 +45,12 @@ export interface RunRow {
   queue: string | null;
   /** Whether it takes one of the places of its queue. */
   placed: number;
+  /** Of those that wait, the greater one comes first: 0 low, 1 normal, 2 high. */
+  priority: number;
+  /** JSON: ReadResources. */
+  asked: string | null;
+  /** JSON: the GPUs that it was given. */
+  gpus: string | null;
   /** JSON: RunConfiguration. */
   configuration: string | null;
   snapshot: string | null;
@@ -214,6 +220,18 @@ export const runMigrations: Migration[] = [
       );
       CREATE INDEX run_by_trash ON run (trash, key) WHERE trash IS NOT NULL;
       CREATE INDEX run_by_snapshot ON run (workspace, snapshot) WHERE snapshot IS NOT NULL;
+    `,
+  },
+  {
+    name: '0070-run-resources',
+    up: `
+      ALTER TABLE run ADD COLUMN priority INTEGER NOT NULL DEFAULT 1;
+      ALTER TABLE run ADD COLUMN asked TEXT;
+      ALTER TABLE run ADD COLUMN gpus TEXT;
+      UPDATE run SET configuration = json_remove(json_set(configuration, '$.priority', 'normal', '$.resources', json(
+        CASE WHEN json_extract(configuration, '$.timeLimitSeconds') IS NULL THEN json_object('nodes', json_extract(configuration, '$.nodeCount'))
+        ELSE json_object('nodes', json_extract(configuration, '$.nodeCount'), 'timeLimit', json_extract(configuration, '$.timeLimitSeconds')) END
+      )), '$.nodeCount', '$.timeLimitSeconds') WHERE configuration IS NOT NULL AND json_extract(configuration, '$.nodeCount') IS NOT NULL;
     `,
   },
 ];

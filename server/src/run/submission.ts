@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import type { BuiltSpecification, IndexSettings } from '@stellwerk/contract/environment.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { flawOfPath } from '@stellwerk/contract/paths.ts';
+import { readOf } from '@stellwerk/contract/resources.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import type { CheckedOf } from '@stellwerk/contract/verbs.ts';
 import type { Computes, UsableTarget } from '../compute/computes.ts';
@@ -28,6 +29,7 @@ export async function checkSubmission(
   const { workspace, snapshot, configuration } = input;
   const usable = await needs.computes.require(workspace, configuration.target);
   checkFramework(configuration);
+  checkResources(configuration, usable);
   checkPaths(configuration);
   checkSecrets(configuration, input.secrets ?? {});
   checkCredentials(configuration);
@@ -44,10 +46,27 @@ export async function checkSubmission(
   return usable;
 }
 
-function checkFramework({ framework, nodeCount, target }: RunConfiguration): void {
+function checkFramework({ framework, target }: RunConfiguration): void {
   if (framework !== 'Python')
     throw misconfigured('framework', `the compute target ${target} runs Python only, not ${framework}`);
-  if (nodeCount !== 1) throw misconfigured('nodeCount', `the compute target ${target} is one machine`);
+}
+
+/** What a target can never give is refused at once, not waited for. */
+function checkResources({ resources, target }: RunConfiguration, { capacity }: UsableTarget): void {
+  const { nodes, cpus = 0, memoryBytes = 0, gpus, gpuType } = readOf(resources);
+  const refuse = (field: string, has: string) => {
+    throw misconfigured(`resources.${field}`, `the compute target ${target} has ${has}`);
+  };
+  if (nodes !== 1) refuse('nodes', 'one machine');
+  if (!capacity) return;
+  if (cpus > capacity.cpus) refuse('cpus', `${capacity.cpus} CPUs`);
+  if (memoryBytes > capacity.memoryBytes)
+    refuse('memory', `${capacity.memoryBytes.toLocaleString('en')} bytes of memory`);
+  const types = [...new Set(capacity.gpus.map(({ type }) => type))];
+  if (gpuType !== undefined && !types.includes(gpuType))
+    refuse('gpuType', types.length > 0 ? `GPUs of the types ${types.join(', ')}` : 'no GPUs');
+  const fitting = capacity.gpus.filter(({ type }) => gpuType === undefined || type === gpuType).length;
+  if (gpus > fitting) refuse('gpus', `${fitting} GPUs${gpuType === undefined ? '' : ` of the type ${gpuType}`}`);
 }
 
 function checkPaths({ script, environment, dataReferences }: RunConfiguration): void {

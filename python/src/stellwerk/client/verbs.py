@@ -1557,7 +1557,7 @@ class Runs:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             experiment: Created if it does not exist. Up to 256 characters.
             configuration: The contract's `RunConfiguration`: `script`, `arguments`?, `target`?, `framework`?,
-                `nodeCount`?, `environmentVariables`?, `environment`?, `dataReferences`?, `timeLimitSeconds`?,
+                `resources`?, `priority`?, `environmentVariables`?, `environment`?, `dataReferences`?,
                 `graceSeconds`?, `secrets`?.
             snapshot: `sha256:` and 64 lower-case hexadecimal digits.
             id: Made by the server unless given. Giving it makes the call safe to repeat. Up to 256 characters.
@@ -1710,8 +1710,8 @@ class Runs:
                 contract's `EnvironmentTarget`: `platform`, `pythons`, `conda`?.
         Returns:
             `Job`: `server`, `caBundle`?, `token`, `workspace`, `experiment`, `run`, `attempt`, `snapshot`?,
-                `configuration`, `environment`, `dataReferences`, `secrets`, `indexes`, `leaseSeconds`,
-                `cacheFolder`?.
+                `configuration`, `resources`, `gpus`?, `environment`, `dataReferences`, `secrets`, `indexes`,
+                `leaseSeconds`, `cacheFolder`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/runs/{run}/job", {

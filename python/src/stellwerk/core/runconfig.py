@@ -17,16 +17,18 @@ from .. import _yaml
 from .conda_dependencies import CondaDependencies
 from .environment import Environment
 from .exceptions import RunConfigurationException, UserErrorException
+from .resources import RESOURCE_TYPES, Resources
 from .runconfig_v1 import from_v1, is_v1
 
-__all__ = ["CondaDependencies", "DataReferenceConfiguration", "RunConfiguration"]
+__all__ = ["CondaDependencies", "DataReferenceConfiguration", "Resources", "RunConfiguration"]
 
 FRAMEWORKS = {"python": "Python", "pyspark": "PySpark", "mpi": "MPI"}
 DEFAULTS: Dict[str, Any] = {
     "arguments": [],
     "target": "local",
     "framework": "Python",
-    "nodeCount": 1,
+    "resources": {},
+    "priority": "normal",
     "environmentVariables": {},
     "environment": {},
     "dataReferences": {},
@@ -52,11 +54,11 @@ TYPES: Dict[str, Any] = {
     "arguments": list,
     "target": str,
     "framework": str,
-    "nodeCount": int,
+    "resources": dict,
+    "priority": str,
     "environmentVariables": dict,
     "environment": dict,
     "dataReferences": dict,
-    "timeLimitSeconds": (int, float),
     "graceSeconds": (int, float),
     "secrets": list,
 }
@@ -128,11 +130,11 @@ class RunConfiguration:
         self._framework = "Python"
         self.framework = framework or "Python"
         self.communicator = communicator
-        self.node_count = 1
+        self.resources = Resources()
+        self.priority = "normal"
         self.environment = Environment()
         self.environment_variables: Dict[str, str] = {}
         self.data_references: Dict[str, Any] = {}
-        self.max_run_duration_seconds: Optional[float] = None
         self.grace_seconds: float = 10
         self.secrets: List[str] = []
         self.notices: List[str] = []
@@ -154,6 +156,22 @@ class RunConfiguration:
         if not name:
             raise UserErrorException("The target must be a compute target or its name, not %r." % (value,))
         self._target = name
+
+    @property
+    def node_count(self) -> int:
+        return self.resources.nodes
+
+    @node_count.setter
+    def node_count(self, value: int) -> None:
+        self.resources.nodes = value
+
+    @property
+    def max_run_duration_seconds(self) -> Any:
+        return self.resources.time_limit
+
+    @max_run_duration_seconds.setter
+    def max_run_duration_seconds(self, value: Any) -> None:
+        self.resources.time_limit = value
 
     @property
     def framework(self) -> str:
@@ -179,11 +197,11 @@ class RunConfiguration:
             "arguments": arguments,
             "target": self.target,
             "framework": "MPI" if self.communicator and "mpi" in self.communicator.lower() else self.framework,
-            "nodeCount": self.node_count,
+            "resources": self.resources.asked(),
+            "priority": self.priority,
             "environmentVariables": {**of_environment, **self.environment_variables},
             "environment": self.environment.source(),
             "dataReferences": {name: reference_of(one) for name, one in references.items()},
-            "timeLimitSeconds": self.max_run_duration_seconds,
             "graceSeconds": self.grace_seconds,
             "secrets": list(self.secrets),
         }
@@ -195,12 +213,12 @@ class RunConfiguration:
         given = copy.deepcopy(dict(given))
         made = RunConfiguration(given.get("script"), given.get("arguments"), given.get("framework"))
         made.target = given.get("target", "local")
-        made.node_count = given.get("nodeCount", 1)
+        made.resources = Resources.of_asked(given.get("resources") or {})
+        made.priority = given.get("priority", "normal")
         made.environment = Environment.of_source(given.get("environment") or {})
         made.environment_variables = given.get("environmentVariables") or {}
         references = given.get("dataReferences") or {}
         made.data_references = {name: DataReferenceConfiguration.of_reference(one) for name, one in references.items()}
-        made.max_run_duration_seconds = given.get("timeLimitSeconds")
         made.grace_seconds = given.get("graceSeconds", 10)
         made.secrets = given.get("secrets") or []
         return made
@@ -302,6 +320,7 @@ def check(content: Mapping[str, Any], lines: Mapping[Tuple[Any, ...], int], file
             refuse("%s must be %s" % (key, words_of(TYPES[key])), (key,), lines, file)
     check_values(content, TYPES, (), lines, file)
     check_texts(content, "secrets", (), lines, file)
+    check_values(content.get("resources", {}), RESOURCE_TYPES, ("resources",), lines, file)
     environment = content.get("environment", {})
     check_values(environment, ENVIRONMENT_TYPES, ("environment",), lines, file)
     check_texts(environment, "requirements", ("environment",), lines, file)
@@ -351,5 +370,7 @@ def words_of(wanted: Any) -> str:
     return (
         {str: "text", bool: "true or false", list: "a list", dict: "a mapping", int: "a whole number"}.get(wanted, "a number")
         if not isinstance(wanted, tuple)
+        else "a number or text"
+        if str in wanted
         else "a number"
     )

@@ -37,7 +37,7 @@ LEFT_OUT = (
     "tensorflow",
     "useSampling",
 )
-ONLY_V1 = (*LEFT_OUT, "communicator", "maxRunDurationSeconds")
+ONLY_V1 = (*(key for key in LEFT_OUT if key != "priority"), "communicator", "maxRunDurationSeconds")
 ENVIRONMENT_LEFT_OUT = (
     "assetId",
     "docker",
@@ -96,12 +96,9 @@ def from_v1(content: Mapping[str, Any], lines: Dict[Tuple[Any, ...], int], file:
     made["framework"] = "MPI" if "mpi" in communicator.lower() else FRAMEWORKS.get(framework.lower(), "Python")
     if framework.lower() not in FRAMEWORKS:
         reading.notices.append("The framework %s runs as a Python script here." % framework)
-    limit = given.pop("maxRunDurationSeconds", None)
-    if limit:
-        made["timeLimitSeconds"] = limit
-    nodes = given.pop("nodeCount", None)
-    if nodes:
-        made["nodeCount"] = nodes
+    asked = {"nodes": given.pop("nodeCount", None), "timeLimit": given.pop("maxRunDurationSeconds", None)}
+    if any(asked.values()):
+        made["resources"] = {name: value for name, value in asked.items() if value}
     environment = given.pop("environment", None)
     variables = reading.mapping(given.pop("environmentVariables", None), "environmentVariables")
     made["environment"], inner = _environment(reading.mapping(environment, "environment"), reading)

@@ -174,6 +174,8 @@ class Attempt:
             env["PATH"] = os.path.join(environment.folder, "bin") + os.pathsep + env.get("PATH", os.defpath)
         elif inherited:
             env["PYTHONPATH"] = os.pathsep.join(inherited)
+        if self.job.get("gpus") is not None:  # its own, and no others
+            env["CUDA_VISIBLE_DEVICES"] = env["NVIDIA_VISIBLE_DEVICES"] = ",".join(self.job["gpus"])
         env.update(self.configuration.get("environmentVariables", {}))
         env.update(self.job["secrets"])
         env.update(self.data.variables())
@@ -194,7 +196,7 @@ class Attempt:
             script.close()
             return self._ended("failed", "The script could not be started: %s" % script.error)
         started = now()
-        limit = self.configuration.get("timeLimitSeconds")
+        limit = self.job["resources"].get("timeLimitSeconds")
         until = time.monotonic() + limit if limit else None
         self.place.note(startedAt=started, session=script.pid)
         self.lease.report(state="running", startedAt=started, python=environment.version, notices=environment.notices or None, condaPackages=conda_packages(environment.folder) or None)
@@ -216,7 +218,7 @@ class Attempt:
         if self.why == "stopped":
             return self._ended("failed", "The runner was asked to stop (SIGTERM), so the script was ended.", code, lines)
         if self.why == "time limit":
-            limit = self.configuration["timeLimitSeconds"]
+            limit = self.job["resources"]["timeLimitSeconds"]
             return self._ended("failed", "The script was ended after its time limit of %g s." % limit, code, lines)
         own = self.place.verdict_of_script()
         if code == 0 and own:

@@ -1,9 +1,11 @@
 // The machine that the server runs on. On a single-user server its runs are processes of the server's own user; otherwise they run
 // under other Unix ids, each run under one of its own, so that no run reads the data folder or another run's files or memory.
+import { availableParallelism, totalmem } from 'node:os';
 import { dirname } from 'node:path';
 import type { Probe } from '@stellwerk/contract/compute.ts';
+import type { Gpu } from '@stellwerk/contract/resources.ts';
 import { run } from '../../../exec/programs.ts';
-import type { ComputeDriver, StartWatch, Target } from '../../driver.ts';
+import type { Capacity, ComputeDriver, StartWatch, Target } from '../../driver.ts';
 import { HostJobs } from './jobs.ts';
 import { findUser, type IdFiles, type UnixIds } from './unix-users.ts';
 
@@ -32,6 +34,7 @@ export class HostDriver implements ComputeDriver<'host'> {
   readonly hostsServices = true;
   readonly jobs: HostJobs;
   readonly #needs: HostNeeds;
+  #gpus: Promise<Gpu[]> | undefined;
 
   constructor(needs: HostNeeds) {
     this.#needs = needs;
@@ -45,6 +48,11 @@ export class HostDriver implements ComputeDriver<'host'> {
 
   reach() {
     return 'here' as const;
+  }
+
+  async capacity({ settings }: Target<'host'>): Promise<Capacity> {
+    this.#gpus ??= gpusHere();
+    return { cpus: availableParallelism(), memoryBytes: totalmem(), gpus: settings.gpus ?? (await this.#gpus) };
   }
 
   async probe({ settings }: Target<'host'>): Promise<Probe> {
@@ -76,6 +84,15 @@ async function mayEnter({ first }: UnixIds, folder: string): Promise<boolean> {
     cwd: '/',
   });
   return ended.code === 0;
+}
+
+/** As their driver tells; none where there is no driver. */
+async function gpusHere(): Promise<Gpu[]> {
+  const args = ['--query-gpu=uuid,name', '--format=csv,noheader'];
+  const told = await run({ command: 'nvidia-smi', args, cwd: '/', timeoutMs: 10_000 }).catch(() => undefined);
+  if (told?.code !== 0) return [];
+  const lines = told.stdout.trim().split('\n');
+  return lines.map((line) => ({ uuid: line.split(', ')[0]!, type: line.split(', ').slice(1).join(', ') }));
 }
 
 function concluded(findings: Finding[]): Probe {
