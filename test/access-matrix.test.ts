@@ -57,6 +57,7 @@ const beyond: Record<string, Partial<Record<Person, string>>> = {
   'compute.attach': { contributor: administratorOnly, owner: administratorOnly },
   'compute.update': { contributor: administratorOnly, owner: administratorOnly },
   'compute.detach': { contributor: administratorOnly, owner: administratorOnly },
+  'blobs.get': { otherRun: '404 blob.not-found' },
   'runs.getJob': { owner: '403 compute.not-yours', administrator: '403 compute.not-yours' },
   'me.setPassword': { limited: '403 access.denied' },
 };

@@ -102,6 +102,7 @@ export async function createWorld(): Promise<World> {
   const job = async (run: string) => (await contributor.runs.getJob({ workspace, run })).token;
   const run = await submitted(snapshot, { IN: { path: 'in' }, OUT: { path: 'out', mode: 'upload' } });
   tokens.run = await job(run);
+  await uploadFile(clientWith(tokens.run), workspace, Buffer.from('a')); // its own to use only then
   tokens.otherRun = await job(await submitted(another));
   await contributor.logs.append({ workspace, run, name: 'output.txt', offset: 0 }, 'one\n');
   await contributor.journals.append({ workspace, run, journal: 'main', offset: 0 }, '["m","loss",1,0,1700000000]\n');
