@@ -34,6 +34,12 @@ const needs: Need[] = [
     packages: ['libfaketime'],
     isOptional: true,
   },
+  {
+    what: 'sshd and ip',
+    isThere: () => existsSync('/usr/sbin/sshd') && works('ip', '-V'),
+    packages: ['openssh-server', 'iproute2'],
+    isOptional: true,
+  },
 ];
 
 export function prepareMachine(): void {

@@ -1,7 +1,8 @@
 // Runs every test: the checks, the unit tests, Python's, and the stories. `npm test -- unit` (check, python, engines, stories) runs one
-// part, `npm test -- stories kill` only stories whose file name has that word. Ends with `N passed, N failed`.
+// part, `npm test -- stories kill` only stories whose file name has that word, `npm test -- ssh` all that needs the engine in
+// `test/engines/ssh`. Ends with `N passed, N failed`.
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -92,7 +93,9 @@ const parts: Record<string, (words: string[]) => Promise<Count>> = {
 const asked = process.argv.slice(2);
 const named = asked.filter((word) => word in parts);
 const words = asked.filter((word) => !(word in parts));
-const chosen = named.length > 0 ? named : words.length > 0 ? ['stories'] : Object.keys(parts);
+const isEngine = words.some((word) => existsSync(join(root, 'test', 'engines', word)));
+const ofWords = isEngine ? ['engines', 'stories'] : ['stories'];
+const chosen = named.length > 0 ? named : words.length > 0 ? ofWords : Object.keys(parts);
 
 prepareMachine();
 const total: Count = { passed: 0, failed: 0, skipped: [] };

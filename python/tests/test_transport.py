@@ -222,6 +222,93 @@ class TestTlsAndProxies(TransportCase):
         self.assertEqual(seen, ["CONNECT stellwerk.test:%d" % self.server.port])
 
 
+class _Pipe:
+    """A socket that leads to a server, as a driver lays one; closed, it is gone with all that went over it."""
+
+    def __init__(self, path, port):
+        self.path, self.port, self.ends = path, port, []
+        self.accepted = 0
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(8)
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                here = self.listener.accept()[0]
+            except OSError:
+                return
+            self.accepted += 1
+            there = socket.create_connection(("127.0.0.1", self.port))
+            self.ends += [here, there]
+            for pair in ((here, there), (there, here)):
+                threading.Thread(target=_Proxy.pump, args=pair, daemon=True).start()
+
+    def close(self):
+        for end in [self.listener] + self.ends:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            end.close()
+
+
+class TestSockets(TransportCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.link = os.path.join(self.folder, "relay")
+        self.over = Transport("unix:" + self.link, TOKEN, attempts=3)
+        self.addCleanup(self.over.close)
+
+    def lay(self, name):
+        pipe = _Pipe(os.path.join(self.folder, name), self.server.port)
+        self.addCleanup(pipe.close)
+        os.symlink(pipe.path, self.link + ".new")
+        os.rename(self.link + ".new", self.link)
+        return pipe
+
+    def start(self, **options):
+        return self.over.call("POST", START, {"id": "a"}, **options)["id"]
+
+    def test_a_server_is_reached_by_a_socket_over_one_connection(self):
+        pipe = self.lay("one")
+        for _ in range(5):
+            self.assertEqual(self.start(), "a")
+        self.assertEqual(pipe.accepted, 1)
+        self.assertEqual(self.server.requests[0][2], "Bearer " + TOKEN)
+        self.assertEqual(self.over.url, "unix:" + self.link)
+
+    def test_a_proxy_of_the_environment_has_no_say_in_it(self):
+        os.environ["http_proxy"] = "http://127.0.0.1:1"
+        self.addCleanup(os.environ.pop, "http_proxy")
+        self.lay("one")
+        self.assertEqual(self.start(), "a")
+
+    def test_without_a_socket_or_behind_a_dead_one_the_server_is_unreachable(self):
+        with self.assertRaisesRegex(Unreachable, "unix:"):
+            self.start(attempts=1)
+        self.lay("one").close()
+        with self.assertRaises(Unreachable):
+            self.start(attempts=1)
+
+    def test_a_dead_socket_is_tried_again_and_the_new_one_found(self):
+        pipe = self.lay("one")
+        self.assertEqual(self.start(), "a")
+        pipe.close()
+        threading.Timer(0.3, self.lay, ["two"]).start()
+        self.assertEqual(self.start(attempts=10), "a")
+
+    def test_a_connection_is_not_used_again_once_there_is_another_socket(self):
+        first = self.lay("one")
+        self.assertEqual(self.start(), "a")
+        second = self.lay("two")
+        self.assertEqual(self.start(), "a")
+        self.assertEqual((first.accepted, second.accepted), (1, 1))
+
+
 class TestSlowServers(TransportCase):
     def test_a_server_that_never_answers_is_given_up(self):
         with socket.socket() as silent:

@@ -49,7 +49,7 @@ const doors: Record<string, string[]> = {
   ],
   deployment: ['web-service/web-services', 'web-service/host'],
   environment: ['environments'],
-  exec: ['programs', 'processes', 'sandbox', 'image-root', 'test-root', 'unused'],
+  exec: ['programs', 'processes', 'sandbox', 'image-root', 'test-root', 'unused', 'ssh/connection', 'ssh/connections'],
   gateway: ['gateways'],
   http: ['server', 'service'],
   image: ['images', 'driver', 'kinds'],

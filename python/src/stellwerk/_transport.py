@@ -14,16 +14,16 @@ import random
 import re
 import threading
 import time
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from stellwerk._file_part import FilePart, FileShrunk
+from stellwerk._ways import way_to
 
 PREFIX = "/api/v1"
 CHUNK = 1024 * 1024
 _REPEATABLE = frozenset(("GET", "HEAD", "PUT", "DELETE"))
 _BUSY = frozenset((429, 502, 503, 504))
 _IDLE_KEPT = 8
-_BLOCK = 256 * 1024
 _BYTES = (bytes, bytearray, memoryview)
 
 
@@ -159,25 +159,17 @@ class Transport:
     """A server, and who calls it."""
 
     def __init__(self, url, token=None, ca_bundle=None, timeout=60.0, attempts=5, user_agent="stellwerk-python"):
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("The server address %r must begin with http:// or https://." % _without_credentials(url))
         self.token = token
         self.ca_bundle = ca_bundle
         self.timeout = timeout
         self.attempts = attempts
-        self._secure = parts.scheme == "https"
-        self._host = parts.hostname
-        self._port = parts.port or (443 if self._secure else 80)
-        self._base = parts.path.rstrip("/") + PREFIX
+        self._way = way_to(url, ca_bundle)
+        self._base = self._way.base + PREFIX
         self._agent = user_agent
-        shown = "[%s]" % self._host if ":" in self._host else self._host
-        self._authority = shown if parts.port is None else "%s:%d" % (shown, self._port)
-        self.url = "%s://%s%s" % (parts.scheme, self._authority, parts.path.rstrip("/"))
+        self.url = self._way.url
         self._lock = threading.Lock()
         self._idle = []
         self._pid = os.getpid()
-        self._context = None
 
     def call(self, method, path, body=None, query=None, **options):
         """A verb that takes and gives JSON."""
@@ -248,7 +240,7 @@ class Transport:
     def _send(self, method, target, data, headers, timeout, sent):
         from http.client import HTTPException
 
-        all_headers = {"Host": self._authority, "User-Agent": self._agent, "Accept": "*/*"}
+        all_headers = {"Host": self._way.authority, "User-Agent": self._agent, "Accept": "*/*"}
         if self.token:
             all_headers["Authorization"] = "Bearer " + self.token
         all_headers.update(headers)
@@ -268,7 +260,7 @@ class Transport:
         try:
             connection = self._connection(timeout)
             if connection.stellwerk_forward:
-                target = "http://%s%s" % (self._authority, target)
+                target = "http://%s%s" % (self._way.authority, target)
                 all_headers.update(connection.stellwerk_forward)
             sent[0] = True
             try:
@@ -298,56 +290,15 @@ class Transport:
             while self._idle:
                 connection = self._idle.pop()
                 try:
-                    stale = connection.sock is None or select.select([connection.sock], [], [], 0)[0]
+                    unusable = connection.sock is None or not self._way.still(connection)
+                    stale = unusable or select.select([connection.sock], [], [], 0)[0]
                 except (OSError, ValueError):
                     stale = True
                 if not stale:
                     connection.sock.settimeout(timeout)
                     return connection
                 connection.close()
-        return self._connect(timeout)
-
-    def _connect(self, timeout):
-        import http.client
-
-        proxy = self._proxy()
-        forward = {}
-        host, port = (proxy.hostname, proxy.port or 80) if proxy else (self._host, self._port)
-        if self._secure:
-            connection = http.client.HTTPSConnection(host, port, timeout=min(timeout, 15), context=self._tls(), blocksize=_BLOCK)
-            if proxy:
-                connection.set_tunnel(self._host, self._port, headers=_proxy_credentials(proxy))
-        else:
-            connection = http.client.HTTPConnection(host, port, timeout=min(timeout, 15), blocksize=_BLOCK)
-            if proxy:
-                forward = dict(_proxy_credentials(proxy), **{"Proxy-Connection": "keep-alive"})
-        connection.stellwerk_forward = forward
-        connection.connect()
-        connection.sock.settimeout(timeout)
-        return connection
-
-    def _proxy(self):
-        if not any(name in os.environ for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")):
-            return None
-        from urllib.request import getproxies, proxy_bypass
-
-        proxies = getproxies()
-        address = proxies.get("https" if self._secure else "http") or proxies.get("all")
-        if not address or proxy_bypass(self._host) or self._host in ("localhost", "127.0.0.1", "::1"):
-            return None
-        proxy = urlsplit(address if "://" in address else "http://" + address)
-        return proxy if proxy.hostname else None
-
-    def _tls(self):
-        if self._context is None:
-            import ssl
-
-            self._context = ssl.create_default_context()
-            if self.ca_bundle and "-----BEGIN" in self.ca_bundle:
-                self._context.load_verify_locations(cadata=self.ca_bundle)
-            elif self.ca_bundle:
-                self._context.load_verify_locations(cafile=self.ca_bundle)
-        return self._context
+        return self._way.connect(timeout)
 
     def _keep(self, connection):
         with self._lock:
@@ -384,16 +335,3 @@ def _retry_after(value):
         return min(max(float(value), 0.0), 60.0)
     except (TypeError, ValueError):
         return None
-
-
-def _proxy_credentials(proxy):
-    if not proxy.username:
-        return {}
-    import base64
-
-    pair = "%s:%s" % (unquote(proxy.username), unquote(proxy.password or ""))
-    return {"Proxy-Authorization": "Basic " + base64.b64encode(pair.encode("utf-8")).decode("ascii")}
-
-
-def _without_credentials(url):
-    return url.rsplit("@", 1)[-1] if "@" in url else url

@@ -1,0 +1,126 @@
+"""The ways to a server: over the network (TLS, proxies of the environment), or by `unix:<path>`, a socket on this machine that leads there.
+
+Whoever carries what is said over such a socket may have to begin anew, with another one; then the path, a link, leads to that.
+"""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import unquote, urlsplit
+
+_UNIX = "unix:"
+_BLOCK = 256 * 1024
+_CONNECT_SECONDS = 15.0
+
+
+def way_to(url, ca_bundle=None):
+    if url.startswith(_UNIX + "/"):
+        return Socket(url)
+    return Network(url, ca_bundle)
+
+
+class Network:
+    def __init__(self, url, ca_bundle):
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("The server address %r must begin with http:// or https://." % _without_credentials(url))
+        self.base = parts.path.rstrip("/")
+        self._ca_bundle = ca_bundle
+        self._secure = parts.scheme == "https"
+        self._host = parts.hostname
+        self._port = parts.port or (443 if self._secure else 80)
+        shown = "[%s]" % self._host if ":" in self._host else self._host
+        self.authority = shown if parts.port is None else "%s:%d" % (shown, self._port)
+        self.url = "%s://%s%s" % (parts.scheme, self.authority, self.base)
+        self._context = None
+
+    def connect(self, timeout):
+        import http.client
+
+        proxy = self._proxy()
+        forward = {}
+        host, port = (proxy.hostname, proxy.port or 80) if proxy else (self._host, self._port)
+        if self._secure:
+            connection = http.client.HTTPSConnection(host, port, timeout=min(timeout, _CONNECT_SECONDS), context=self._tls(), blocksize=_BLOCK)
+            if proxy:
+                connection.set_tunnel(self._host, self._port, headers=_proxy_credentials(proxy))
+        else:
+            connection = http.client.HTTPConnection(host, port, timeout=min(timeout, _CONNECT_SECONDS), blocksize=_BLOCK)
+            if proxy:
+                forward = dict(_proxy_credentials(proxy), **{"Proxy-Connection": "keep-alive"})
+        connection.stellwerk_forward = forward
+        connection.connect()
+        connection.sock.settimeout(timeout)
+        return connection
+
+    def still(self, connection):
+        """Whether a connection that was kept is of use as far as the way is concerned."""
+        return True
+
+    def _proxy(self):
+        if not any(name in os.environ for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")):
+            return None
+        from urllib.request import getproxies, proxy_bypass
+
+        proxies = getproxies()
+        address = proxies.get("https" if self._secure else "http") or proxies.get("all")
+        if not address or proxy_bypass(self._host) or self._host in ("localhost", "127.0.0.1", "::1"):
+            return None
+        proxy = urlsplit(address if "://" in address else "http://" + address)
+        return proxy if proxy.hostname else None
+
+    def _tls(self):
+        if self._context is None:
+            import ssl
+
+            self._context = ssl.create_default_context()
+            if self._ca_bundle and "-----BEGIN" in self._ca_bundle:
+                self._context.load_verify_locations(cadata=self._ca_bundle)
+            elif self._ca_bundle:
+                self._context.load_verify_locations(cafile=self._ca_bundle)
+        return self._context
+
+
+class Socket:
+    base = ""
+    authority = "localhost"
+
+    def __init__(self, url):
+        self.url = url
+        self._path = url[len(_UNIX) :]
+
+    def connect(self, timeout):
+        import http.client
+        import socket
+
+        connection = http.client.HTTPConnection("localhost", blocksize=_BLOCK)
+        connection.stellwerk_forward = {}
+        connection.stellwerk_place = self._place()
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.sock.settimeout(min(timeout, _CONNECT_SECONDS))
+            connection.sock.connect(connection.stellwerk_place)
+        except OSError:
+            connection.close()
+            raise
+        connection.sock.settimeout(timeout)
+        return connection
+
+    def still(self, connection):
+        return connection.stellwerk_place == self._place()
+
+    def _place(self):
+        return os.path.realpath(self._path)
+
+
+def _proxy_credentials(proxy):
+    if not proxy.username:
+        return {}
+    import base64
+
+    pair = "%s:%s" % (unquote(proxy.username), unquote(proxy.password or ""))
+    return {"Proxy-Authorization": "Basic " + base64.b64encode(pair.encode("utf-8")).decode("ascii")}
+
+
+def _without_credentials(url):
+    return url.rsplit("@", 1)[-1] if "@" in url else url
