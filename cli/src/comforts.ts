@@ -93,6 +93,11 @@ export const comforts: readonly Comfort[] = [
     build: async (session) => (await selecting()).emptyCommand(session),
   },
   {
+    name: 'secret set',
+    summary: 'Keeps a secret of the workspace; its value is asked for, or comes from a file or standard input.',
+    build: async (session) => (await import('./commands/secret-set.ts')).setSecretCommand(session),
+  },
+  {
     name: 'snapshot download',
     summary: 'Downloads a snapshot as a ZIP archive.',
     build: async (session) => (await transfers()).snapshotDownloadCommand(session),

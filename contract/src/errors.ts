@@ -53,6 +53,9 @@ export const hints = {
   'activity.not-found': 'List activities with `stellwerk activity list`.',
   'activity.ended': 'Only an activity that has not ended can be canceled.',
   'settings.invalid': 'Correct the setting named in the message.',
+  'secret.not-found': 'List the secrets with `stellwerk secret list`.',
+  'secret.too-many': 'Delete secrets that nothing names any more.',
+  'server.master-key': 'Start the server with the new key, and the old one as STELLWERK_MASTER_KEY_PREVIOUS.',
   'compute.not-found': 'List compute targets with `stellwerk compute list`.',
   'compute.name-taken': 'Choose another name, or detach the existing compute target.',
   'compute.host-isolation':

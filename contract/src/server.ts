@@ -110,6 +110,17 @@ export const serverVerbs = {
       }),
       output: collection,
     }),
+    rotateMasterKey: verb({
+      summary:
+        'Changes the master key, while the server goes on: every data key is sealed anew. A key file is replaced; a key command is asked again.',
+      method: 'POST',
+      path: '/server/master-key',
+      permission: 'administrator',
+      input: z.object({}),
+      output: z
+        .object({ keys: z.int().describe('Data keys that were sealed anew.') })
+        .meta({ id: 'MasterKeyRotation' }),
+    }),
     getCollection: verb({
       summary: 'Shows a garbage collection and what it has freed so far.',
       method: 'GET',

@@ -29,6 +29,9 @@ export const limits = {
   snapshotFiles: 100_000,
   errorMessageLength: 3_000,
   replicas: 64,
+  secrets: 1_000,
+  secretVersions: 10,
+  secretLength: 64 * 1024,
 } as const;
 
 export const time = z.iso
@@ -44,6 +47,11 @@ export const resourceName = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9-]{0,30}[A-Za-z0-9]$/)
   .describe('2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.');
+/** Names of secrets: they stand in addresses and in names of files. */
+export const secretName = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,126}$/)
+  .describe('1 to 127 letters, digits, hyphens and underscores, beginning with a letter or digit.');
 /** Names that users choose freely: experiments, models, images. */
 export const freeName = z
   .string()

@@ -10,6 +10,7 @@ import { experimentVerbs } from './experiment.ts';
 import { imageVerbs } from './image.ts';
 import { modelVerbs } from './model.ts';
 import { runVerbs } from './run.ts';
+import { secretVerbs } from './secret.ts';
 import { serverVerbs } from './server.ts';
 import { snapshotVerbs } from './snapshot.ts';
 import { telemetryVerbs } from './telemetry.ts';
@@ -34,6 +35,7 @@ export const verbs = {
   ...imageVerbs,
   ...webServiceVerbs,
   ...trashVerbs,
+  ...secretVerbs,
 };
 
 export type Verbs = typeof verbs;

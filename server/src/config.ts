@@ -3,6 +3,7 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { inheritEnvironment } from './exec/programs.ts';
 import { isRegistry } from './oci/oci-images.ts';
+import type { MasterKeySource } from './vault/vault.ts';
 
 /** As `stellwerk up` is called. */
 export interface StartOptions {
@@ -19,6 +20,8 @@ export interface StartOptions {
   allowHost?: readonly string[];
   /** Where an image whose name has no host comes from: `host` or `host/path`. */
   imageRegistry?: string;
+  /** A program and its arguments, for a shell, that print the master key in base64; a file in the data folder unless given. */
+  masterKeyCommand?: string;
   /** How long deleted runs, experiments and models lie in the trash; 7 unless given, 0 for not at all. */
   trashDays?: number;
 }
@@ -42,6 +45,7 @@ export interface Config {
   /** Where runs under other Unix users lie: they cannot enter the data folder. */
   isolatedRuns: string;
   leases: { activityMs: number; runSeconds: number };
+  masterKey: MasterKeySource;
   trashMs: number;
   /** How often garbage is collected by itself. */
   collectEveryMs: number;
@@ -91,6 +95,7 @@ export function configOf(options: StartOptions, environment: NodeJS.ProcessEnv =
       activityMs: milliseconds(environment.STELLWERK_ACTIVITY_LEASE_MS, 30_000),
       runSeconds: milliseconds(environment.STELLWERK_RUN_LEASE_MS, 30_000) / 1_000,
     },
+    masterKey: masterKeyOf(options, environment),
     trashMs: daysOf(options.trashDays ?? 7) * 86_400_000,
     collectEveryMs: 6 * 3_600_000,
   };
@@ -106,6 +111,15 @@ function publicUrlOf(text: string): string {
   if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol))
     throw new StartRefused(`--public-url must be an address such as https://stellwerk.example.org, not ${text}.`);
   return text.replace(/\/+$/, '');
+}
+
+function masterKeyOf(options: StartOptions, environment: NodeJS.ProcessEnv): MasterKeySource {
+  const { STELLWERK_MASTER_KEY: key, STELLWERK_MASTER_KEY_PREVIOUS: previous } = environment;
+  if (options.masterKeyCommand !== undefined && key !== undefined)
+    throw new StartRefused('Give the master key by --master-key-command or by STELLWERK_MASTER_KEY, not by both.');
+  if (options.masterKeyCommand !== undefined) return { from: 'command', command: options.masterKeyCommand };
+  if (key !== undefined) return { from: 'environment', key, ...(previous !== undefined && { previous }) };
+  return { from: 'file', file: join(resolve(options.data), 'master.key') };
 }
 
 function daysOf(days: number): number {

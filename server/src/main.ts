@@ -15,7 +15,7 @@ import { Incidents } from './incidents.ts';
 import { buildRooms, type Ground, type Rooms } from './rooms.ts';
 import { giveBackStartUpMemory } from './start-up-memory.ts';
 import { migrations } from './stores.ts';
-import { Vault } from './vault/vault.ts';
+import { MasterKeyMissing, Vault } from './vault/vault.ts';
 
 export { ArchiveRefused } from './backup/backups.ts';
 export { type StartOptions, StartRefused } from './config.ts';
@@ -100,7 +100,10 @@ async function prepare(config: Config): Promise<Ground> {
     db,
     incidents,
     wheel,
-    vault: Vault.open(join(config.data, 'master.key')),
+    vault: await Vault.open({ db, source: config.masterKey }).catch(async (error: unknown) => {
+      await db.close();
+      throw error instanceof MasterKeyMissing ? new StartRefused(error.message) : error;
+    }),
     now: Date.now,
     newId: randomUUID,
     url: () => urls.get(ground)?.users ?? '',

@@ -22,7 +22,7 @@ import type { Database } from './db/database.ts';
 import { Replicas, Rollout, Supervisor, WebServices } from './deployment/web-service/web-services.ts';
 import { Environments, PackageIndexes } from './environment/environments.ts';
 import { isolationHere } from './exec/sandbox.ts';
-import { type Removed, removeUnused } from './exec/unused.ts';
+import { removeUnused, together } from './exec/unused.ts';
 import { Experiments } from './experiment/experiments.ts';
 import { Gateway } from './gateway/gateways.ts';
 import type { Service } from './http/service.ts';
@@ -37,7 +37,7 @@ import { Journals } from './telemetry/journals.ts';
 import { Logs } from './telemetry/logs.ts';
 import { Metrics } from './telemetry/metrics.ts';
 import { Trash } from './trash/trash.ts';
-import type { Vault } from './vault/vault.ts';
+import { Secrets, type Vault } from './vault/vault.ts';
 import { version } from './version.ts';
 import { defaultDatastore, Workspaces } from './workspace/workspaces.ts';
 
@@ -76,6 +76,7 @@ export function buildRooms(ground: Ground) {
   const activities = new Activities({ db, now, folder: inData('activities') });
   const bytes = new FileBytes(inData('blobs'));
   const blobs = new Blobs({ db, bytes, folder: inData('uploads'), now });
+  const secrets = new Secrets({ db, vault, now, audit: access.audit });
   const packageIndexes = new PackageIndexes({ db, vault });
   const environments = new Environments({
     cacheDir: join(config.cache, 'server'),
@@ -287,7 +288,7 @@ export function buildRooms(ground: Ground) {
         logs,
         activities,
         cache: async (unused) =>
-          sum([
+          together([
             await oci.sweepRoots(await images.inUse(), unused),
             await environments.removeUnused(unused),
             // Those that the runner makes, here and for others of this user.
@@ -339,6 +340,7 @@ export function buildRooms(ground: Ground) {
         wheel: `${ground.url()}/wheels/${basename(ground.wheel)}`,
       }),
       collectGarbage: (input, caller) => collections.collectGarbage(input, caller),
+      rotateMasterKey: () => vault.rotateMasterKey(),
       getCollection: (input) => collections.getCollection(input),
       listCollections: () => collections.listCollections(),
     },
@@ -355,6 +357,7 @@ export function buildRooms(ground: Ground) {
     tokens: access.tokens,
     members: access.members,
     audit: access.audit,
+    secrets,
     workspaces,
     activities,
     compute: computes,
@@ -390,8 +393,4 @@ export function buildRooms(ground: Ground) {
 function servicesUrl({ config, url }: Ground, port: number): string {
   const { protocol, hostname } = new URL(url());
   return `${config.tls ? 'https:' : config.publicUrl ? protocol : 'http:'}//${hostname}:${port}`;
-}
-
-function sum(all: readonly Removed[]): Removed {
-  return all.reduce((a, b) => ({ count: a.count + b.count, sizeBytes: a.sizeBytes + b.sizeBytes }));
 }

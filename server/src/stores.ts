@@ -25,10 +25,12 @@ import './telemetry/metrics.ts';
 import { telemetryMigrations } from './telemetry/store.ts';
 import { trashMigrations } from './trash/store.ts';
 import './trash/trash.ts';
+import { vaultMigrations } from './vault/store.ts';
 import { workspaceMigrations } from './workspace/store.ts';
 
 export const migrations: Migration[] = [
   ...accessMigrations,
+  ...vaultMigrations,
   ...activityMigrations,
   ...blobMigrations,
   ...snapshotMigrations,

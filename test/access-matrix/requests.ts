@@ -49,6 +49,11 @@ const freshModel: Maker = async ({ admin, run }, _who, fresh) => {
   return { input: { ...w, name: fresh, version: '1' } };
 };
 
+const freshSecret: Maker = async ({ admin }, _who, fresh) => {
+  await admin.secrets.set({ ...w, name: fresh, value: 'geheim' });
+  return { input: { ...w, name: fresh } };
+};
+
 export const requests: { [name in { [N in Noun]: `${N}.${VerbOf<N>}` }[Noun]]: Maker } = {
   'server.get': fixed({}),
   'server.backup': fixed({}),
@@ -58,6 +63,11 @@ export const requests: { [name in { [N in Noun]: `${N}.${VerbOf<N>}` }[Noun]]: M
     return { input: { collection: id } };
   },
   'server.listCollections': fixed({}),
+  'server.rotateMasterKey': fixed({}),
+  'secrets.set': only((_, fresh) => ({ ...w, name: fresh, value: 'geheim' })),
+  'secrets.get': freshSecret,
+  'secrets.list': fixed(w),
+  'secrets.delete': freshSecret,
   'packageIndexes.get': fixed({}),
   'packageIndexes.set': fixed({}),
   'signIns.create': async ({ admin, server }, _who, fresh) => {

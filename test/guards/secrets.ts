@@ -1,6 +1,6 @@
 import type { Guard } from './guard.ts';
 
-const vault = 'server/src/vault/vault.ts';
+const seal = 'server/src/vault/seal.ts';
 const vaultTests = 'server/src/vault/vault.test.ts';
 const runnerTests = 'python/tests/test_runner.py';
 const story = 'test/secrets.test.ts';
@@ -57,12 +57,12 @@ export const secretGuards: readonly Guard[] = [
     guard: 'a secret opens at its place only',
     changes: [
       {
-        file: vault,
-        code: "createCipheriv('aes-256-gcm', this.#key, nonce).setAAD(Buffer.from(place));",
-        without: "createCipheriv('aes-256-gcm', this.#key, nonce).setAAD(Buffer.from(''));",
+        file: seal,
+        code: "createCipheriv('aes-256-gcm', key, nonce).setAAD(Buffer.from(place));",
+        without: "createCipheriv('aes-256-gcm', key, nonce).setAAD(Buffer.from(''));",
       },
       {
-        file: vault,
+        file: seal,
         code: 'nonce, options).setAAD(Buffer.from(place));',
         without: "nonce, options).setAAD(Buffer.from(''));",
       },
@@ -73,9 +73,46 @@ export const secretGuards: readonly Guard[] = [
   {
     attack: 'the master key read by another user of the machine',
     guard: 'its file is its owner’s alone',
-    changes: [{ file: vault, code: "openSync(partial, 'wx', 0o600)", without: "openSync(partial, 'wx', 0o644)" }],
+    changes: [
+      {
+        file: 'server/src/vault/master-key.ts',
+        code: "openSync(partial, 'wx', 0o600)",
+        without: "openSync(partial, 'wx', 0o644)",
+      },
+    ],
     test: vaultTests,
     named: 'is made once, for its owner alone',
+  },
+  {
+    attack: 'a secret of one workspace read with another one’s',
+    guard: 'each workspace has a data key of its own',
+    changes: [
+      {
+        file: 'server/src/vault/vault.ts',
+        code: '        sealed: sealWith(this.#master, randomBytes(keyBytes), place),',
+        without: '        sealed: sealWith(this.#master, this.#own, place),',
+      },
+      {
+        file: 'server/src/vault/secrets.ts',
+        code: '  `secret/${workspace.toLowerCase()}/${name.toLowerCase()}/${version}`;',
+        without: '  `secret/${workspace && name.toLowerCase()}/${version}`;',
+      },
+    ],
+    test: vaultTests,
+    named: 'belongs to its workspace: its data key opens none of another',
+  },
+  {
+    attack: 'a secret used without anybody knowing',
+    guard: 'what the server opens is written down',
+    changes: [
+      {
+        file: 'server/src/vault/secrets.ts',
+        code: "    await this.#needs.audit.record({ caller: 'server', verb: 'secrets.get', workspace, subject, outcome: 'done' });",
+        without: '',
+      },
+    ],
+    test: vaultTests,
+    named: 'opened by the server is written down',
   },
   {
     attack: 'a secret in what a script prints',

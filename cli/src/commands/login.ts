@@ -1,10 +1,9 @@
 // `stellwerk login`: with a sign-in link, a password or a token; kept for this user alone.
 
 import { resolve } from 'node:path';
-import { createInterface } from 'node:readline/promises';
-import { Writable } from 'node:stream';
 import { createClient } from '@stellwerk/client/client.ts';
 import { Command } from 'commander';
+import { ask, readInput } from '../ask.ts';
 import { forgetSignIn, keepSignIn, plainUrl, readCredentials } from '../credentials.ts';
 import { UsageError } from '../failures.ts';
 import { line, printJson } from '../print.ts';
@@ -59,7 +58,7 @@ async function tokenFor(code: string, options: LoginOptions, client: ReturnType<
       'Nothing to sign in with.',
       'Give a sign-in link, --user <name>, or a token with --token-stdin.',
     );
-  return (await ask('Token: ')).trim();
+  return (await ask('Token: ', passwordFlags)).trim();
 }
 
 /** A sign-in link carries its code behind `#`, so that it reaches no log. */
@@ -70,29 +69,10 @@ export function splitLink(address: string): { url: string; code: string } {
   return { url: plainUrl(origin + pathname.replace(/\/sign-in\/?$/, '')), code: decodeURIComponent(hash.slice(1)) };
 }
 
+const passwordFlags = '--password-stdin or --token-stdin';
+
 function askPassword(prompt: string, options: LoginOptions): Promise<string> {
-  return options.passwordStdin ? readInput().then((text) => text.replace(/\r?\n$/, '')) : ask(prompt);
-}
-
-async function readInput(): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks).toString('utf8');
-}
-
-/** Asks without showing what is typed. */
-async function ask(prompt: string): Promise<string> {
-  if (!process.stdin.isTTY)
-    throw new UsageError('There is no terminal to ask on.', 'Give --password-stdin or --token-stdin.');
-  process.stderr.write(prompt);
-  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
-  const reader = createInterface({ input: process.stdin, output: nowhere, terminal: true });
-  try {
-    return await reader.question('');
-  } finally {
-    reader.close();
-    process.stderr.write('\n');
-  }
+  return options.passwordStdin ? readInput().then((text) => text.replace(/\r?\n$/, '')) : ask(prompt, passwordFlags);
 }
 
 export function logoutCommand(sessionOf: (command: Command) => Session): Command {

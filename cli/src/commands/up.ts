@@ -17,6 +17,7 @@ interface UpOptions {
   tlsKey?: string;
   allowHost?: string[];
   trashDays?: number;
+  masterKeyCommand?: string;
   imageRegistry?: string;
 }
 
@@ -43,6 +44,12 @@ export function upCommand(sessionOf: (command: Command) => Session): Command {
       new Option(
         '--image-registry <host>',
         "Where base images without a host come from, host or host/path; STELLWERK_IMAGE_REGISTRY, or the machine's containers/registries.conf, unless given.",
+      ),
+    )
+    .addOption(
+      new Option(
+        '--master-key-command <command>',
+        'What prints the master key in base64, for a shell; STELLWERK_MASTER_KEY, or a file in the data folder, unless given.',
       ),
     )
     .addOption(

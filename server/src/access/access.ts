@@ -22,6 +22,7 @@ export {
   type UserCaller,
 } from './callers.ts';
 export { addOwner, revokeRunTokens } from './store.ts';
+export type { Audit };
 
 export interface AccessNeeds {
   db: Database;

@@ -8,7 +8,8 @@ import type { Caller } from './callers.ts';
 import { accessTransactions } from './store.ts';
 
 export interface Deed {
-  caller: Caller;
+  /** `server`: what it does by itself. */
+  caller: Caller | 'server';
   verb: string;
   workspace?: string | undefined;
   subject?: string | undefined;
@@ -27,8 +28,8 @@ export class Audit {
   async record({ caller, verb, workspace, subject, outcome, reason, address }: Deed): Promise<void> {
     await this.#needs.db.transact(accessTransactions.audit, {
       at: new Date(this.#needs.now()).toISOString(),
-      actor: caller.kind === 'run' ? `run ${caller.run}` : caller.kind === 'user' ? caller.user : 'nobody',
-      token: caller.kind === 'user' ? caller.tokenId : null,
+      actor: actorOf(caller),
+      token: caller !== 'server' && caller.kind === 'user' ? caller.tokenId : null,
       verb,
       workspace: workspace ?? null,
       subject: subject ?? null,
@@ -57,4 +58,9 @@ export class Audit {
       Object.fromEntries(Object.entries(row).filter(([, value]) => value !== null)) as AuditEntry;
     return pageFrom(await this.#needs.db.all(query), input, entryOf, (row) => [row.id]);
   }
+}
+
+function actorOf(caller: Deed['caller']): string {
+  if (caller === 'server') return 'the server';
+  return caller.kind === 'run' ? `run ${caller.run}` : caller.kind === 'user' ? caller.user : 'nobody';
 }

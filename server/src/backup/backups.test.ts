@@ -29,7 +29,7 @@ beforeAll(async () => {
   bytes = new FileBytes(join(folder, 'blobs'));
   blobs = new Blobs({ db, bytes, folder: join(folder, 'uploads'), now: Date.now });
   for (const content of contents) await bring(content);
-  Vault.open(join(folder, 'master.key'));
+  await Vault.open({ db, source: { from: 'file', file: join(folder, 'master.key') } });
   write('logs/demo/ab/one.log', 'first line\n');
   write('activities/a1.log', 'built\n');
   write(`datastores/demo/default/${'deep/'.repeat(60)}a file ü.bin`, randomBytes(3_000_000));

@@ -57,3 +57,7 @@ export async function sizeOfFolder(folder: string): Promise<number> {
   }
   return bytes;
 }
+
+export function together(all: readonly Removed[]): Removed {
+  return all.reduce((a, b) => ({ count: a.count + b.count, sizeBytes: a.sizeBytes + b.sizeBytes }));
+}

@@ -13,7 +13,8 @@ from .calls import Activity, Body, Calls, Download, Page, Record
 class Server:
     """The verbs of `server`.
 
-    Reasons of their errors: `server.stopping`, `server.disk-full`, `server.damaged`, `server.internal`.
+    Reasons of their errors: `server.stopping`, `server.disk-full`, `server.damaged`, `server.internal`,
+    `server.master-key`.
     """
 
     def __init__(self, calls: Calls) -> None:
@@ -75,6 +76,18 @@ class Server:
             "graceHours": grace_hours,
             "unusedDays": unused_days,
         }, query=False)
+
+    def rotate_master_key(
+        self,
+    ) -> Record:
+        """Changes the master key, while the server goes on: every data key is sealed anew. A key file is replaced; a
+        key command is asked again.
+
+        Returns:
+            `MasterKeyRotation`: `keys`.
+        Server administrators may call it.
+        """
+        return self._calls.json("POST", "/server/master-key", {}, query=False)
 
     def get_collection(
         self,
@@ -3282,6 +3295,101 @@ class Trash:
         }, query=False, record=Activity)
 
 
+class Secrets:
+    """The verbs of `secrets`.
+
+    Reasons of their errors: `secret.not-found`, `secret.too-many`.
+    """
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def set(
+        self,
+        workspace: str,
+        name: str,
+        value: str,
+    ) -> Record:
+        """Keeps a secret; a name that is there gets its next version.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            name: 1 to 127 letters, digits, hyphens and underscores, beginning with a letter or digit.
+            value: Kept as it is. Up to 65536 characters.
+        Returns:
+            `Secret`: `name`, `version`, `createdAt`, `createdBy`.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("PUT", "/workspaces/{workspace}/secrets/{name}", {
+            "workspace": workspace,
+            "name": name,
+            "value": value,
+        }, query=False)
+
+    def get(
+        self,
+        workspace: str,
+        name: str,
+        *,
+        version: Optional[int] = None,
+    ) -> Record:
+        """Gives the value of a secret. It is written down who asked.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            name: 1 to 127 letters, digits, hyphens and underscores, beginning with a letter or digit.
+            version: The newest unless given. At least 1.
+        Returns:
+            `SecretValue`: `name`, `version`, `createdAt`, `createdBy`, `value`.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("POST", "/workspaces/{workspace}/secrets/{name}/value", {
+            "workspace": workspace,
+            "name": name,
+            "version": version,
+        }, query=False)
+
+    def list(
+        self,
+        workspace: str,
+        *,
+        page: Optional[str] = None,
+        page_size: Optional[int] = None,
+    ) -> Page:
+        """Lists the secrets by name, with their newest versions and without their values.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
+            page_size: How many items at most; 100 unless given.
+        Returns:
+            A list of `Secret` records; its `all()` goes on to later pages.
+        Readers of the workspace may call it.
+        """
+        return self._calls.page("GET", "/workspaces/{workspace}/secrets", {
+            "workspace": workspace,
+            "page": page,
+            "pageSize": page_size,
+        }, query=True)
+
+    def delete(
+        self,
+        workspace: str,
+        name: str,
+    ) -> None:
+        """Deletes a secret, all its versions. What names it can no longer use it.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            name: 1 to 127 letters, digits, hyphens and underscores, beginning with a letter or digit.
+        Contributors of the workspace may call it.
+        """
+        self._calls.nothing("DELETE", "/workspaces/{workspace}/secrets/{name}", {
+            "workspace": workspace,
+            "name": name,
+        }, query=True)
+
+
 class Nouns:
     """The nouns of the contract, each with its verbs."""
 
@@ -3309,3 +3417,4 @@ class Nouns:
         self.images = Images(calls)
         self.services = Services(calls)
         self.trash = Trash(calls)
+        self.secrets = Secrets(calls)

@@ -13,6 +13,7 @@ from .._show import html_of_fields
 from ..client import Client, Record
 from .authentication import AbstractAuthentication, client_of
 from .exceptions import UserErrorException
+from .keyvault import Keyvault
 
 if TYPE_CHECKING:
     from .compute import ComputeTarget
@@ -215,6 +216,10 @@ class Workspace:
     def delete(self, delete_dependent_resources: bool = False, no_wait: bool = False) -> None:
         """Deletes the workspace with everything in it."""
         self.client.workspaces.delete(self.name)
+
+    def get_default_keyvault(self) -> Keyvault:
+        """The secrets of the workspace."""
+        return Keyvault(self)
 
     def list_trash(self, kind: Optional[str] = None) -> List[Record]:
         """What lies in the trash, the last deleted first; `kind` is `run`, `experiment` or `model`."""

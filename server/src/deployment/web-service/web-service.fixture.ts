@@ -139,7 +139,7 @@ export interface WebServiceRig extends AsyncDisposable {
 export async function webServiceRig(): Promise<WebServiceRig> {
   const images = await imageRig();
   const { db, folder } = images.scratch;
-  const vault = Vault.open(join(folder, 'master.key'));
+  const vault = await Vault.open({ db, source: { from: 'file', file: join(folder, 'master.key') } });
   const host = new FakeHost(folder);
   const gateway = new Gateway({
     folder: join(folder, 'gateway'),
