@@ -69,7 +69,8 @@ export const nothingToAttack: Record<string, string> = {
     'there is no password until one is set; a code stands behind `#`, and no address takes a token: `server/src/access/sign-ins.test.ts`',
   'keys and tokens compared in a time that tells of them':
     'tokens are looked up by hash, keys compared with `timingSafeEqual`; a test of time would prove nothing',
-  'CORS headers of a model’s answer': 'passed on as its author wants: callers need the key, which no browser keeps',
+  'CORS headers of a model’s answer':
+    'passed on as its author wants; a caller needs the key, which no browser keeps, unless whoever deployed it asked for none',
   'a registry that others push to, edge devices': 'not there yet',
   'a download that is carried out': 'the SDKs write files, and neither load nor start any',
 };

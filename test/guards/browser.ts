@@ -46,19 +46,6 @@ export const browserGuards: readonly Guard[] = [
     named: 'is never shown as a page of ours',
   },
   {
-    attack: 'JSON of an error shown as a page',
-    guard: 'errors are JSON that no page runs',
-    changes: [
-      {
-        file: 'server/src/http/server.ts',
-        code: "    'x-content-type-options': 'nosniff',\n    'x-frame-options'",
-        without: "    'x-frame-options'",
-      },
-    ],
-    test: 'server/src/http/authorise.test.ts',
-    named: 'that refuses has code, reason, message and hint',
-  },
-  {
     attack: 'a script in a page of ours',
     guard: 'pages run their own script only',
     changes: [

@@ -253,16 +253,38 @@ describe('what is passed on', () => {
     expect(one.requests[1]!.url).toBe('/');
   });
 
+  const ofTheWholeHost = [
+    'accept-ch',
+    'alt-svc',
+    'clear-site-data',
+    'content-security-policy-report-only',
+    'nel',
+    'origin-agent-cluster',
+    'public-key-pins',
+    'report-to',
+    'reporting-endpoints',
+    'server',
+    'service-worker-allowed',
+    'set-cookie',
+    'set-cookie2',
+    'strict-transport-security',
+    'www-authenticate',
+  ];
+
   it('but neither the key, nor cookies, nor anything that concerns one connection only', async () => {
     const one = await replica((_, response) => {
       response
         .writeHead(200, {
-          'set-cookie': 'a=b',
+          ...Object.fromEntries(ofTheWholeHost.map((name) => [name, 'x'])),
           connection: 'x-hop, close',
           'x-hop': '1',
-          'clear-site-data': '"*"',
-          server: 'x',
+          'proxy-authenticate': 'Basic',
+          'proxy-connection': 'keep-alive',
           'content-security-policy': 'none',
+          'referrer-policy': 'unsafe-url',
+          'x-frame-options': 'ALLOW',
+          'access-control-allow-origin': 'https://app.example',
+          'content-type': 'text/html',
         })
         .end('ok');
     });
@@ -283,9 +305,17 @@ describe('what is passed on', () => {
     answer.resume();
     for (const name of ['authorization', 'cookie', 'x-hop', 'x-forwarded-for', 'te', 'upgrade', 'proxy-authorization'])
       expect(one.requests[0]!.headers).not.toHaveProperty(name);
-    for (const name of ['set-cookie', 'x-hop', 'clear-site-data', 'server'])
+    for (const name of [...ofTheWholeHost, 'x-hop', 'proxy-authenticate', 'proxy-connection'])
       expect(answer.headers).not.toHaveProperty(name);
-    expect(answer.headers).toMatchObject({ 'content-security-policy': 'sandbox', 'x-content-type-options': 'nosniff' });
+    expect(answer.headers).toMatchObject({
+      'content-security-policy': 'sandbox',
+      'x-content-type-options': 'nosniff',
+      'referrer-policy': 'no-referrer',
+      'x-frame-options': 'DENY',
+      // The author's to say: who may call from where, and what it is.
+      'access-control-allow-origin': 'https://app.example',
+      'content-type': 'text/html',
+    });
   });
 
   it('bodies stream both ways', async () => {

@@ -28,16 +28,25 @@ const notToReplica = new Set([
   'x-request-id',
 ]);
 
+/** What would hold for the whole host, make browsers report elsewhere or ask for a password in our name. */
 const notToCaller = new Set([
   ...hopByHop,
+  'accept-ch',
   'alt-svc',
   'clear-site-data',
   'content-security-policy',
+  'content-security-policy-report-only',
+  'nel',
+  'origin-agent-cluster',
   'public-key-pins',
+  'report-to',
+  'reporting-endpoints',
   'server',
   'service-worker-allowed',
   'set-cookie',
+  'set-cookie2',
   'strict-transport-security',
+  'www-authenticate',
   'x-content-type-options',
   'x-frame-options',
   'x-request-id',

@@ -93,6 +93,7 @@ describe('the pages', () => {
       expect(policy).toContain("frame-ancestors 'none'");
       expect(policy).not.toContain('unsafe');
       expect(body).not.toMatch(/ on\w+=|javascript:|src=/);
+      if (path === '/sign-in') expect(body, 'the code leaves the address').toMatch(/history\.replaceState\(/);
     }
   });
 
