@@ -21,6 +21,7 @@ const whole = {
   dataReferences: { d: { datastore: 'store', path: 'a/b', mode: 'upload', pathOnCompute: 'out', overwrite: true } },
   graceSeconds: 1.5,
   secrets: ['API_KEY'],
+  vaultSecrets: ['db-password'],
 };
 
 const value = fc.oneof(

@@ -1,7 +1,7 @@
 // How a script runs on a given target. Saved beside the script as `*.runconfig` (YAML), or just an object.
 import * as z from 'zod';
 import { resources } from './resources.ts';
-import { relativePath, resourceName } from './values.ts';
+import { relativePath, resourceName, secretName } from './values.ts';
 
 const specifications = ['condaFile', 'conda', 'requirementsFile', 'requirements', 'lockFile'] as const;
 /** As JSON Schema says it: no two of them, and none with a user-managed Python. */
@@ -106,6 +106,13 @@ export const runConfiguration = z
       .default([])
       .describe(
         "Environment variables whose values are given at submission (from the submitter's own environment), are masked in logs and enter no record.",
+      ),
+    vaultSecrets: z
+      .array(secretName)
+      .max(100)
+      .default([])
+      .describe(
+        'Secrets of the workspace that the run gets, each as a file of its name in the folder that STELLWERK_SECRETS names; masked in logs.',
       ),
   })
   .meta({ id: 'RunConfiguration' });

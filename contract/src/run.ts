@@ -122,6 +122,7 @@ export const job = z
     environment: environmentPlan,
     dataReferences: z.record(z.string(), dataReference),
     secrets: secretValues.describe('Environment variables for the script, to be masked in its output.'),
+    vaultSecrets: z.record(z.string(), z.string()).describe('Files for the script, to be masked in its output.'),
     indexes: indexAccess,
     leaseSeconds: z.number(),
     cacheFolder: z

@@ -39,7 +39,7 @@ class RunnerCase(unittest.TestCase):
             "server": self.server.url, "token": "run-token-1234", "workspace": "ws", "experiment": "e", "run": "r1", "attempt": 1,
             "snapshot": self.server.add_snapshot(files), "configuration": configuration,
             "environment": {"kind": "user-managed", "interpreterPath": sys.executable, "notices": []},
-            "dataReferences": {}, "secrets": {}, "indexes": {"environment": {}}, "leaseSeconds": 0.9, "resources": {"nodes": 1, "gpus": 0},
+            "dataReferences": {}, "secrets": {}, "vaultSecrets": {}, "indexes": {"environment": {}}, "leaseSeconds": 0.9, "resources": {"nodes": 1, "gpus": 0},
             "cacheFolder": os.path.join(self.folder, "cache"),
         }  # fmt: skip
         job.update(more)
@@ -295,6 +295,28 @@ open(out + "/result.txt", "w").write("done")
             run = "r%d" % len(gpus)
             self.execute(self.job(script, gpus=gpus, run=run), CUDA_VISIBLE_DEVICES="GPU-c")
             self.assertEqual(self.server.log(run), seen + "\n")
+
+    def test_secrets_of_the_vault_are_files_for_the_script_alone_masked_and_gone_with_the_run(self):
+        script = """
+import os, stat
+folder = os.environ["STELLWERK_SECRETS"]
+print(sorted(os.listdir(folder)), oct(os.stat(folder).st_mode)[-3:], oct(os.stat(os.path.join(folder, "db-password")).st_mode)[-3:])
+print("value", open(os.path.join(folder, "db-password")).read())
+from stellwerk.core import Run
+print(Run.get_context().get_secret("db-password") == open(os.path.join(folder, "db-password")).read())
+print([name for name, value in os.environ.items() if "hush-hush" in value])
+try:
+    Run.get_context().get_secret("other")
+except Exception as error:
+    print(error)
+"""
+        process = self.execute(self.job(script, vaultSecrets={"db-password": "hush-hush\\n"}))
+        lines = self.server.log("r1").splitlines()
+        self.assertEqual(lines[0], "['db-password'] 700 600")
+        self.assertEqual(lines[1], "value ***")
+        self.assertEqual(lines[-3:-1], ["True", "[]"])
+        self.assertIn("vault_secrets", lines[-1])
+        self.assertFalse(os.path.exists(os.path.join(self.folder, "attempt")))
 
     def test_a_script_can_call_its_own_run_failed(self):
         self.execute(self.job("from stellwerk._interactive import context\ncontext().fail('not good enough')"))

@@ -166,6 +166,7 @@ export function buildRooms(ground: Ground) {
       serverUrl: { here: () => ground.urlHere(), elsewhere: () => ground.url() },
       ...(config.tls && { caBundle: readFileSync(config.tls.certificate, 'utf8') }),
       unseal: (sealed, place) => vault.unseal(sealed, place),
+      openSecret: (...of) => secrets.open(...of),
     },
   });
   const disposal = new RunDisposal({ db, trash, removeLogs: (all) => logs.remove(all) });
@@ -190,6 +191,7 @@ export function buildRooms(ground: Ground) {
       environments,
       newId,
       seal,
+      hasSecret: (...of) => secrets.has(...of),
       requireDatastore: (workspace, datastore) => datastores.get({ workspace, datastore }),
     },
   });

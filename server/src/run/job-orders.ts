@@ -48,6 +48,8 @@ export interface JobNeeds {
     serverUrl: Record<'here' | 'elsewhere', () => string>;
     caBundle?: string;
     unseal(sealed: string, place: string): string;
+    /** Opens a secret of a workspace; it is written down what for. */
+    openSecret(workspace: string, name: string, use: string): Promise<string>;
   };
 }
 
@@ -95,9 +97,21 @@ export class JobOrders {
         ]),
       ),
       secrets: kept?.secrets ? JSON.parse(settings.unseal(kept.secrets, placeOf(row))) : {},
+      vaultSecrets: await this.#vaultSecrets(row, configuration),
       indexes: await this.#needs.environments.access(plan.kind === 'built' ? plan : undefined, indexes),
       leaseSeconds: settings.leaseSeconds,
     };
+  }
+
+  async #vaultSecrets(
+    { workspace, id }: RunRow,
+    { vaultSecrets = [] }: RunConfiguration,
+  ): Promise<Record<string, string>> {
+    const { openSecret } = this.#needs.settings;
+    const opened = vaultSecrets.map(
+      async (name) => [name, await openSecret(workspace, name, `the run ${id}`)] as const,
+    );
+    return Object.fromEntries(await Promise.all(opened));
   }
 
   async token(row: Pick<RunRow, 'key' | 'workspace' | 'id' | 'attempt' | 'user'>): Promise<string> {

@@ -190,6 +190,7 @@ export async function runRooms(
       leaseSeconds,
       serverUrl: { here: () => 'http://here', elsewhere: () => 'http://elsewhere' },
       unseal: (sealed) => atob(sealed),
+      openSecret: async (_workspace, name, use) => `value of ${name} for ${use}`,
     },
   });
   const leases = new Leases({ db, moment, steadyMs: () => steady, leaseSeconds, incident });
@@ -197,6 +198,7 @@ export async function runRooms(
     computes,
     snapshots: { readFile, fileOf: readFile },
     environments: { read: () => ({ indexes: {} }) },
+    hasSecret: async (_: string, name: string) => name.startsWith('known'),
     requireDatastore: async () => {},
     newId: randomUUID,
     seal: (secret: string) => btoa(secret),

@@ -84,6 +84,7 @@ test.each([
   ['resources.gpus', { ...script, resources: { gpus: 3 } }, {}],
   ['resources.gpuType', { ...script, resources: { gpus: 1, gpuType: 'H100' } }, {}],
 
+  ['vaultSecrets', { ...script, vaultSecrets: ['known', 'none'] }, {}],
   ['secrets', { ...script, secrets: ['KEY'] }, {}],
   ['secrets', { ...script }, { secrets: { KEY: 'x' } }],
   ['secrets', { ...script, secrets: ['KEY'], environmentVariables: { KEY: 'y' } }, { secrets: { KEY: 'x' } }],
@@ -107,6 +108,14 @@ test('secrets reach the job and enter no record, and are gone after the end', as
     }),
   } as never);
   expect(rows).toEqual([{ secrets: null }]);
+});
+
+test('secrets of the vault that a run names reach its job and enter no record', async () => {
+  const run = await rooms.submit({ ...local, vaultSecrets: ['known-one'] });
+  const job = await rooms.runs.getJob({ workspace, run: run.id }, ada);
+  const value = `value of known-one for the run ${run.id}`;
+  expect(job.vaultSecrets).toEqual({ 'known-one': value });
+  expect(JSON.stringify([run, await get(run.id), await activityOf(run.id)])).not.toContain(value);
 });
 
 test('a local run is taken up by its submitter only, moves on as its runner reports, and its activity with it', async () => {

@@ -18,6 +18,7 @@ export interface SubmissionNeeds {
     fileOf(workspace: string, snapshot: string, path: string): Promise<unknown>;
   };
   environments: { read(specification: BuiltSpecification, mayHaveConda: boolean): { indexes: IndexSettings } };
+  hasSecret(workspace: string, name: string): Promise<boolean>;
   /** Throws if the workspace has no datastore of that name. */
   requireDatastore(workspace: string, name: string): Promise<unknown>;
 }
@@ -43,6 +44,9 @@ export async function checkSubmission(
   if (!specification.userManaged) needs.environments.read(specification, true);
   for (const { datastore } of Object.values(configuration.dataReferences))
     if (datastore !== undefined) await needs.requireDatastore(workspace, datastore);
+  for (const name of configuration.vaultSecrets)
+    if (!(await needs.hasSecret(workspace, name)))
+      throw misconfigured('vaultSecrets', `the workspace has no secret ${name}`);
   return usable;
 }
 

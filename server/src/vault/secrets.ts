@@ -73,6 +73,15 @@ export class Secrets {
     throw notFound(workspace, name);
   }
 
+  async has(workspace: string, name: string): Promise<boolean> {
+    const found = sql
+      .selectFrom('secret')
+      .select('version')
+      .where('workspace', '=', workspace)
+      .where('name', '=', name);
+    return (await this.#needs.db.first(found.limit(1))) !== undefined;
+  }
+
   /** For the server itself: what settings name. */
   async open(workspace: string, name: string, use: string): Promise<string> {
     const value = await this.#valueOf(await this.#row(workspace, name));

@@ -50,6 +50,19 @@ class Run(LogsToRun, HasFiles, HasChildren, HasAgain):
         made._known = record
         return made
 
+    def get_secret(self, name: str) -> str:
+        """The value of a secret of the vault; in a script, one that its configuration names (`vault_secrets`)."""
+        folder = os.environ.get("STELLWERK_SECRETS")
+        if folder or self._active is not None and os.environ.get("STELLWERK_RUN_ID"):
+            try:
+                with open(os.path.join(folder or "", os.path.basename(name)), encoding="utf-8", newline="") as file:
+                    return file.read()
+            except OSError:
+                raise RunEnvironmentException(
+                    "The run has no secret %r: name it in its configuration, `run_config.vault_secrets = [%r]`." % (name, name)
+                ) from None
+        return self.experiment.workspace.get_default_keyvault().get_secret(name)
+
     @classmethod
     def get_context(cls, allow_offline: bool = True, **_: Any) -> "Run":
         """The run that this script was submitted as; elsewhere (if allowed) an offline run, which `python -m stellwerk sync` brings to a server."""

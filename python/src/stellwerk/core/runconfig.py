@@ -34,6 +34,7 @@ DEFAULTS: Dict[str, Any] = {
     "dataReferences": {},
     "graceSeconds": 10,
     "secrets": [],
+    "vaultSecrets": [],
 }
 # `python` is checked on its own.
 ENVIRONMENT_TYPES: Dict[str, Any] = {
@@ -61,6 +62,7 @@ TYPES: Dict[str, Any] = {
     "dataReferences": dict,
     "graceSeconds": (int, float),
     "secrets": list,
+    "vaultSecrets": list,
 }
 SUFFIXES = (".runconfig", ".yml", ".yaml")
 
@@ -137,6 +139,7 @@ class RunConfiguration:
         self.data_references: Dict[str, Any] = {}
         self.grace_seconds: float = 10
         self.secrets: List[str] = []
+        self.vault_secrets: List[str] = []
         self.notices: List[str] = []
         # Kept for code that sets them.
         self.history, self.hdi, self.tensorflow, self.mpi = (SimpleNamespace() for _ in range(4))
@@ -204,6 +207,7 @@ class RunConfiguration:
             "dataReferences": {name: reference_of(one) for name, one in references.items()},
             "graceSeconds": self.grace_seconds,
             "secrets": list(self.secrets),
+            "vaultSecrets": list(self.vault_secrets),
         }
         return {key: value for key, value in made.items() if value is not None and not same(value, DEFAULTS.get(key))}
 
@@ -221,6 +225,7 @@ class RunConfiguration:
         made.data_references = {name: DataReferenceConfiguration.of_reference(one) for name, one in references.items()}
         made.grace_seconds = given.get("graceSeconds", 10)
         made.secrets = given.get("secrets") or []
+        made.vault_secrets = given.get("vaultSecrets") or []
         return made
 
     def save(self, path: Optional[str] = None, name: Optional[str] = None, separate_environment_yaml: bool = False) -> str:
@@ -320,6 +325,7 @@ def check(content: Mapping[str, Any], lines: Mapping[Tuple[Any, ...], int], file
             refuse("%s must be %s" % (key, words_of(TYPES[key])), (key,), lines, file)
     check_values(content, TYPES, (), lines, file)
     check_texts(content, "secrets", (), lines, file)
+    check_texts(content, "vaultSecrets", (), lines, file)
     check_values(content.get("resources", {}), RESOURCE_TYPES, ("resources",), lines, file)
     environment = content.get("environment", {})
     check_values(environment, ENVIRONMENT_TYPES, ("environment",), lines, file)

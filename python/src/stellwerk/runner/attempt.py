@@ -14,7 +14,7 @@ import threading
 import time
 
 from stellwerk._downloads import download_snapshot
-from stellwerk._files import cache_folder, safe_join, write_json
+from stellwerk._files import cache_folder, safe_join, write_json, write_whole
 from stellwerk._run_folder import RunFolder, now
 from stellwerk._transport import StellwerkError, Transport, path_of
 from stellwerk.runner.data import Data
@@ -43,7 +43,7 @@ class Attempt:
         self.mark = os.urandom(16).hex()
         self.cancelled = threading.Event()
         self.why = None  # cancel | superseded | stopped | time limit: why the script is to end
-        self.secrets = list(self.job["secrets"].values())
+        self.secrets = [*self.job["secrets"].values(), *self.job["vaultSecrets"].values()]
         self.credentials = credentials_of(self.job["indexes"])
         self.verdict = None
         self.folder = self._run_folder()
@@ -178,6 +178,8 @@ class Attempt:
             env["CUDA_VISIBLE_DEVICES"] = env["NVIDIA_VISIBLE_DEVICES"] = ",".join(self.job["gpus"])
         env.update(self.configuration.get("environmentVariables", {}))
         env.update(self.job["secrets"])
+        if self.job["vaultSecrets"]:
+            env["STELLWERK_SECRETS"] = self.place.secrets
         env.update(self.data.variables())
         env.update({
             "PYTHONUNBUFFERED": "1", "STELLWERK_RUN_ID": self.job["run"], "AZUREML_RUN_ID": self.job["run"],
@@ -188,6 +190,9 @@ class Attempt:
         return env
 
     def _run_script(self, argv, env, environment):
+        for name, value in self.job["vaultSecrets"].items():
+            os.makedirs(self.place.secrets, mode=0o700, exist_ok=True)
+            write_whole(os.path.join(self.place.secrets, name), value)
         for name in FOLDERS:  # collected afterwards, and scripts may count on them
             os.makedirs(os.path.join(self.place.work, name), exist_ok=True)
         log = Log(self.place.output)

@@ -1,7 +1,7 @@
 """The folder that one attempt of a run has on a machine, and what is written down in it.
 
 `job.json` what to do (0600) · `state.json` how far it is · `runner.json` who does it · `runner.log` what the runner has to say ·
-`work/` the expanded snapshot, where the script runs · `run/` journals and staged files · `logs/` what was printed · `private/` credentials.
+`work/` the expanded snapshot, where the script runs · `run/` journals and staged files · `logs/` what was printed · `private/` credentials · `secrets/` those of the vault that the script may read.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ class Place:
         self.work = self._at("work")
         self.run = self._at("run")
         self.private = self._at("private")
+        self.secrets = self._at("secrets")
         self.output = self._at("logs", "output.txt")
         self.preparation = self._at("logs", "preparation.txt")
 
