@@ -284,7 +284,7 @@ export const stories: Record<ActivityKind, Story> = {
 
 /** What asks for the activity is told of a failure by its answer; and some things go on all the time. */
 const others =
-  / (activity\.(renew|releaseAll)|(run|image|web-service)\.insert|(run-selection|trash-activity|collection)\.begin|run-trash\.discard|run-selection\.keys|collection\.last|snapshot\.(insert|touch|complete)|blob\.(touch|hold)|web-service\.(begin|settleAbandoned)|run\.report$)(?![a-zA-Z])/;
+  / (activity\.(renew|releaseAll)|(run|image|web-service)\.insert|(run-selection|trash-activity|collection)\.begin|run-trash\.discard|run-selection\.keys|collection\.last|snapshot\.(insert|touch|complete)|blob\.(touch|touchAll|hold)|web-service\.(begin|settleAbandoned)|run\.report$)(?![a-zA-Z])/;
 const isOfTheActivity = (kind: ActivityKind) => (point: string) =>
   /^(before|after) (activity|run|image|web-service|run-selection|run-trash|trash|collection|blob|snapshot)\./.test(
     point,
