@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -288,6 +289,14 @@ open(out + "/result.txt", "w").write("done")
         files = {"stellwerk/__init__.py": b"mine = True"}
         self.execute(self.job("import stellwerk, os\nprint(stellwerk.mine, 'STELLWERK_TOKEN' in os.environ)", files), STELLWERK_TOKEN="x")
         self.assertEqual(self.server.log("r1"), "True False\n")
+
+    def test_a_crash_leaves_no_memory_of_the_run_on_the_disk_unless_its_script_wants_that(self):
+        script = "import resource\nprint(resource.getrlimit(resource.RLIMIT_CORE)[0])"
+        soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_CORE, (soft, hard))
+        self.execute(self.job(script))
+        self.assertEqual(self.server.log("r1"), "0\n")
 
     def test_a_script_sees_the_gpus_that_it_was_given_and_no_others(self):
         script = "import os\nprint(repr(os.environ.get('CUDA_VISIBLE_DEVICES')))"

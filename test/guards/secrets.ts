@@ -154,6 +154,19 @@ export const secretGuards: readonly Guard[] = [
     named: 'test_the_package_never_shadows_the_one_of_the_environment',
   },
   {
+    attack: 'secrets in the memory that a crash leaves on the disk',
+    guard: 'runners and scripts leave none, unless a script wants it',
+    changes: [
+      {
+        file: 'python/src/stellwerk/runner/attempt.py',
+        code: 'resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))',
+        without: 'resource.getrlimit(resource.RLIMIT_CORE)',
+      },
+    ],
+    test: runnerTests,
+    named: 'test_a_crash_leaves_no_memory_of_the_run_on_the_disk',
+  },
+  {
     attack: 'another run’s files, environment and memory, and the data folder',
     guard: 'each run has a Unix id of its own, where others reach the server',
     changes: [

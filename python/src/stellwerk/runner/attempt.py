@@ -7,6 +7,7 @@ limit, a newer attempt or a stopped runner end the script with all its processes
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -69,6 +70,7 @@ class Attempt:
 
     def execute(self):
         """Returns the exit code of the runner: 0 if all was delivered."""
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # secrets of the run would lie in it
         adopt_orphans()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: self._asked_to_stop())
