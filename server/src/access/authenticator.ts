@@ -30,6 +30,15 @@ export class Authenticator {
 
   async callerOf(token: string): Promise<Caller> {
     if (token.startsWith('swr_')) return this.#runCaller(token);
+    return this.#userCaller('hash', hashToken(token));
+  }
+
+  /** For what was given out on the strength of a user's token: whether that is still good. */
+  async callerWith(tokenId: string): Promise<UserCaller> {
+    return this.#userCaller('id', tokenId);
+  }
+
+  async #userCaller(by: 'hash' | 'id', value: string): Promise<UserCaller> {
     const row = await this.#needs.db.first(
       sql
         .selectFrom('token')
@@ -44,7 +53,7 @@ export class Authenticator {
           'user.administrator',
           'user.disabled',
         ])
-        .where('token.hash', '=', hashToken(token)),
+        .where(`token.${by}`, '=', value),
     );
     const now = this.#needs.now();
     if (!row || row.disabled || (row.expires_at !== null && Date.parse(row.expires_at) <= now)) throw invalid();

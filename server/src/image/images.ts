@@ -19,6 +19,7 @@ import { type ImageId, type ImageRow, imageTransactions } from './store.ts';
 export { ImageBuilding } from './build.ts';
 export { imageLayerCache } from './layer-cache.ts';
 export { Recipes } from './recipe.ts';
+export { imageShelf } from './shelf.ts';
 export { releaseImages, useImage } from './store.ts';
 
 export interface ImageNeeds {

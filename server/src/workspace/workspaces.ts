@@ -60,14 +60,23 @@ export class Workspaces {
   }
 
   async list(input: CheckedOf<'workspaces', 'list'>, caller: Caller): Promise<OutputOf<'workspaces', 'list'>> {
-    const user = asUser(caller);
     const after = keyOf(input, 1);
-    let query = sql.selectFrom('workspace').selectAll().orderBy('name').limit(rowsFor(input));
-    if (after) query = query.where('name', '>', String(after[0]));
-    if (user.workspace !== undefined) query = query.where('name', '=', user.workspace);
+    const rows = await this.#seenBy(asUser(caller), after && String(after[0]), rowsFor(input));
+    return pageFrom(rows, input, workspaceOf, (row) => [row.name]);
+  }
+
+  /** The names of those that the caller has a role in, in their order. */
+  async namesSeenBy(caller: UserCaller, after: string | undefined, limit: number): Promise<string[]> {
+    return (await this.#seenBy(caller, after, limit)).map(({ name }) => name);
+  }
+
+  async #seenBy(caller: UserCaller, after: string | undefined, limit: number): Promise<WorkspaceRow[]> {
+    let query = sql.selectFrom('workspace').selectAll().orderBy('name').limit(limit);
+    if (after !== undefined) query = query.where('name', '>', after);
+    if (caller.workspace !== undefined) query = query.where('name', '=', caller.workspace);
     if (!seesEveryWorkspace(caller))
-      query = query.where('name', 'in', sql.selectFrom('member').select('workspace').where('user', '=', user.user));
-    return pageFrom(await this.#needs.db.all(query), input, workspaceOf, (row) => [row.name]);
+      query = query.where('name', 'in', sql.selectFrom('member').select('workspace').where('user', '=', caller.user));
+    return this.#needs.db.all(query);
   }
 
   async update(input: CheckedOf<'workspaces', 'update'>): Promise<Workspace> {
