@@ -16,6 +16,18 @@ beforeAll(async () => {
 afterAll(() => world?.[Symbol.asyncDispose]());
 
 const pages = ['/', '/sign-in', '/docs', '/openapi.json', '/healthz'];
+/** Where container programs pull images: with tokens of the registry's own, asked for below. */
+const registryRoutes = [
+  'GET /v2/',
+  'HEAD /v2/',
+  'GET /v2/token',
+  'GET /v2/_catalog',
+  'GET /v2/:workspace/:image/tags/list',
+  'GET /v2/:workspace/:image/manifests/:reference',
+  'HEAD /v2/:workspace/:image/manifests/:reference',
+  'GET /v2/:workspace/:image/blobs/:reference',
+  'HEAD /v2/:workspace/:image/blobs/:reference',
+];
 const isWheel = (url: string) => /^\/wheels\/stellwerk-[\w.]+-py3-none-any\.whl$/.test(url);
 const routeOf = ({ method, path }: Verb) => `${method} ${apiPrefix}${path.replaceAll(/\{(\w+)\}/g, ':$1')}`;
 
@@ -97,7 +109,7 @@ test('each route of the router is a verb of the contract or a known page, and ea
   const known = new Set(eachVerb().map(({ declaration }) => routeOf(declaration)));
   const rest = routes.filter((route) => !known.has(route)).sort();
   const [wheel] = world.server.routes.filter(({ url }) => isWheel(url));
-  expect(rest).toEqual([...pages, wheel?.url].map((url) => `GET ${url}`).sort());
+  expect(rest).toEqual([...[...pages, wheel?.url].map((url) => `GET ${url}`), ...registryRoutes].sort());
   expect(routes.filter((route) => known.has(route)).sort()).toEqual([...known].sort());
   expect(Object.keys(requests).sort()).toEqual(
     eachVerb()
@@ -133,6 +145,43 @@ test('pages are for everybody, and show nothing of anybody', async () => {
     );
     expect(new Set(bodies).size, url).toBe(1);
   }
+});
+
+test('images are pulled by who has a role in their workspace and a token as the password, by nobody else', async () => {
+  const { name, version, digest } = await world.admin.images.get({ workspace, name: 'image', version: '1' });
+  const repository = `${workspace}/${name}`;
+  const routes = registryRoutes.filter((route) => route !== 'GET /v2/token');
+  const wrong: string[] = [];
+  for (const who of people) {
+    const user = ['expired', 'revoked'].includes(who) ? 'contributor' : who === 'limited' ? 'admin' : who;
+    const named = user === 'administrator' ? 'admin' : user === 'run' || user === 'otherRun' ? 'contributor' : user;
+    const password = world.tokens[who];
+    const scope = `registry:catalog:* repository:${repository}:pull`;
+    const signedIn = await fetch(`${world.server.url}/v2/token?scope=${encodeURIComponent(scope)}`, {
+      headers: password === undefined ? {} : { authorization: `Basic ${btoa(`${named}:${password}`)}` },
+    });
+    const body = (await signedIn.json()) as { token?: string };
+    const isUser = ['reader', 'contributor', 'owner', 'outsider', 'administrator', 'limited'].includes(who);
+    if (signedIn.status !== (isUser ? 200 : 401)) wrong.push(`token by ${who}: ${signedIn.status}`);
+    for (const route of routes) {
+      const [method, url] = route.split(' ') as [string, string];
+      const reference = url.includes('/manifests/') ? String(version) : digest!;
+      const path = url
+        .replace(':workspace', workspace)
+        .replace(':image', name)
+        .replace(':reference', reference);
+      for (const token of [body.token, password]) {
+        const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
+        const answer = await fetch(world.server.url + path, { method, headers });
+        const text = await answer.text();
+        const isOfImage = path.includes(repository);
+        const may = token === body.token && isUser && (who !== 'outsider' || !isOfImage);
+        if (answer.status !== (may ? 200 : 401)) wrong.push(`${route} by ${who}: ${answer.status}`);
+        if (who === 'outsider' && text.includes(repository) && answer.ok) wrong.push(`${route} tells ${who} of it`);
+      }
+    }
+  }
+  expect(wrong).toEqual([]);
 });
 
 /** Objects of these have names that other workspaces have too, or the request makes them. */

@@ -126,13 +126,14 @@ function closeToOthers(folder: string): void {
 
 function listen(
   { config, incidents, wheel }: Ground,
-  { service, access, runs, workspaces }: Rooms,
+  { service, access, runs, workspaces, registry }: Rooms,
 ): Promise<HttpServer> {
   const { listen: host, port, publicUrl, tls } = config;
   return HttpServer.start({
     service,
     access,
     runs,
+    registry,
     workspaceNamed: (name) => workspaces.nameOf(name),
     settings: { listen: host, port, ...(publicUrl && { publicUrl }), ...(tls && { tls }) },
     incident: (error) => incidents.record(error),

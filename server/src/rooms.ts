@@ -26,11 +26,12 @@ import { removeUnused, together } from './exec/unused.ts';
 import { Experiments } from './experiment/experiments.ts';
 import { Gateway } from './gateway/gateways.ts';
 import type { Service } from './http/service.ts';
-import { ImageBuilding, Images, imageLayerCache, Recipes } from './image/images.ts';
+import { ImageBuilding, Images, imageLayerCache, imageShelf, Recipes } from './image/images.ts';
 import { imageKinds } from './image/kinds.ts';
 import type { Incidents } from './incidents.ts';
 import { Models } from './model/models.ts';
 import { OciImages, searchRegistries } from './oci/oci-images.ts';
+import { Registry } from './registry/registry.ts';
 import { JobOrders, Leases, RunDisposal, RunSelections, Runs, runExecutor } from './run/runs.ts';
 import { Snapshots } from './snapshot/snapshots.ts';
 import { Journals } from './telemetry/journals.ts';
@@ -230,6 +231,17 @@ export function buildRooms(ground: Ground) {
   });
   const recipes = new Recipes({ blobs, environments, readText: (digest: Digest) => textOf(bytes, digest) });
   const images = new Images({ db, kinds, models, recipes, now, newId });
+  const registry = new Registry({
+    bytes: blobs.own(),
+    shelf: imageShelf(db),
+    authenticator: access.authenticator,
+    workspaces: {
+      named: (name) => workspaces.nameOf(name),
+      seenBy: (caller, after, limit) => workspaces.namesSeenBy(caller, after, limit),
+    },
+    sealing: vault,
+    now,
+  });
   const building = new ImageBuilding({
     db,
     kinds,
@@ -389,6 +401,7 @@ export function buildRooms(ground: Ground) {
     gateway,
     services,
     collections,
+    registry,
   };
 }
 

@@ -1,7 +1,7 @@
 // From an error to an HTTP answer. What the caller did wrong is said plainly; what we did wrong gets an incident id.
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
-import { type ErrorBody, hints, ServiceError, statusOf, TargetError } from '@stellwerk/contract/errors.ts';
+import { type ErrorBody, type ErrorCode, hints, ServiceError, statusOf, TargetError } from '@stellwerk/contract/errors.ts';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
 import { diskFull, isDiskFull } from '../db/disk-full.ts';
@@ -14,11 +14,31 @@ export function answerError(incident: Incident) {
     const { status, body } = bodyOf(request.raw.errored === error ? brokenOff() : error, incident);
     const wait = body.details?.retryAfterSeconds;
     if (typeof wait === 'number') reply.header('retry-after', String(wait));
-    if (status === 401) reply.header('www-authenticate', 'Bearer realm="stellwerk"');
+    if (status === 401 && !reply.hasHeader('www-authenticate'))
+      reply.header('www-authenticate', 'Bearer realm="stellwerk"');
     // Not every answer left the request's body read: a connection in between would take its rest for a new request.
     if (!request.raw.complete) reply.header('connection', 'close');
-    void reply.code(status).type('application/json; charset=utf-8').serializer(String).send(JSON.stringify(body));
+    void reply.code(status).type('application/json; charset=utf-8').serializer(String).send(JSON.stringify(isOfRegistry(request.url) ? registryBody(body) : body));
   };
+}
+
+function isOfRegistry(url: string): boolean {
+  return /^\/v2(?:[/?]|$)/.test(url);
+}
+
+/** As OCI's distribution specification has errors. */
+function registryBody({ code, reason, message, hint, incident }: ErrorBody): object {
+  return { errors: [{ code: registryCode(code, reason), message, detail: { reason, hint, incident } }] };
+}
+
+function registryCode(code: ErrorCode, reason: string): string {
+  if (code === 'unauthenticated') return reason === 'access.denied' ? 'DENIED' : 'UNAUTHORIZED';
+  if (code === 'permission-denied') return 'DENIED';
+  if (reason === 'image.not-found') return 'MANIFEST_UNKNOWN';
+  if (reason === 'blob.not-found') return 'BLOB_UNKNOWN';
+  if (code === 'resource-exhausted') return 'TOOMANYREQUESTS';
+  if (code === 'invalid-argument') return 'NAME_INVALID';
+  return code === 'internal' ? 'UNKNOWN' : 'UNSUPPORTED';
 }
 
 export function bodyOf(error: unknown, incident: Incident): { status: number; body: ErrorBody } {

@@ -7,6 +7,7 @@ import { eachVerb } from '@stellwerk/contract/verbs.ts';
 import { type AccessRig, accessRig } from '../access/access.fixture.ts';
 import type { Caller } from '../access/access.ts';
 import type { RunReach } from './authorise.ts';
+import { registryOf, type StoredImages } from './registry.fixture.ts';
 import { HttpServer, type HttpSettings } from './server.ts';
 import type { AnyMethod, Service } from './service.ts';
 
@@ -20,6 +21,8 @@ export interface HttpRig extends AsyncDisposable {
   /** The verbs that were called, with what they were given. */
   calls: { verb: string; input: Record<string, unknown>; caller: Caller }[];
   tokens: Record<'administrator' | 'owner' | 'contributor' | 'reader' | 'outsider', string>;
+  /** Where its images are stored, and how they are put there. */
+  images: StoredImages;
   runToken(run: string, attempt?: number): Promise<string>;
 }
 
@@ -35,11 +38,14 @@ export async function httpRig(methods: Methods, settings: Partial<HttpSettings> 
   const calls: HttpRig['calls'] = [];
   const service = serviceOf(methods, rig, calls);
   const tokens = await peopleOf(rig);
+  const workspaceNamed = async (name: string) => ['w1', 'w2'].find((known) => known === name.toLowerCase());
+  const { registry, images } = registryOf(rig, workspaceNamed);
   const http = await HttpServer.start({
     service,
     access: rig.access,
     runs: someRuns,
-    workspaceNamed: async (name) => (['w1', 'w2'].includes(name.toLowerCase()) ? name.toLowerCase() : undefined),
+    registry,
+    workspaceNamed,
     settings: { listen: '127.0.0.1', port: 0, ...settings },
     incident: (error) => `i${incidents.push(error)}`,
     wheel: undefined,
@@ -50,6 +56,7 @@ export async function httpRig(methods: Methods, settings: Partial<HttpSettings> 
     incidents,
     calls,
     tokens,
+    images,
     url: `http://127.0.0.1:${http.port}`,
     runToken: (run, attempt = 1) =>
       rig.access.authenticator.createRunToken({ workspace: 'w1', run, attempt, user: 'owner' }, 60_000),

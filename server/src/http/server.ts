@@ -11,9 +11,11 @@ import { isNestedTooDeep, jsonText } from '@stellwerk/contract/json-shape.ts';
 import { openapi } from '@stellwerk/contract/openapi.ts';
 import { limits } from '@stellwerk/contract/values.ts';
 import fastify, { type FastifyInstance } from 'fastify';
+import type { Registry } from '../registry/registry.ts';
 import { type Binding, bindVerbs } from './bind.ts';
 import { answerError, answerUnreadable } from './errors.ts';
 import { apiPage, type Page, signInPage, welcomePage } from './pages.ts';
+import { bindRegistry } from './registry-routes.ts';
 import { noSuchRoute, type Route, routesOf } from './routes.ts';
 
 export interface HttpSettings {
@@ -39,6 +41,7 @@ export interface SlowLimits {
 
 export interface HttpNeeds extends Omit<Binding, 'stopping' | 'recheckMs'> {
   settings: HttpSettings;
+  registry: Registry;
   /** The Python package that matches this server. */
   wheel: string | undefined;
 }
@@ -101,6 +104,7 @@ export class HttpServer {
     app.setReplySerializer((answer) => jsonText(answer));
     app.setErrorHandler(answerError(needs.incident));
     bindVerbs(app, { ...needs, stopping: stopping.signal, recheckMs: settings.recheckMs ?? usualRecheckMs });
+    bindRegistry(app, { registry: needs.registry, publicUrl: settings.publicUrl, stopping: stopping.signal });
     servePages(app, needs.wheel);
     await app.listen({ host: settings.listen, port: settings.port });
     return new HttpServer(app, routes, stopping, settings.graceMs ?? usualGraceMs);

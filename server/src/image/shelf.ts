@@ -34,7 +34,9 @@ export function imageShelf(db: Database): Shelf {
           join
             .onRef('blob_ref.workspace', '=', 'image.workspace')
             .on('blob_ref.owner_kind', '=', 'image')
-            .on((e) => e('blob_ref.owner_id', '=', e(e.ref('image.name'), '||', e(e.val(':'), '||', e.ref('image.version')))))
+            .on((e) =>
+              e('blob_ref.owner_id', '=', e.fn<string>('printf', [e.val('%s:%d'), 'image.name', 'image.version'])),
+            )
             .on('blob_ref.digest', '=', digest),
         )
         .select('blob_ref.digest');

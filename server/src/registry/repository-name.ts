@@ -21,7 +21,7 @@ export function imageOf(repository: string): string | undefined {
   if (!repository.startsWith(mark)) return plain.test(repository) ? repository : undefined;
   const parts = repository.slice(mark.length).split('-');
   const image = parts.map((part, at) => (at % 2 === 0 ? part : Buffer.from(part, 'hex').toString())).join('');
-  return repositoryOf(image) === repository ? image : undefined;
+  return image !== '' && repositoryOf(image) === repository ? image : undefined;
 }
 
 /** `registry` is host and port. Undefined where the name is too long for a container program. */

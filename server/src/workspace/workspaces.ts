@@ -4,7 +4,7 @@
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
 import type { Workspace } from '@stellwerk/contract/workspace.ts';
-import { asUser, type Caller, seesEveryWorkspace } from '../access/access.ts';
+import { asUser, type Caller, seesEveryWorkspace, type UserCaller } from '../access/access.ts';
 import type { Database } from '../db/database.ts';
 import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
 import { sql } from '../db/transactions.ts';
