@@ -166,10 +166,7 @@ test('images are pulled by who has a role in their workspace and a token as the 
     for (const route of routes) {
       const [method, url] = route.split(' ') as [string, string];
       const reference = url.includes('/manifests/') ? String(version) : digest!;
-      const path = url
-        .replace(':workspace', workspace)
-        .replace(':image', name)
-        .replace(':reference', reference);
+      const path = url.replace(':workspace', workspace).replace(':image', name).replace(':reference', reference);
       for (const token of [body.token, password]) {
         const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
         const answer = await fetch(world.server.url + path, { method, headers });

@@ -231,17 +231,7 @@ export function buildRooms(ground: Ground) {
   });
   const recipes = new Recipes({ blobs, environments, readText: (digest: Digest) => textOf(bytes, digest) });
   const images = new Images({ db, kinds, models, recipes, now, newId });
-  const registry = new Registry({
-    bytes: blobs.own(),
-    shelf: imageShelf(db),
-    authenticator: access.authenticator,
-    workspaces: {
-      named: (name) => workspaces.nameOf(name),
-      seenBy: (caller, after, limit) => workspaces.namesSeenBy(caller, after, limit),
-    },
-    sealing: vault,
-    now,
-  });
+  const registry = new Registry({ bytes: blobs.own(), shelf: imageShelf(db), access, workspaces, sealing: vault, now });
   const building = new ImageBuilding({
     db,
     kinds,

@@ -1,7 +1,14 @@
 // From an error to an HTTP answer. What the caller did wrong is said plainly; what we did wrong gets an incident id.
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
-import { type ErrorBody, type ErrorCode, hints, ServiceError, statusOf, TargetError } from '@stellwerk/contract/errors.ts';
+import {
+  type ErrorBody,
+  type ErrorCode,
+  hints,
+  ServiceError,
+  statusOf,
+  TargetError,
+} from '@stellwerk/contract/errors.ts';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
 import { diskFull, isDiskFull } from '../db/disk-full.ts';
@@ -18,7 +25,11 @@ export function answerError(incident: Incident) {
       reply.header('www-authenticate', 'Bearer realm="stellwerk"');
     // Not every answer left the request's body read: a connection in between would take its rest for a new request.
     if (!request.raw.complete) reply.header('connection', 'close');
-    void reply.code(status).type('application/json; charset=utf-8').serializer(String).send(JSON.stringify(isOfRegistry(request.url) ? registryBody(body) : body));
+    void reply
+      .code(status)
+      .type('application/json; charset=utf-8')
+      .serializer(String)
+      .send(JSON.stringify(isOfRegistry(request.url) ? registryBody(body) : body));
   };
 }
 

@@ -163,9 +163,7 @@ describe('an image is pulled', () => {
     const token = await tokenFor('owner', pullOf('w1/diabetes'));
     const answer = await get('/v2/w1/other/manifests/1', token);
     expect([answer.status, codeOf(answer.body)]).toEqual([401, 'DENIED']);
-    expect(answer.headers['www-authenticate']).toMatch(
-      /scope="repository:w1\/other:pull",error="insufficient_scope"$/,
-    );
+    expect(answer.headers['www-authenticate']).toMatch(/scope="repository:w1\/other:pull",error="insufficient_scope"$/);
     for (const query of ['scope=repository:w1/diabetes:push', 'scope=repository:w1/*:pull', 'scope=*', ''])
       expect((await get('/v2/w1/diabetes/manifests/1', await tokenFor('owner', query))).status).toBe(401);
     const both = await tokenFor('owner', `${pullOf('w1/diabetes')}&${pullOf('w1/other')}`);

@@ -2,7 +2,7 @@
 // and its own way to sign in: who has no good token is told where to get one with user name and token.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { type Pulled, type Registry, type Repository, tokenSeconds } from '../registry/registry.ts';
+import { headers, type Pulled, type Registry, type Repository, tokenSeconds } from '../registry/registry.ts';
 import { OpenStreams } from './open-streams.ts';
 import { sendDownload } from './streams.ts';
 
@@ -38,7 +38,7 @@ export function bindRegistry(app: FastifyInstance, { registry, publicUrl, stoppi
   const pull = async (request: Asked, reply: FastifyReply, find: (from: Repository) => Promise<Pulled>) => {
     const caller = await admit(request, reply, request.params);
     const pulled = await find(request.params);
-    reply.header('docker-content-digest', pulled.digest);
+    reply.header(headers.digest, pulled.digest);
     if (request.method === 'HEAD') {
       pulled.stream.destroy();
       return reply
@@ -58,7 +58,7 @@ export function bindRegistry(app: FastifyInstance, { registry, publicUrl, stoppi
     app.route({
       method,
       url: registryPrefix + path,
-      onRequest: async (_request, reply) => void reply.header('docker-distribution-api-version', 'registry/2.0'),
+      onRequest: async (_request, reply) => void reply.header(headers.version, 'registry/2.0'),
       handler: handler as never,
     });
   at(['GET', 'HEAD'], '', async (request, reply) => {
@@ -113,7 +113,9 @@ function challenge(
 
 /** Of an address that could be that of a repository: others must not get into a header. */
 function pullScope({ workspace, image }: Repository): string | undefined {
-  return /^[a-z0-9-]+\/[a-z0-9._-]+$/.test(`${workspace}/${image}`) ? `repository:${workspace}/${image}:pull` : undefined;
+  return /^[a-z0-9-]+\/[a-z0-9._-]+$/.test(`${workspace}/${image}`)
+    ? `repository:${workspace}/${image}:pull`
+    : undefined;
 }
 
 function credentialsOf(request: Asked, reply: FastifyReply): { user: string; password: string } {

@@ -24,10 +24,10 @@ export function registryOf(
   const registry = new Registry({
     bytes: own,
     shelf: imageShelf(db),
-    authenticator: access.authenticator,
+    access,
     workspaces: {
-      named,
-      seenBy: async (caller, after = '') => {
+      nameOf: named,
+      namesSeenBy: async (caller, after = '') => {
         const roles = await access.members.rolesOf(caller.user);
         return Object.keys(roles).filter((workspace) => workspace > after);
       },
@@ -40,7 +40,11 @@ export function registryOf(
     images: {
       async put(workspace, name, version, content) {
         const layer = await own.write(Readable.from([Buffer.from(content)]));
-        const { digest } = await writeImage(own, { platform, layers: [{ ...layer, note: 'code' }], config: plainConfig });
+        const { digest } = await writeImage(own, {
+          platform,
+          layers: [{ ...layer, note: 'code' }],
+          config: plainConfig,
+        });
         const parts = await readParts(own, digest, platform);
         const refs = [parts.manifest, parts.config, ...parts.layers].map(
           (part) => `('${workspace}', '${part}', 'image', '${name}:${version}')`,

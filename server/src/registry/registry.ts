@@ -10,6 +10,7 @@ import type { Bytes, Digest } from '../blob/bytes.ts';
 import { type Download, downloadOf } from '../blob/download.ts';
 import { isDigest } from '../oci/digest.ts';
 import { mediaTypes } from '../oci/manifest.ts';
+import type { Workspaces } from '../workspace/workspaces.ts';
 import { imageOf, repositoryOf } from './repository-name.ts';
 
 export { locationOf } from './repository-name.ts';
@@ -30,12 +31,8 @@ export interface Shelf {
 export interface RegistryNeeds {
   bytes: Bytes;
   shelf: Shelf;
-  authenticator: Authenticator;
-  workspaces: {
-    named(name: string): Promise<string | undefined>;
-    /** Those that the caller has a role in, in their order. */
-    seenBy(caller: UserCaller, after: string | undefined, limit: number): Promise<string[]>;
-  };
+  access: { authenticator: Authenticator };
+  workspaces: Pick<Workspaces, 'nameOf' | 'namesSeenBy'>;
   sealing: { seal(secret: string, place: string): string; unseal(sealed: string, place: string): string };
   now(): number;
 }
@@ -48,6 +45,8 @@ export interface Repository {
 
 export type Pulled = Download & { digest: Digest };
 
+/** What its answers are marked with. */
+export const headers = { digest: 'docker-content-digest', version: 'docker-distribution-api-version' } as const;
 export const tokenSeconds = 300;
 const latest = 'latest';
 /** A token names these, so that it fits into a header. */
@@ -65,8 +64,12 @@ export class Registry {
   }
 
   /** Of what is asked for, the token is good for what this user may read; for the rest it is silently not. */
-  async signIn(user: string, password: string, scopes: readonly string[]): Promise<{ token: string; issuedAt: string }> {
-    const caller = await this.#needs.authenticator.callerOf(password);
+  async signIn(
+    user: string,
+    password: string,
+    scopes: readonly string[],
+  ): Promise<{ token: string; issuedAt: string }> {
+    const caller = await this.#needs.access.authenticator.callerOf(password);
     if (caller.kind !== 'user' || caller.user !== user)
       throw new ServiceError('unauthenticated', 'access.token-invalid', 'This is no token of that user.');
     const good: string[] = [];
@@ -86,10 +89,11 @@ export class Registry {
 
   /** Whose token it is, if it is good, now, for a repository (or the list of them, or for nothing more than being signed in). */
   async admit(token: string | undefined, scope: Repository | 'catalog' | undefined): Promise<UserCaller> {
-    if (token === undefined) throw new ServiceError('unauthenticated', 'access.sign-in-needed', 'This needs a sign-in.');
+    if (token === undefined)
+      throw new ServiceError('unauthenticated', 'access.sign-in-needed', 'This needs a sign-in.');
     const claimed = this.#opened(token);
     if (!claimed || claimed.until <= this.#needs.now()) throw invalidToken();
-    const caller = await this.#needs.authenticator.callerWith(claimed.token);
+    const caller = await this.#needs.access.authenticator.callerWith(claimed.token);
     if (scope === undefined) return caller;
     const asked = scope === 'catalog' ? scope : `${scope.workspace}/${scope.image}`;
     const mayStill = scope === 'catalog' || (await this.#mayRead(caller, scope.workspace));
@@ -154,12 +158,14 @@ export class Registry {
   async #pulled(digest: Digest, contentType: string, range: string | undefined): Promise<Pulled> {
     const { bytes } = this.#needs;
     const sizeBytes = await bytes.sizeOf(digest);
-    const download = downloadOf({ sizeBytes, contentType, etag: digest }, { range }, (part) => bytes.read(digest, part));
+    const download = downloadOf({ sizeBytes, contentType, etag: digest }, { range }, (part) =>
+      bytes.read(digest, part),
+    );
     return { ...download, digest };
   }
 
   async #image(repository: Repository): Promise<{ workspace: string; name: string }> {
-    const workspace = await this.#needs.workspaces.named(repository.workspace);
+    const workspace = await this.#needs.workspaces.nameOf(repository.workspace);
     const name = imageOf(repository.image);
     if (workspace === undefined || name === undefined) throw noSuchImage(repository);
     return { workspace, name };
@@ -168,7 +174,7 @@ export class Registry {
   async *#workspacesOf(caller: UserCaller, after: string | undefined): AsyncGenerator<string> {
     const page = 100;
     for (let from = after, isMore = true; isMore; ) {
-      const some = await this.#needs.workspaces.seenBy(caller, from, page);
+      const some = await this.#needs.workspaces.namesSeenBy(caller, from, page);
       yield* some;
       from = some.at(-1);
       isMore = some.length === page;
@@ -176,8 +182,8 @@ export class Registry {
   }
 
   async #mayRead(caller: UserCaller, workspace: string): Promise<boolean> {
-    const named = await this.#needs.workspaces.named(workspace);
-    return named !== undefined && (await this.#needs.authenticator.roleIn(caller, named)) !== undefined;
+    const named = await this.#needs.workspaces.nameOf(workspace);
+    return named !== undefined && (await this.#needs.access.authenticator.roleIn(caller, named)) !== undefined;
   }
 
   #opened(token: string): Claims | undefined {

@@ -3,7 +3,26 @@ import { imageOf, locationOf, repositoryOf } from './repository-name.ts';
 
 /** As the distribution specification has it. */
 const allowed = /^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$/;
-const images = ['a', 'diabetes-2', 'a.b_c', 'My Model', 'A', 'a', 'x--61', 'x---41', 'ä', '日本', '-', '_a', 'a-', 'a--b', '..a', '😀x', 'A-', '1 2'];
+const images = [
+  'a',
+  'diabetes-2',
+  'a.b_c',
+  'My Model',
+  'A',
+  'a',
+  'x--61',
+  'x---41',
+  'ä',
+  '日本',
+  '-',
+  '_a',
+  'a-',
+  'a--b',
+  '..a',
+  '😀x',
+  'A-',
+  '1 2',
+];
 
 describe('the name that an image is pulled by', () => {
   it('is its own where that is allowed', () => {
@@ -20,7 +39,21 @@ describe('the name that an image is pulled by', () => {
   });
 
   it('is nothing where no image could have it', () => {
-    for (const name of ['', 'A', '..', 'a--b', 'x--', 'x--a', 'x---', 'x---4', 'x---61', 'x---zz-', 'x---ff', 'a/b', 'x---2F-'])
+    for (const name of [
+      '',
+      'A',
+      '..',
+      'a--b',
+      'x--',
+      'x--a',
+      'x---',
+      'x---4',
+      'x---61',
+      'x---zz-',
+      'x---ff',
+      'a/b',
+      'x---2F-',
+    ])
       expect([name, imageOf(name)]).toEqual([name, undefined]);
   });
 });
