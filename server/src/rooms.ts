@@ -67,13 +67,8 @@ export function buildRooms(ground: Ground) {
   const seal = (secret: string, place: string) => vault.seal(secret, place);
   const incident = (error: unknown) => incidents.record(error);
 
-  const access = new Access({
-    db,
-    now,
-    newId,
-    secret: () => randomBytes(32).toString('base64url'),
-    publicUrl: ground.url,
-  });
+  const secret = () => randomBytes(32).toString('base64url');
+  const access = new Access({ db, now, newId, secret, publicUrl: ground.url });
   const activities = new Activities({ db, now, folder: inData('activities') });
   const bytes = new FileBytes(inData('blobs'));
   const blobs = new Blobs({ db, bytes, folder: inData('uploads'), now });

@@ -39,7 +39,7 @@ export async function httpRig(methods: Methods, settings: Partial<HttpSettings> 
   const service = serviceOf(methods, rig, calls);
   const tokens = await peopleOf(rig);
   const workspaceNamed = async (name: string) => ['w1', 'w2'].find((known) => known === name.toLowerCase());
-  const { registry, images } = registryOf(rig, workspaceNamed);
+  const { registry, images } = await registryOf(rig, workspaceNamed);
   const http = await HttpServer.start({
     service,
     access: rig.access,

@@ -14,10 +14,10 @@ export interface StoredImages {
   put(workspace: string, name: string, version: number, layer: string): Promise<ImageParts>;
 }
 
-export function registryOf(
+export async function registryOf(
   { scratch: { db, folder, write }, access, now }: AccessRig,
   named: (name: string) => Promise<string | undefined>,
-): { registry: Registry; images: StoredImages } {
+): Promise<{ registry: Registry; images: StoredImages }> {
   const bytes = new FileBytes(join(folder, 'blobs'));
   const own = new Blobs({ db, bytes, folder: join(folder, 'uploads'), now }).own();
   const platform = { os: 'linux', architecture: 'amd64' };
@@ -32,7 +32,7 @@ export function registryOf(
         return Object.keys(roles).filter((workspace) => workspace > after);
       },
     },
-    sealing: Vault.open(join(folder, 'master.key')),
+    sealing: await Vault.open({ db, source: { from: 'file', file: join(folder, 'master.key') } }),
     now,
   });
   return {
