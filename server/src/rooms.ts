@@ -29,6 +29,7 @@ import type { Service } from './http/service.ts';
 import { ImageBuilding, Images, imageLayerCache, imageShelf, Recipes } from './image/images.ts';
 import { imageKinds } from './image/kinds.ts';
 import type { Incidents } from './incidents.ts';
+import { ownPlace, servicesUrl } from './installation.ts';
 import { Models } from './model/models.ts';
 import { OciImages, searchRegistries } from './oci/oci-images.ts';
 import { Registry } from './registry/registry.ts';
@@ -109,6 +110,11 @@ export function buildRooms(ground: Ground) {
         cacheFolder: config.cache,
         inherited: config.packageEnvironment,
         uv: (watch) => environments.uv(watch),
+      },
+      ssh: {
+        ...ownPlace(config, ground.urlHere),
+        pythonPackage: ground.wheel,
+        secret: ({ workspace, name }, secret) => secrets.open(workspace, secret, `the compute target ${name}`),
       },
     }),
     loopbackOnly: config.isLoopback,
@@ -262,7 +268,7 @@ export function buildRooms(ground: Ground) {
       return hostServices;
     },
     keyHashes: (row) => services.keyHashes(row),
-    servicesUrl: (port = config.servicesPort) => servicesUrl(ground, port),
+    servicesUrl: (port = config.servicesPort) => servicesUrl(config, ground.url(), port),
   });
   const services = new WebServices({ db, images, replicas, vault, now, newId });
   const rollout = new Rollout({ db, replicas, now });
@@ -334,7 +340,7 @@ export function buildRooms(ground: Ground) {
         version,
         api: 'v1',
         publicUrl: ground.url(),
-        servicesUrl: servicesUrl(ground, (await gateway.status())?.port ?? config.servicesPort),
+        servicesUrl: servicesUrl(config, ground.url(), (await gateway.status())?.port ?? config.servicesPort),
         startedAt,
         wheel: `${ground.url()}/wheels/${basename(ground.wheel)}`,
       }),
@@ -388,9 +394,4 @@ export function buildRooms(ground: Ground) {
     collections,
     registry,
   };
-}
-
-function servicesUrl({ config, url }: Ground, port: number): string {
-  const { protocol, hostname } = new URL(url());
-  return `${config.tls ? 'https:' : config.publicUrl ? protocol : 'http:'}//${hostname}:${port}`;
 }

@@ -5,6 +5,7 @@ import { type ScratchDatabase, scratchDatabase } from '../db/scratch-database.ts
 import { migrations } from '../stores.ts';
 import { type ComputeKinds, type ComputeNeeds, Computes, type Load } from './computes.ts';
 import { localDriver } from './kinds/local/local.ts';
+import { SshDriver } from './kinds/ssh/ssh.ts';
 
 const admin: UserCaller = { kind: 'user', user: 'root', administrator: true, tokenId: 't' };
 const ada: UserCaller = { kind: 'user', user: 'ada', administrator: false, tokenId: 't' };
@@ -16,6 +17,7 @@ let load: Map<string, Load>;
 /** A host that keeps `good` apart, and no other user. */
 const kinds: ComputeKinds = {
   local: localDriver,
+  ssh: new SshDriver({} as never),
   host: {
     kind: 'host',
     hostsServices: true,

@@ -156,7 +156,7 @@ export class Computes {
         'settings.invalid',
         'The local computer is not attached: it is there, under the name local.',
       );
-    onlyAdministrators(caller, 'attach');
+    if (target.settings.kind === 'host') onlyAdministrators(caller, 'attach');
     const lacking = this.#lacksUser(target);
     if (lacking) throw new ServiceError('failed-precondition', 'compute.host-isolation', lacking);
     const probed = await driverOf(this.#needs.kinds, target).probe(target);
@@ -165,7 +165,7 @@ export class Computes {
       throw new ServiceError(
         'failed-precondition',
         flaw.what === 'isolation' ? 'compute.host-isolation' : 'compute.unusable',
-        `The host cannot be attached: ${flaw.detail}${flaw.hint ? ` ${flaw.hint}` : ''}`,
+        `${target.settings.kind === 'host' ? 'The host' : target.name} cannot be attached: ${flaw.detail}${flaw.hint ? ` ${flaw.hint}` : ''}`,
         { probe: probed },
       );
   }
@@ -177,7 +177,7 @@ export class Computes {
   }
 
   #builtIn(workspace: string, withHost = this.#needs.loopbackOnly): ComputeRow[] {
-    const there = (kind: ComputeTarget['kind']): ComputeRow => ({
+    const there = (kind: 'host' | 'local'): ComputeRow => ({
       workspace,
       name: kind,
       kind,

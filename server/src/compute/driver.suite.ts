@@ -13,6 +13,8 @@ export interface Tried<K extends ComputeKind> {
   target: Target<K>;
   /** Whatever jobs have left behind. */
   leftovers(): Promise<string[]>;
+  /** Which of these processes live, where they are not this machine's. */
+  alive?(pids: string[]): string[];
   end(): Promise<void>;
 }
 
@@ -97,7 +99,8 @@ export function driverSuite<K extends ComputeKind>(
       });
     const pidsOf = async (order: JobOrder) =>
       [...(await server.log(order)).matchAll(/pid (\d+)/g)].map((match) => match[1]!);
-    const alive = (pids: string[]) => pids.filter((pid) => existsSync(`/proc/${pid}`) && !isZombie(pid));
+    const alive = (pids: string[]) =>
+      tried.alive?.(pids) ?? pids.filter((pid) => existsSync(`/proc/${pid}`) && !isZombie(pid));
 
     async function finished(order: JobOrder): Promise<Run> {
       const handle = await jobs().start(tried.target, order);

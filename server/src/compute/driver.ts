@@ -2,6 +2,7 @@
 // A driver never touches the database, never retries and never reads the clock. It throws a TargetError for what the world did.
 import type { Probe } from '@stellwerk/contract/compute.ts';
 import type { ComputeKind, SettingsOf } from '@stellwerk/contract/compute-settings.ts';
+import type { EnvironmentTarget } from '@stellwerk/contract/environment.ts';
 import type { Gpu } from '@stellwerk/contract/resources.ts';
 import type { Job } from '@stellwerk/contract/run.ts';
 
@@ -69,6 +70,8 @@ export interface ComputeDriver<K extends ComputeKind> {
   reach(target: Target<K>): Reach;
   /** What its machine has, where shares of it are given out here. Absent: the target has a queue of its own, or belongs to somebody else. */
   capacity?(target: Target<K>): Promise<Capacity>;
+  /** What environments of its runs are resolved for. Absent: for the server's own machine, or for that of whoever takes the run up. */
+  platform?(target: Target<K>): Promise<EnvironmentTarget>;
   /** What can train by itself. Absent: runs are taken up by whoever submitted them. */
   readonly jobs?: RunsJobs<K>;
 }

@@ -15,13 +15,13 @@ const workspace = 'suite';
 
 export class RealServer implements AsyncDisposable {
   readonly folder: string;
-  readonly #url: string;
+  readonly url: string;
   readonly #token: string;
   readonly #stop: () => Promise<void>;
 
   private constructor(folder: string, url: string, token: string, stop: () => Promise<void>) {
     this.folder = folder;
-    this.#url = url;
+    this.url = url;
     this.#token = token;
     this.#stop = stop;
   }
@@ -67,6 +67,11 @@ export class RealServer implements AsyncDisposable {
     return items.map(({ path }) => path);
   }
 
+  async sizes(of: JobOrder | string): Promise<Record<string, number>> {
+    const { items } = await this.ask<{ items: RunFile[] }>('GET', `/workspaces/${workspace}/runs/${idOf(of)}/files`);
+    return Object.fromEntries(items.map(({ path, sizeBytes }) => [path, sizeBytes]));
+  }
+
   async log(of: JobOrder | string): Promise<string> {
     return (await this.#fetch('GET', `/workspaces/${workspace}/runs/${idOf(of)}/log`)).text();
   }
@@ -96,7 +101,7 @@ export class RealServer implements AsyncDisposable {
 
   async #fetch(method: string, path: string, body?: unknown): Promise<Response> {
     const isRaw = body instanceof Uint8Array;
-    const answer = await fetch(this.#url + apiPrefix + path, {
+    const answer = await fetch(this.url + apiPrefix + path, {
       method,
       headers: {
         authorization: `Bearer ${this.#token}`,

@@ -5,7 +5,7 @@ import type { ComputeKind } from '@stellwerk/contract/compute-settings.ts';
 import { ServiceError, TargetError } from '@stellwerk/contract/errors.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import type { Executor, Outcome, Work } from '../activity/activities.ts';
-import type { Computes, EndCause, JobHandle, JobState, RunsJobs, Target } from '../compute/computes.ts';
+import type { ComputeDriver, Computes, EndCause, JobHandle, JobState, RunsJobs, Target } from '../compute/computes.ts';
 import type { Database } from '../db/database.ts';
 import { isDiskFull } from '../db/disk-full.ts';
 import { sql } from '../db/transactions.ts';
@@ -30,6 +30,7 @@ export interface ExecuteNeeds {
 interface Scene {
   row: RunRow;
   kept: PrivateRow;
+  driver: ComputeDriver<ComputeKind>;
   jobs: RunsJobs<ComputeKind>;
   target: Target;
   room: Room;
@@ -88,7 +89,7 @@ class Execution {
       const { driver, target, capacity, maxConcurrentRuns: places } = usable;
       const room = { places, capacity };
       const where = driver.reach(target) === 'elsewhere' ? 'elsewhere' : 'here';
-      return await this.#act({ row, kept, jobs: driver.jobs!, target, room, where }, work);
+      return await this.#act({ row, kept, driver, jobs: driver.jobs!, target, room, where }, work);
     } catch (error) {
       return this.#failed(row, error, work);
     }
@@ -112,11 +113,15 @@ class Execution {
     return row.cancel_requested ? this.#end(row, { to: 'canceled' }) : this.#start(scene, work);
   }
 
-  async #start({ row, jobs, target, where }: Scene, work: Work): Promise<Outcome> {
+  async #start({ row, driver, jobs, target, where }: Scene, work: Work): Promise<Outcome> {
     const { db, orders, leases } = this.#needs;
     const watch = { log: work.log, signal: work.signal };
     // What is told need not be on the disk before the work begins.
-    const [job] = await Promise.all([orders.make(row, where, watch), work.progress('Making the environment.')]);
+    const platform = await driver.platform?.(target);
+    const [job] = await Promise.all([
+      orders.make(row, where, { ...watch, target: platform }),
+      work.progress('Making the environment.'),
+    ]);
     const starting = jobs.start(target, { id: orderId(row), job }, watch);
     const [handle] = await Promise.all([starting, work.progress('Starting the runner.')]);
     await db.transact(runTransactions.keep, {
@@ -165,7 +170,12 @@ class Execution {
     const reason =
       seen.reason ?? 'Its runner ended without saying how the run went; it was killed, or its machine restarted.';
     leases.end(row.key);
-    await db.transact(runTransactions.lose, { key: row.key, reason, moment: this.#needs.moment() });
+    await db.transact(runTransactions.lose, {
+      key: row.key,
+      reason,
+      moment: this.#needs.moment(),
+      isKnown: seen.reason !== undefined,
+    });
     work.log(`${reason} What it left is being delivered.`);
     await jobs.recover(target, handle);
     leases.end(row.key);

@@ -171,8 +171,13 @@ export const runTransactions = transactions('run', {
   },
 
   /** Its runner was not heard of for longer than its lease. Nothing happens if it was, meanwhile. */
-  lose(tx: Transaction, { key, reason, moment }: { key: number; reason: string; moment: Moment }): boolean {
+  /** `isKnown`: the reason is from who knows, and better than that of before. */
+  lose(
+    tx: Transaction,
+    { key, reason, moment, isKnown = false }: { key: number; reason: string; moment: Moment; isKnown?: boolean },
+  ): boolean {
     const row = runOf(tx, key);
+    if (isKnown && row?.state === 'lost') setRun(tx, key, { reason });
     if (!row || !(attendedStates as readonly RunState[]).includes(row.state)) return false;
     if (row.cancel_requested === 1)
       moveRun(tx, row, { to: 'canceled', reason: `${row.reason ?? 'Canceled.'} ${reason}` }, moment);

@@ -172,11 +172,11 @@ export class SshHost implements AsyncDisposable {
 
   /** Ends sshd with all its connections. */
   killSshd(): void {
-    this.run('pkill -KILL -x sshd || true');
+    this.shell('pkill -KILL -x sshd || true');
   }
 
   async startSshd(): Promise<void> {
-    this.run('/usr/sbin/sshd -f /host/sshd_config');
+    this.shell('/usr/sbin/sshd -f /host/sshd_config');
     await this.#untilAnswers();
   }
 
@@ -192,7 +192,7 @@ export class SshHost implements AsyncDisposable {
   }
 
   /** Root's shell over there, past sshd. */
-  run(script: string): string {
+  shell(script: string): string {
     const done = this.tried(script);
     if (done.status !== 0) throw new Error(`${script}: ${done.stderr || done.status}`);
     return done.stdout;
@@ -210,7 +210,7 @@ export class SshHost implements AsyncDisposable {
 
   /** Command lines of what the user runs over there, but sshd's own. */
   processes(): string[] {
-    const lines = this.run(`ps -u ${user} -o args= || true`)
+    const lines = this.shell(`ps -u ${user} -o args= || true`)
       .split('\n')
       .map((line) => line.trim());
     return lines.filter((line) => line !== '' && !/^sshd:|^\(?sd-pam|internal-sftp|sftp-server/.test(line));

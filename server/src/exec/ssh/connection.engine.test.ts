@@ -95,7 +95,7 @@ describe.skipIf(whyNoSshHost)(`a connection by ssh${whyNoSshHost ? ` (${whyNoSsh
     const content = randomBytes(3_000_000);
     const path = `${host.home}/put ü`;
     for (const bytes of [Buffer.from('before'), content]) await connection.put(bytes, path);
-    expect(host.run(`sha256sum < '${path}'; stat -c %a '${path}'; ls ${host.home}`)).toContain('\n600\nput ü\n');
+    expect(host.shell(`sha256sum < '${path}'; stat -c %a '${path}'; ls ${host.home}`)).toContain('\n600\nput ü\n');
     expect((await connection.run({ words: ['cmp', path, '-'], input: content })).code).toBe(0);
     connection.close();
   });
@@ -110,7 +110,7 @@ describe.skipIf(whyNoSshHost)(`a connection by ssh${whyNoSshHost ? ` (${whyNoSsh
       retry: 'later',
     });
     await pause(200);
-    expect(small.run(`ls ${small.home}`)).toBe('');
+    expect(small.shell(`ls ${small.home}`)).toBe('');
     connection.close();
   });
 

@@ -1,0 +1,67 @@
+// Runs on a machine that is reached by SSH: a folder per job, and in it the same runner as everywhere, started in a session of its own, so that it
+// goes on when the connection is cut. It reaches this server by the socket that the newest connection brought; each question that is asked about a
+// job leads its own name for the socket there.
+// Invariants: one runner per job, however often it is started; after `cleanUp` no process and no file of the job is left; the job's token and
+// secrets go through the connection into a 0600 file, never onto a command line.
+import { createHash } from 'node:crypto';
+import { TargetError } from '@stellwerk/contract/errors.ts';
+import type { JobHandle, JobOrder, JobState, RunsJobs, Target } from '../../driver.ts';
+import { failureOf, type Machine, type Machines, programOf } from './machine.ts';
+
+type Question = 'start' | 'look' | 'ask' | 'kill' | 'recover' | 'clean';
+
+const answersWithinMs = 60_000;
+const recoversWithinMs = 110_000;
+
+export class SshJobs implements RunsJobs<'ssh'> {
+  readonly #machines: Machines;
+
+  constructor(machines: Machines) {
+    this.#machines = machines;
+  }
+
+  async start(target: Target<'ssh'>, order: JobOrder): Promise<JobHandle> {
+    const machine = await this.#machines.of(target);
+    const folder = folderOf(machine, order.id);
+    const job = { ...order.job, server: `unix:${folder}/relay`, cacheFolder: `${machine.folder}/cache` };
+    delete job.caBundle;
+    await this.#ask(target, 'start', folder, JSON.stringify(job));
+    return { folder };
+  }
+
+  look(target: Target<'ssh'>, handle: JobHandle): Promise<JobState> {
+    return this.#ask(target, 'look', String(handle.folder));
+  }
+
+  async cancel(target: Target<'ssh'>, handle: JobHandle, how: 'ask' | 'kill'): Promise<void> {
+    await this.#ask(target, how, String(handle.folder));
+  }
+
+  async recover(target: Target<'ssh'>, handle: JobHandle): Promise<void> {
+    await this.#ask(target, 'recover', String(handle.folder)).catch((error: TargetError) => {
+      throw new TargetError('later', `What the runner left could not be delivered yet: ${error.message}`);
+    });
+  }
+
+  async cleanUp(target: Target<'ssh'>, handle: JobHandle | { id: string }): Promise<void> {
+    const folder =
+      'folder' in handle ? String(handle.folder) : folderOf(await this.#machines.of(target), String(handle.id));
+    await this.#ask(target, 'clean', folder);
+  }
+
+  async #ask(target: Target<'ssh'>, question: Question, folder: string, input?: string): Promise<JobState> {
+    const { connection, bundle, relay } = await this.#machines.of(target);
+    const ended = await connection.run({
+      ...programOf(target, bundle, ['-m', 'stellwerk.runner.remote', question, folder, '--relay', relay]),
+      ...(input !== undefined && { input }),
+      timeoutMs: question === 'recover' ? recoversWithinMs : answersWithinMs,
+    });
+    if (ended.code !== 0) throw failureOf(target, ended);
+    return JSON.parse(ended.stdout) as JobState;
+  }
+}
+
+/** Run ids are free text; a hash of the job's id is a safe name for a folder. */
+function folderOf({ folder }: Machine, id: string): string {
+  return `${folder}/jobs/${createHash('sha256').update(id).digest('hex').slice(0, 32)}`;
+}

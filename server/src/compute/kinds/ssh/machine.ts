@@ -1,0 +1,186 @@
+// A machine that is reached by SSH, made ready for our jobs: a folder of this installation's own, our Python package in it once per content, and a
+// socket that leads back to this server for as long as the connection lives. Another installation with the same target has another folder.
+import { createHash, randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import type { Duplex } from 'node:stream';
+import type { EnvironmentTarget } from '@stellwerk/contract/environment.ts';
+import { TargetError } from '@stellwerk/contract/errors.ts';
+import { type RemoteEnded, type RemoteProgram, SshConnection, type SshSignIn } from '../../../exec/ssh/connection.ts';
+import { type Connected, SshConnections } from '../../../exec/ssh/connections.ts';
+import type { Capacity, Target } from '../../driver.ts';
+
+export interface SshNeeds {
+  /** A word that no other installation has. */
+  installation: string;
+  /** Our Python package, a wheel. */
+  pythonPackage: string;
+  /** Opens a secret that the settings of a target name. */
+  secret(target: Pick<Target, 'workspace' | 'name'>, secret: string): Promise<string>;
+  /** A connection to this server, for what a job over there says to it. */
+  connectHere(): Duplex;
+}
+
+export interface Machine extends Connected {
+  /** This installation's own folder over there. */
+  folder: string;
+  /** Where our Python package is. */
+  bundle: string;
+  /** The socket that leads here. */
+  relay: string;
+  capacity: Capacity;
+  /** What environments are resolved for. */
+  platform: EnvironmentTarget;
+}
+
+/** Linux does not take a longer path for a socket. */
+const longestSocketPath = 107;
+const leastFreeKilobytes = 32 * 1024;
+
+/** Prints where the folder really is, and how much room there is; makes what is not there. */
+const furnish = `
+umask 077
+mkdir -p -- "$1/bundles" "$1/jobs" "$1/relay" && cd -- "$1" && chmod 700 . bundles jobs relay && pwd -P || exit 1
+df -Pk . | awk 'END { print $4 }'
+ls bundles
+`;
+
+/** Unpacks a wheel, whole or not at all. */
+const unpack = `
+import compileall, os, shutil, sys, zipfile
+wheel, place, making = sys.argv[1:]
+try:
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(making)
+    compileall.compile_dir(making, quiet=2)
+    try:
+        os.rename(making, place)
+    except OSError:
+        if not os.path.isdir(place): raise
+finally:
+    shutil.rmtree(making, ignore_errors=True)
+    os.unlink(wheel)
+`;
+
+/** Of an earlier connection to the same target; sshd leaves them. */
+const removeOthers = 'for file in "$1"-*; do [ "$file" = "$2" ] || rm -f -- "$file"; done';
+
+export class Machines {
+  readonly #needs: SshNeeds;
+  readonly #connections = new SshConnections<Machine>();
+
+  constructor(needs: SshNeeds) {
+    this.#needs = needs;
+  }
+
+  of(target: Target<'ssh'>): Promise<Machine> {
+    return this.#connections.get(nameOf(target), () => this.#make(target));
+  }
+
+  async #make(target: Target<'ssh'>): Promise<Machine> {
+    const connection = await connect(target, this.#needs);
+    try {
+      const { folder, bundles } = await furnished(connection, target, this.#needs.installation);
+      const bundle = await this.#bundle(connection, target, folder, bundles);
+      const [relay, { platform, ...has }] = await Promise.all([
+        this.#relay(connection, target, folder),
+        described(connection, target, bundle),
+      ]);
+      return {
+        connection,
+        folder,
+        bundle,
+        relay,
+        platform,
+        capacity: { ...has, gpus: target.settings.gpus ?? has.gpus },
+      };
+    } catch (error) {
+      connection.close();
+      throw error;
+    }
+  }
+
+  async #bundle(connection: SshConnection, target: Target<'ssh'>, folder: string, there: string[]): Promise<string> {
+    const content = await readFile(this.#needs.pythonPackage);
+    const digest = createHash('sha256').update(content).digest('hex').slice(0, 24);
+    const place = `${folder}/bundles/${digest}`;
+    if (there.includes(digest)) return place;
+    const making = `${place}.${randomBytes(6).toString('hex')}`;
+    const wheel = `${making}-${basename(this.#needs.pythonPackage)}`;
+    await connection.put(content, wheel);
+    const unpacked = await connection.run({
+      words: [target.settings.python, '-I', '-S', '-c', unpack, wheel, place, making],
+    });
+    if (unpacked.code !== 0) throw failureOf(target, unpacked);
+    return place;
+  }
+
+  async #relay(connection: SshConnection, of: Target<'ssh'>, folder: string): Promise<string> {
+    const own = `${folder}/relay/${createHash('sha256').update(nameOf(of)).digest('hex').slice(0, 8)}`;
+    const path = `${own}-${randomBytes(4).toString('hex')}`;
+    if (path.length > longestSocketPath)
+      throw new TargetError('never', `The folder ${folder} is too long a path for a socket; choose a shorter one.`);
+    await connection.relay(path, this.#needs.connectHere);
+    await connection.run({ words: ['sh', '-c', removeOthers, 'sh', own, path] });
+    return path;
+  }
+}
+
+export async function connect(target: Target<'ssh'>, needs: Pick<SshNeeds, 'secret'>): Promise<SshConnection> {
+  const { address, port, user, hostKey } = target.settings;
+  if (hostKey === undefined) throw new TargetError('never', `The host key of ${address} is not known yet.`);
+  return SshConnection.open({ address, port, user, hostKey }, await signInOf(target, needs));
+}
+
+async function signInOf(target: Target<'ssh'>, needs: Pick<SshNeeds, 'secret'>): Promise<SshSignIn> {
+  const { key, passphrase, password } = target.settings;
+  const secret = (name: string) => needs.secret(target, name);
+  return {
+    ...(key !== undefined && { key: await secret(key) }),
+    ...(passphrase !== undefined && { passphrase: await secret(passphrase) }),
+    ...(password !== undefined && { password: await secret(password) }),
+  };
+}
+
+async function furnished(connection: SshConnection, { settings }: Target<'ssh'>, installation: string) {
+  const wanted = `${settings.folder.replace(/^~\//, '').replace(/\/+$/, '')}/${installation}`;
+  const done = await connection.run({ words: ['sh', '-c', furnish, 'sh', wanted] });
+  const [folder, free, ...bundles] = done.stdout.trim().split('\n');
+  if (done.code !== 0 || !folder?.startsWith('/'))
+    throw new TargetError('never', `The folder ${wanted} on ${settings.address} cannot be used: ${done.stderr.trim()}`);
+  if (Number(free) < leastFreeKilobytes)
+    throw new TargetError(
+      'never',
+      `The disk of ${settings.address} is full: ${folder} has ${Math.round(Number(free) / 1024)} MB left.`,
+    );
+  return { folder, bundles };
+}
+
+async function described(connection: SshConnection, target: Target<'ssh'>, bundle: string) {
+  const done = await connection.run(programOf(target, bundle, ['-m', 'stellwerk.runner.remote', 'describe']));
+  if (done.code !== 0) throw failureOf(target, done);
+  return JSON.parse(done.stdout) as Capacity & { platform: EnvironmentTarget };
+}
+
+/** Our Python package with these arguments. -S: what is installed beside that machine's Python has no say in a runner, and does not delay it. */
+export function programOf({ settings }: Target<'ssh'>, bundle: string, args: string[]): RemoteProgram {
+  return { words: [settings.python, '-S', ...args], env: { PYTHONPATH: bundle, PYTHONDONTWRITEBYTECODE: '1' } };
+}
+
+/** What a program of ours over there says when it cannot do its work; a machine that lacks something will not have it by itself. */
+export function failureOf({ settings }: Target<'ssh'>, { code, signal, stdout, stderr }: RemoteEnded): TargetError {
+  const { address, python } = settings;
+  if (code === 127 || code === 126)
+    return new TargetError(
+      'never',
+      `${python} cannot be started on ${address}: install Python 3.8 or newer with venv there, or name where it is.`,
+    );
+  const said = (stderr || stdout).trim().split('\n').at(-1) || `it ended with ${signal ?? `exit code ${code}`}`;
+  if (/No space left on device|Disk quota exceeded/.test(stderr))
+    return new TargetError('never', `The disk of ${address} is full: ${said}`);
+  return new TargetError('later', `On ${address}: ${said}`);
+}
+
+function nameOf({ workspace, name, settings }: Target<'ssh'>): string {
+  return JSON.stringify([workspace, name, settings]);
+}

@@ -1,0 +1,53 @@
+// A machine with sshd for the tests of this kind, and drivers that reach it as those of an installation do.
+import { SshHost, type SshHostOptions } from '../../../../../test/engines/ssh/ssh-host.ts';
+import { wheelPath } from '../../../assets.ts';
+import { connectTo } from '../../../installation.ts';
+import type { Tried } from '../../driver.suite.ts';
+import type { Target } from '../../driver.ts';
+import type { RealServer } from '../../real-server.fixture.ts';
+import { SshDriver } from './ssh.ts';
+
+export interface OnHost extends Tried<'ssh'> {
+  driver(): SshDriver;
+  host: SshHost;
+  /** That of another installation, which knows the same target. */
+  another(): SshDriver;
+}
+
+export function targetOn(host: SshHost, more: Partial<Target<'ssh'>['settings']> = {}): Target<'ssh'> {
+  const { address, port, user, hostKey } = host;
+  const plain = { folder: '.stellwerk', python: 'python3' };
+  return {
+    workspace: 'suite',
+    name: 'vm',
+    settings: { kind: 'ssh', address, port, user, hostKey, key: 'key', ...plain, ...more },
+  };
+}
+
+export async function onHost(server: Pick<RealServer, 'url'>, options: SshHostOptions = {}): Promise<OnHost> {
+  const host = await SshHost.up(options);
+  const secrets: Record<string, string> = { key: host.key(), password: host.password, wrong: 'guessed' };
+  const pythonPackage = (await wheelPath())!;
+  const driverOf = (installation: string) =>
+    new SshDriver({
+      installation,
+      pythonPackage,
+      secret: async (_, name) => secrets[name]!,
+      connectHere: () => connectTo(server.url),
+    });
+  const jobs = () => host.shell(`ls ${host.home}/.stellwerk/*/jobs`);
+  return {
+    host,
+    driver: () => driverOf('suite'),
+    another: () => driverOf('another'),
+    target: targetOn(host),
+    leftovers: async () => [
+      ...jobs()
+        .split('\n')
+        .filter((line) => /^[0-9a-f]{32}$/.test(line)),
+      ...host.processes(),
+    ],
+    alive: (pids) => pids.filter((pid) => /State:\s+[^ZX\s]/.test(host.shell(`cat /proc/${pid}/status 2>&1 || true`))),
+    end: () => host.down(),
+  };
+}

@@ -1,0 +1,261 @@
+// A team's machine that is reached by SSH and reaches nothing itself: attached with a key from the vault, used by another Contributor, and the runs
+// on it while the server is killed, the cable is pulled, sshd dies and the machine is switched off.
+import { execFileSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Run } from '@stellwerk/contract/run.ts';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { SshHost, whyNoSshHost } from './engines/ssh/ssh-host.ts';
+import { Installation, repository } from './installation.ts';
+import { submit } from './submission.ts';
+import { until, untilEnded, untilState } from './waiting.ts';
+import { workFolder } from './work-folder.ts';
+
+const workspace = 'story';
+const userManaged = { environment: { userManaged: true } };
+
+/** Prints a line now and then until it is told that it is enough; the last one says how many there were. */
+const talkative = `
+import os, time
+from stellwerk.core import Run
+run = Run.get_context()
+n = 0
+while not os.path.exists("/tmp/enough"):
+    print("line", n, flush=True)
+    run.log("n", n)
+    n += 1
+    time.sleep(0.02)
+print("lines", n, flush=True)
+`;
+
+describe.skipIf(whyNoSshHost)(`a machine that is reached by ssh${whyNoSshHost ? ` (${whyNoSshHost})` : ''}`, () => {
+  let installation: Installation;
+  let host: SshHost;
+  beforeAll(async () => {
+    host = await SshHost.up();
+    installation = await Installation.start([], { STELLWERK_RUN_LEASE_MS: '3000' });
+  });
+  afterAll(async () => {
+    await installation?.[Symbol.asyncDispose]();
+    await host?.down();
+  });
+
+  const named = (run: Run) => ({ workspace, run: run.id });
+  const place = (run: Run) => ({ client: installation.client, ...named(run) });
+  const printed = async (run: Run) => (await installation.client.logs.get(named(run))).text();
+  const settings = (more: object = {}) => {
+    const { address, port, user, hostKey } = host;
+    return { kind: 'ssh' as const, address, port, user, hostKey, key: 'vm-key', passphrase: 'vm-passphrase', ...more };
+  };
+  const attach = (more: object = {}, name = 'vm') =>
+    installation.client.compute.attach({ workspace, name, settings: settings(more) });
+  const left = () => [
+    ...host
+      .shell(`ls ${host.home}/.stellwerk/*/jobs`)
+      .split('\n')
+      .filter((line) => line !== '' && !line.endsWith(':')),
+    ...host.processes(),
+  ];
+
+  test('is attached by a Contributor with a key from the vault and its host key, or refused with what to do', async () => {
+    const { signIn } = await installation.client.users.create({ name: 'olga' });
+    const { token } = await installation.client.signIns.redeem({ code: signIn!.code });
+    await installation.client.members.set({ workspace, user: 'olga', role: 'contributor' });
+    const asOlga = installation.clientWith(token);
+    await expect(attach()).rejects.toMatchObject({
+      reason: 'compute.unusable',
+      message: expect.stringContaining('no secret vm-key'),
+    });
+    for (const [name, input] of [
+      ['vm-key', host.key('locked')],
+      ['vm-passphrase', host.passphrase],
+      ['guess', 'guessed'],
+    ]) {
+      const kept = await installation.cli(['secret', 'set', name!, '--stdin'], { input: input! });
+      expect(kept.code, kept.stderr).toBe(0);
+    }
+    const unknown = await attach({ hostKey: undefined }).catch((error) => error);
+    expect(unknown.message).toContain(host.hostKey);
+    await expect(attach({ passphrase: 'guess' })).rejects.toThrow('cannot be used');
+    await expect(attach({ key: undefined, passphrase: undefined, password: 'guess' })).rejects.toThrow(
+      'refused the sign-in',
+    );
+    await expect(attach({ key: undefined, passphrase: undefined })).rejects.toMatchObject({
+      reason: 'request.invalid',
+    });
+    const { kind: _, ...flags } = settings();
+    const args = Object.entries(flags).flatMap(([flag, value]) => [
+      `--${flag.replace(/[A-Z]/, (letter) => `-${letter.toLowerCase()}`)}`,
+      String(value),
+    ]);
+    const attached = await installation.cli(['compute', 'attach', 'vm', '--kind', 'ssh', ...args]);
+    expect(attached.code, attached.stderr).toBe(0);
+    const { usable, findings } = await asOlga.compute.probe({ workspace, target: 'vm' });
+    expect(usable, JSON.stringify(findings)).toBe(true);
+    const shown = JSON.stringify([await asOlga.compute.get({ workspace, target: 'vm' }), findings]);
+    expect(shown).toContain('vm-key');
+    expect(shown).not.toContain('PRIVATE KEY');
+    const { id } = await submit(installation, {
+      code: 'import os; print("on", os.uname().nodename)',
+      target: 'vm',
+      ...userManaged,
+    });
+    const run = await untilEnded({ client: asOlga, workspace, run: id });
+    expect(run, run.reason).toMatchObject({ state: 'completed' });
+    expect(await printed(run)).toMatch(/^on sw/);
+  });
+
+  test('what it has not is refused at once', async () => {
+    const refused = (resources: object) =>
+      submit(installation, { target: 'vm', ...userManaged, resources }).then(
+        () => '',
+        (error: Error) => error.message,
+      );
+    expect(await refused({ cpus: 4_000 })).toContain('CPUs');
+    expect(await refused({ gpus: 1 })).toContain('GPUs');
+    expect(await refused({ nodes: 2 })).toContain('one machine');
+  });
+
+  test('trains the diabetes example with the metrics of the local run', async () => {
+    const python = pythonWithScikitLearn();
+    const folder = workFolder(installation.folder, {});
+    cpSync(join(repository, 'examples', 'diabetes'), folder, { recursive: true });
+    const metricsOn = async (target: string) => {
+      const configuration = join(folder, `${target}.runconfig`);
+      const args = ['--alphas', '0.01', '0.1', '1'];
+      const wanted = {
+        script: 'train.py',
+        arguments: args,
+        target,
+        environment: { userManaged: true, interpreterPath: python },
+      };
+      execFileSync('tee', [configuration], { input: JSON.stringify(wanted), stdio: ['pipe', 'ignore', 'inherit'] });
+      const done = await installation.cli([
+        'run',
+        'submit',
+        folder,
+        '--configuration',
+        configuration,
+        '--experiment',
+        target,
+        '--json',
+      ]);
+      expect(done.code, done.stderr).toBe(0);
+      const run = await untilEnded(place(JSON.parse(done.stdout)));
+      expect(run, `${run.reason}\n${run.lastLines?.join('\n')}`).toMatchObject({ state: 'completed' });
+      const { items } = await installation.client.metrics.list(named(run));
+      const files = await installation.client.runs.listFiles(named(run));
+      return {
+        metrics: items.map(({ name, last }) => [name, last]).sort(),
+        files: files.items.map(({ path }) => path).sort(),
+        childCount: run.childCount,
+      };
+    };
+    const there = await metricsOn('vm');
+    expect(there.metrics.map(([name]) => name)).toEqual(expect.arrayContaining(['best_alpha', 'best_mse']));
+    expect(there.childCount).toBe(3);
+    expect(there).toEqual(await metricsOn('host'));
+  });
+
+  test.each<[string, () => Promise<void>]>([
+    ['the server is killed and started again', () => installation.restart('SIGKILL')],
+    [
+      'the link is cut for longer than the lease of the run holds',
+      async () => {
+        host.cutLink();
+        await until(
+          'the run is lost',
+          async () => (await installation.client.runs.query({ workspace, filter: "state = 'lost'" })).items.length > 0,
+        );
+        host.mendLink();
+      },
+    ],
+    [
+      'sshd is killed with all its connections, while the server is away too',
+      async () => {
+        await installation.stop('SIGKILL');
+        host.killSshd();
+        await host.startSshd();
+        await installation.up();
+      },
+    ],
+  ])('nothing of a run is lost when %s', async (_, fault) => {
+    host.shell('rm -f /tmp/enough');
+    const run = await submit(installation, { code: talkative, target: 'vm', ...userManaged });
+    await until('some lines are there', async () => (await printed(run)).includes('line 20\n'));
+    await fault();
+    const { length } = await printed(run);
+    await until('more lines come', async () => (await printed(run)).length > length + 100);
+    await untilState(place(run), 'running');
+    host.shell('touch /tmp/enough');
+    expect(await untilEnded(place(run))).toMatchObject({ state: 'completed' });
+    const lines = (await printed(run)).trim().split('\n');
+    expect(lines.at(-1)).toBe(`lines ${lines.length - 1}`);
+    expect(lines.slice(0, -1)).toEqual(lines.slice(0, -1).map((_, n) => `line ${n}`));
+    expect((await installation.client.metrics.list(named(run))).items[0]).toMatchObject({ count: lines.length - 1 });
+    await until('nothing is left', () => left().length === 0);
+  });
+
+  test('a run on a machine that is switched off is lost, with the reason; what it wrote is delivered, and the next run finds its place', async () => {
+    const code =
+      'import os, time\nopen("outputs/early.txt", "w").write("x")\nprint("ready", flush=True)\ntime.sleep(600)\n';
+    const run = await submit(installation, { code, target: 'vm', ...userManaged });
+    await until('it has begun', async () => (await printed(run)).includes('ready'));
+    await host.crash();
+    await untilState(place(run), 'lost');
+    await host.boot();
+    const lost = await until('the reason', async () => {
+      const now = await installation.client.runs.get(named(run));
+      return now.reason?.includes('restarted') && now;
+    });
+    expect(lost).toMatchObject({ state: 'lost', reason: 'Its machine was restarted while the run was on it.' });
+    await until('what it wrote is there', async () =>
+      (await installation.client.runs.listFiles(named(run))).items.some(({ path }) => path === 'outputs/early.txt'),
+    );
+    await until('nothing is left', () => left().length === 0);
+    const next = await submit(installation, { code: 'print(1)', target: 'vm', ...userManaged });
+    expect(await untilEnded(place(next))).toMatchObject({ state: 'completed' });
+  });
+
+  test('a canceled run ends with all that it started, and the secrets were used as the audit log says', async () => {
+    const code =
+      'import subprocess, sys, time\nsubprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)\nprint("ready", flush=True)\ntime.sleep(600)\n';
+    const run = await submit(installation, { code, target: 'vm', ...userManaged });
+    await until('it has begun', async () => (await printed(run)).includes('ready'));
+    await installation.client.runs.cancel(named(run));
+    expect(await untilEnded(place(run))).toMatchObject({ state: 'canceled' });
+    await until('nothing is left', () => left().length === 0);
+    const { items } = await installation.client.audit.listWorkspace({ workspace, verb: 'secrets.get' });
+    expect(new Set(items.map(({ subject }) => subject))).toEqual(
+      new Set([
+        'vm-key for the compute target vm',
+        'vm-passphrase for the compute target vm',
+        'guess for the compute target vm',
+      ]),
+    );
+  });
+
+  test('a machine that shows another host key than at attach gets nothing any more', async () => {
+    await host.changeHostKey();
+    const run = await submit(installation, { code: 'print(1)', target: 'vm', ...userManaged });
+    const failed = await untilEnded(place(run));
+    expect(failed).toMatchObject({ state: 'failed', reason: expect.stringContaining('another host key') });
+  });
+});
+
+/** A Python that every user of this machine, and of those that see its disk, can start. Made once. */
+function pythonWithScikitLearn(): string {
+  const above = `/var/tmp/stellwerk-engines-${process.getuid!()}`;
+  const folder = join(above, 'scikit-learn');
+  const python = join(folder, 'bin', 'python');
+  if (existsSync(join(folder, 'complete'))) return python;
+  mkdirSync(above, { recursive: true, mode: 0o755 });
+  rmSync(folder, { recursive: true, force: true });
+  const quietly = (command: string, ...args: string[]) =>
+    execFileSync(command, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+  quietly('/usr/bin/python3', '-m', 'venv', folder);
+  quietly(python, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', 'scikit-learn==1.5.*', 'joblib');
+  quietly('chmod', '-R', 'a+rX', folder);
+  quietly('touch', join(folder, 'complete'));
+  return python;
+}
