@@ -40,6 +40,7 @@ const needs: Need[] = [
     packages: ['openssh-server', 'iproute2'],
     isOptional: true,
   },
+  { what: 'skopeo', isThere: () => works('skopeo', '--version'), packages: ['skopeo'], isOptional: true },
 ];
 
 export function prepareMachine(): void {

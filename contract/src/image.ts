@@ -38,7 +38,7 @@ export const image = z
     base: z.string().optional().describe('The base image it was built on, with its digest.'),
     digest: digest.optional().describe("Of the image's manifest; the same for the same content."),
     sizeBytes: z.int().optional(),
-    location: z.string().optional().describe('Where to pull it from.'),
+    location: z.string().optional().describe('What a container engine is told to pull, once it has been built.'),
     activity: z.string(),
     createdAt: time,
     createdBy: z.string(),

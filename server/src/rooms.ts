@@ -231,8 +231,9 @@ export function buildRooms(ground: Ground) {
     scorerDir: assetPath('scorer'),
   });
   const recipes = new Recipes({ blobs, environments, readText: (digest: Digest) => textOf(bytes, digest) });
-  const images = new Images({ db, kinds, models, recipes, now, newId });
-  const registry = new Registry({ bytes: blobs.own(), shelf: imageShelf(db), access, workspaces, sealing: vault, now });
+  const pulled = { bytes: blobs.own(), shelf: imageShelf(db) };
+  const registry = new Registry({ images: pulled, access, workspaces, sealing: vault, now, url: ground.url });
+  const images = new Images({ stores: { db, registry }, kinds, models, recipes, now, newId });
   const building = new ImageBuilding({
     db,
     kinds,

@@ -22,8 +22,7 @@ export async function registryOf(
   const own = new Blobs({ db, bytes, folder: join(folder, 'uploads'), now }).own();
   const platform = { os: 'linux', architecture: 'amd64' };
   const registry = new Registry({
-    bytes: own,
-    shelf: imageShelf(db),
+    images: { bytes: own, shelf: imageShelf(db) },
     access,
     workspaces: {
       nameOf: named,
@@ -34,6 +33,7 @@ export async function registryOf(
     },
     sealing: await Vault.open({ db, source: { from: 'file', file: join(folder, 'master.key') } }),
     now,
+    url: () => 'https://stellwerk.test',
   });
   return {
     registry,

@@ -76,8 +76,9 @@ export async function imageRig(): Promise<ImageRig> {
   const rig = { onBuild: async () => ({}), recipes: [] as ImageRecipe[], own: blobs.own() } as unknown as ImageRig;
   const kinds = fakeKinds(rig);
   const readText = async (digest: Digest) => (await bytes.read(digest).toArray()).join('');
+  const locationOf = (...of: [string, string, number]) => `registry.test/${of.join('/')}`;
   const images = new Images({
-    db,
+    stores: { db, registry: { locationOf } },
     kinds,
     models,
     recipes: new Recipes({ blobs, environments, readText }),

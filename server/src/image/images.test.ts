@@ -61,6 +61,7 @@ describe('an image', () => {
       state: 'succeeded',
       digest: digestOf(JSON.stringify(rig.recipes[0])),
       sizeBytes: 7,
+      location: 'registry.test/w1/scorer/1',
       base: 'none@sha256:0',
       environment: { python: '3.11', notices: [] },
       tags: { stage: 'test' },

@@ -11,6 +11,7 @@ import type { Database } from '../db/database.ts';
 import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
 import { sql } from '../db/transactions.ts';
 import type { Models } from '../model/models.ts';
+import type { Registry } from '../registry/registry.ts';
 import type { ReplicaTemplate } from './driver.ts';
 import type { ImageKinds } from './kinds.ts';
 import type { Recipes } from './recipe.ts';
@@ -23,7 +24,7 @@ export { imageShelf } from './shelf.ts';
 export { releaseImages, useImage } from './store.ts';
 
 export interface ImageNeeds {
-  db: Database;
+  stores: { db: Database; registry: Pick<Registry, 'locationOf'> };
   kinds: ImageKinds;
   models: Models;
   recipes: Recipes;
@@ -70,7 +71,7 @@ export class Images {
       created_at: at,
       created_by: nameOf(caller),
     };
-    const inserted = await this.#needs.db.transact(imageTransactions.insert, {
+    const inserted = await this.#needs.stores.db.transact(imageTransactions.insert, {
       row,
       models: models.map((model) => ({ name: model.name, version: model.version })),
       contents: [...new Set(input.files.map(({ digest }) => digest))],
@@ -119,7 +120,7 @@ export class Images {
       query = query.where((e) => e(e.refTuple('created_at', 'name', 'version'), '<', e.tuple(at, name, version)));
     }
     const page = pageFrom(
-      await this.#needs.db.all(query),
+      await this.#needs.stores.db.all(query),
       input,
       (row) => row,
       (row) => [row.created_at, row.name, row.version],
@@ -134,11 +135,11 @@ export class Images {
   async update({ workspace, name, version, description, tags }: CheckedOf<'images', 'update'>): Promise<Image> {
     const id = await this.#row(workspace, name, version);
     const change = { ...(description !== undefined && { description }), ...(tags !== undefined && { tags }) };
-    return this.#shown(await this.#needs.db.transact(imageTransactions.update, { id: idOf(id), ...change }));
+    return this.#shown(await this.#needs.stores.db.transact(imageTransactions.update, { id: idOf(id), ...change }));
   }
 
   async delete({ workspace, name, version }: CheckedOf<'images', 'delete'>): Promise<Record<string, never>> {
-    await this.#needs.db.transact(imageTransactions.delete, idOf(await this.#row(workspace, name, version)));
+    await this.#needs.stores.db.transact(imageTransactions.delete, idOf(await this.#row(workspace, name, version)));
     return {};
   }
 
@@ -166,7 +167,7 @@ export class Images {
   }
 
   async modelsOf(workspace: string, name: string, version: number): Promise<string[]> {
-    const rows = await this.#needs.db.all(
+    const rows = await this.#needs.stores.db.all(
       sql
         .selectFrom('image_model')
         .select(['model_name', 'model_version'])
@@ -180,7 +181,7 @@ export class Images {
 
   /** The digests of images that web services run. */
   async inUse(): Promise<Digest[]> {
-    const rows = await this.#needs.db.all(
+    const rows = await this.#needs.stores.db.all(
       sql
         .selectFrom('image')
         .innerJoin('image_use', (join) =>
@@ -197,7 +198,7 @@ export class Images {
 
   /** Before what nobody refers to is collected: images of an older version of the server refer to what they consist of. */
   async referToParts(partsOf: (digest: Digest) => Promise<Stored[]>): Promise<void> {
-    const rows = await this.#needs.db.all(
+    const rows = await this.#needs.stores.db.all(
       sql
         .selectFrom('image')
         .selectAll()
@@ -218,13 +219,13 @@ export class Images {
     const at = new Date(this.#needs.now()).toISOString();
     for (const row of rows) {
       const parts = await partsOf(row.digest as Digest);
-      await this.#needs.db.transact(imageTransactions.takeParts, { id: idOf(row), parts, at });
+      await this.#needs.stores.db.transact(imageTransactions.takeParts, { id: idOf(row), parts, at });
     }
   }
 
   /** After layers were collected. */
   async forgetLayers(): Promise<void> {
-    await this.#needs.db.transact(imageTransactions.forgetLayers, undefined);
+    await this.#needs.stores.db.transact(imageTransactions.forgetLayers, undefined);
   }
 
   async #built(workspace: string, name: string, version: string): Promise<ImageRow> {
@@ -242,7 +243,7 @@ export class Images {
     query = /^\d+$/.test(version)
       ? query.where('version', '=', Number(version))
       : query.orderBy('version', 'desc').limit(1);
-    const row = version === 'latest' || /^\d+$/.test(version) ? await this.#needs.db.first(query) : undefined;
+    const row = version === 'latest' || /^\d+$/.test(version) ? await this.#needs.stores.db.first(query) : undefined;
     if (!row)
       throw new ServiceError(
         'not-found',
@@ -253,6 +254,8 @@ export class Images {
   }
 
   async #shown(row: ImageRow): Promise<Image> {
+    const { registry } = this.#needs.stores;
+    const location = row.digest === null ? undefined : registry.locationOf(row.workspace, row.name, row.version);
     return {
       name: row.name,
       version: row.version,
@@ -268,6 +271,7 @@ export class Images {
       ...(row.base !== null && { base: row.base }),
       ...(row.digest !== null && { digest: row.digest }),
       ...(row.size_bytes !== null && { sizeBytes: row.size_bytes }),
+      ...(location !== undefined && { location }),
       activity: row.activity,
       createdAt: row.created_at,
       createdBy: row.created_by,

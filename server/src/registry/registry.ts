@@ -11,9 +11,7 @@ import { type Download, downloadOf } from '../blob/download.ts';
 import { isDigest } from '../oci/digest.ts';
 import { mediaTypes } from '../oci/manifest.ts';
 import type { Workspaces } from '../workspace/workspaces.ts';
-import { imageOf, repositoryOf } from './repository-name.ts';
-
-export { locationOf } from './repository-name.ts';
+import { imageOf, locationOf, repositoryOf } from './repository-name.ts';
 
 /** The built images of workspaces, as this room sees them: images lie above it. */
 export interface Shelf {
@@ -29,12 +27,13 @@ export interface Shelf {
 }
 
 export interface RegistryNeeds {
-  bytes: Bytes;
-  shelf: Shelf;
+  images: { bytes: Bytes; shelf: Shelf };
   access: { authenticator: Authenticator };
   workspaces: Pick<Workspaces, 'nameOf' | 'namesSeenBy'>;
   sealing: { seal(secret: string, place: string): string; unseal(sealed: string, place: string): string };
   now(): number;
+  /** Where users reach the server. */
+  url(): string;
 }
 
 export interface Repository {
@@ -61,6 +60,11 @@ export class Registry {
 
   constructor(needs: RegistryNeeds) {
     this.#needs = needs;
+  }
+
+  /** What a container program is told to pull; undefined where the name is longer than they take. */
+  locationOf(workspace: string, image: string, version: number): string | undefined {
+    return locationOf(new URL(this.#needs.url()).host, workspace, image, version);
   }
 
   /** Of what is asked for, the token is good for what this user may read; for the rest it is silently not. */
@@ -107,7 +111,7 @@ export class Registry {
     const [lastWorkspace, lastImage] = after?.split('/') ?? [];
     const found: string[] = [];
     const add = async (workspace: string, image?: string) => {
-      const names = await this.#needs.shelf.names(workspace, image, limit - found.length);
+      const names = await this.#needs.images.shelf.names(workspace, image, limit - found.length);
       found.push(...names.map((name) => `${workspace.toLowerCase()}/${repositoryOf(name)}`));
     };
     if (lastWorkspace !== undefined && (await this.#mayRead(caller, lastWorkspace)))
@@ -122,7 +126,7 @@ export class Registry {
   /** In the order of their letters, as the specification has it; `latest` is the last. */
   async tags(repository: Repository, after: string | undefined, limit: number): Promise<string[]> {
     const { workspace, name } = await this.#image(repository);
-    const { shelf } = this.#needs;
+    const { shelf } = this.#needs.images;
     if ((await shelf.manifestOf(workspace, name, 'latest')) === undefined) throw noSuchImage(repository);
     const versions = await shelf.versions(workspace, name, after, limit);
     return versions.length < limit && after !== latest ? [...versions, latest] : versions;
@@ -141,14 +145,14 @@ export class Registry {
     const { workspace, name } = await this.#image(repository);
     if (!isDigest(digest))
       throw new ServiceError('invalid-argument', 'request.invalid', 'A digest is `sha256:` and 64 hexadecimal digits.');
-    if (await this.#needs.shelf.hasPart(workspace, name, digest))
+    if (await this.#needs.images.shelf.hasPart(workspace, name, digest))
       return this.#pulled(digest, 'application/octet-stream', range);
     const what = `${repository.workspace}/${repository.image}`;
     throw new ServiceError('not-found', 'blob.not-found', `${what} does not consist of ${digest}.`);
   }
 
   async #manifestOf(workspace: string, name: string, reference: string): Promise<Digest | undefined> {
-    const { shelf } = this.#needs;
+    const { shelf } = this.#needs.images;
     if (isDigest(reference)) return (await shelf.hasManifest(workspace, name, reference)) ? reference : undefined;
     if (reference === latest) return shelf.manifestOf(workspace, name, latest);
     if (!/^[1-9]\d{0,14}$/.test(reference)) return undefined;
@@ -156,7 +160,7 @@ export class Registry {
   }
 
   async #pulled(digest: Digest, contentType: string, range: string | undefined): Promise<Pulled> {
-    const { bytes } = this.#needs;
+    const { bytes } = this.#needs.images;
     const sizeBytes = await bytes.sizeOf(digest);
     const download = downloadOf({ sizeBytes, contentType, etag: digest }, { range }, (part) =>
       bytes.read(digest, part),
