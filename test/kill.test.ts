@@ -264,6 +264,40 @@ test.for(['host', 'local'])(
   },
 );
 
+const persistent = `${pythonSignals}
+from stellwerk.core import Run
+run = Run.get_context()
+place = os.path.join(os.environ["STELLWERK_CHECKPOINTS"], "step.txt")
+attempt = os.environ["STELLWERK_ATTEMPT"]
+print("attempt", attempt, "begins at", open(place).read() if os.path.exists(place) else "the beginning", flush=True)
+if attempt == "1":
+    with open(place, "w") as file:
+        file.write("step 7")
+    tell("saved", str(os.getpid()))
+    wait("never")
+`;
+
+test('kill -9 of the runner of a run that may be begun again: its next attempt goes on from the checkpoint', async () => {
+  const { signal, environmentVariables } = signalsFor();
+  const retries = { count: 1 };
+  const run = await submit(installation, {
+    code: persistent,
+    target: 'host',
+    ...userManaged,
+    environmentVariables,
+    retries,
+  });
+  await signal.heard('saved');
+  await untilState(place(run), 'running');
+  process.kill(runners()[0]!, 'SIGKILL');
+  const ended = await untilEnded(place(run));
+  expect(ended, ended.reason).toMatchObject({ state: 'completed', attempt: 2 });
+  expect(await printed(run)).toBe('attempt 1 begins at the beginning\nattempt 2 begins at step 7\n');
+  expect(await textOf(run, 'checkpoints/step.txt')).toBe('step 7');
+  const activity = { workspace: installation.workspace, activity: run.activity! };
+  expect(await installation.client.activities.get(activity)).toMatchObject({ state: 'succeeded' });
+});
+
 const stubborn = `${pythonSignals}
 import signal
 

@@ -12,6 +12,7 @@ const whole = {
   framework: 'MPI',
   resources: { nodes: 2, cpus: 4, memory: '16GB', gpus: 1, gpuType: 'A100', timeLimit: '1h30m' },
   priority: 'high',
+  retries: { count: 3, on: ['preempted'] },
   environmentVariables: { A: 'b' },
   environment: {
     name: 'e',

@@ -94,6 +94,19 @@ export const runConfiguration = z
     environmentVariables: z.record(variableName, z.string().max(32_000)).default({}),
     environment: environmentSource.default({}),
     dataReferences: z.record(variableName, dataReference).default({}),
+    retries: z
+      .strictObject({
+        count: z.int().min(0).max(20).default(0).describe('Further attempts, at most.'),
+        on: z
+          .array(z.enum(['preempted', 'node-lost', 'time-limit', 'out-of-memory']))
+          .max(4)
+          .default(['preempted', 'node-lost'])
+          .describe(
+            'What an attempt may end for to be followed by another: its place was taken from it, its machine or runner was lost, the limit of the cluster, its memory.',
+          ),
+      })
+      .default({ count: 0, on: ['preempted', 'node-lost'] })
+      .describe('Whether the run is begun again when it was not its script that ended it.'),
     graceSeconds: z
       .number()
       .min(0)

@@ -96,6 +96,7 @@ class FakeServer:
             (r"/workspaces/[^/]+/runs/([^/]+)/log$", self.append_log),
             (r"/workspaces/[^/]+/runs/([^/]+)/logs$", self.logs),
             (r"/workspaces/[^/]+/runs/([^/]+)/file$", self.file),
+            (r"/workspaces/[^/]+/runs/([^/]+)/files$", self.files),
             (r"/workspaces/[^/]+/blobs/([^/]+)$", self.blob),
             (r"/workspaces/[^/]+/snapshots$", self.create_snapshot),
             (r"/workspaces/[^/]+/snapshots/([^/]+)$", self.get_snapshot),
@@ -239,6 +240,10 @@ class FakeServer:
             for item in self.snapshots[digest]:
                 archive.writestr(item["path"], self.blobs[item["digest"]])
         return stream.getvalue()
+
+    def files(self, method, query, body, id):
+        prefix = query.get("prefix", "")
+        return {"items": [{"path": path} for path in sorted(self.run(id)["files"]) if path.startswith(prefix)]}
 
     def datastore_files(self, method, query, body):
         prefix = query.get("prefix", "")

@@ -259,11 +259,12 @@ while not os.path.exists(folder + "/logs/output.txt") or not os.path.getsize(fol
         self.assertIn("SIGTERM", self.server.run("inner")["reason"])
 
     def test_a_later_attempt_writes_on_where_the_log_of_the_earlier_ended(self):
-        self.execute(self.job("print('first')"))
+        self.execute(self.job("open('checkpoints/a', 'w').write('there')\nprint('first')"))
         self.run_record["state"] = "queued"
         self.server.newest_attempt = 2
-        self.start(self.job("print('second')", attempt=2), "again").wait(60)
-        self.assertEqual(self.server.log("r1"), "first\nsecond\n")
+        second = "import os\nprint('second', os.environ['STELLWERK_ATTEMPT'], open(os.environ['STELLWERK_CHECKPOINTS'] + '/a').read())"
+        self.start(self.job(second, attempt=2), "again").wait(60)
+        self.assertEqual(self.server.log("r1"), "first\nsecond 2 there\n")
 
     def test_data_references_are_fetched_before_and_brought_back_after(self):
         self.server.datastore.update({"in/a.csv": b"1,2", "in/b/c.csv": b"3", "one.txt": b"single"})

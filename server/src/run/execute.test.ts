@@ -124,6 +124,42 @@ test.each([
   expect(rooms.jobs.running()).toEqual([]);
 });
 
+test('a run that was lost is begun again as often as it may be, and what an earlier attempt says then is refused', async () => {
+  const { id } = await rooms.submit({ ...script, retries: { count: 2 } });
+  await rooms.worker.start();
+  for (const attempt of [1, 2]) {
+    await until(async () => rooms.jobs.running().includes(id) && (await get(id)).attempt === attempt);
+    await report(id, { state: 'running', attempt });
+    rooms.jobs.end(id, { state: 'ended', cause: 'preempted', reason: 'Its place was taken.' });
+    await until(async () => (await get(id)).attempt === attempt + 1);
+    await expect(report(id, { state: 'running', attempt })).rejects.toMatchObject({ reason: 'run.attempt-superseded' });
+  }
+  await until(() => rooms.jobs.running().includes(id));
+  expect(await get(id)).toMatchObject({ attempt: 3, state: 'preparing' });
+  await report(id, { state: 'running', attempt: 3 });
+  rooms.jobs.end(id, { state: 'ended', cause: 'preempted', reason: 'Its place was taken.' });
+  await until(async () => (await activityOf(id)).endedAt !== undefined);
+  expect(await get(id)).toMatchObject({ attempt: 3, state: 'lost', reason: 'Its place was taken.' });
+});
+
+test('a run is begun again for the causes that it names only, and not once it was canceled', async () => {
+  const { id } = await rooms.submit({ ...script, retries: { count: 5, on: ['out-of-memory'] } });
+  await rooms.worker.start();
+  await until(() => rooms.jobs.running().includes(id));
+  rooms.jobs.end(id, { state: 'ended', cause: 'out-of-memory', reason: 'Its memory was used up.' });
+  await until(async () => (await get(id)).attempt === 2 && rooms.jobs.running().includes(id));
+  await report(id, { state: 'running', attempt: 2 });
+  await cancel(id);
+  rooms.jobs.end(id, { state: 'ended', cause: 'out-of-memory', reason: 'Its memory was used up.' });
+  await until(async () => (await get(id)).endedAt !== undefined);
+  expect(await get(id)).toMatchObject({ state: 'canceled', attempt: 2 });
+  const other = await rooms.submit({ ...script, retries: { count: 5, on: ['preempted'] } });
+  await until(() => rooms.jobs.running().includes(other.id));
+  rooms.jobs.end(other.id);
+  await until(async () => (await activityOf(other.id)).endedAt !== undefined);
+  expect(await get(other.id)).toMatchObject({ state: 'lost', attempt: 1 });
+});
+
 test('a job that cannot be started fails its run and frees the place; what may help later is tried again', async () => {
   rooms.jobs.failStart = 'never';
   const one = await rooms.submit(script);

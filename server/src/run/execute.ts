@@ -81,6 +81,9 @@ class Execution {
     );
     if (!row || row.queue === null) return over;
     if (isEnd(row.state) && row.placed === 0) return over;
+    // Nothing of it is left, and nobody was told yet: the server was killed in between.
+    if (row.state === 'lost' && row.placed === 0)
+      return { state: 'failed', error: { reason: 'run.lost', message: row.reason ?? 'It is lost.' } };
     try {
       const kept = (await db.first(sql.selectFrom('run_private').selectAll().where('run_key', '=', row.key)))!;
       const { computes } = this.#needs;
@@ -180,6 +183,14 @@ class Execution {
     await jobs.recover(target, handle);
     leases.end(row.key);
     await jobs.cleanUp(target, handle);
+    if (mayTryAgain(row, seen.cause ?? 'node-lost')) {
+      const message = `Attempt ${row.attempt} ended: ${reason} Another one waits for a place.`;
+      const stands = { key: row.key, reason: message, moment: this.#needs.moment() };
+      if (await db.transact(runTransactions.standAgain, stands)) {
+        work.log(message);
+        return again(0);
+      }
+    }
     await db.transact(runTransactions.freePlace, { key: row.key, moment: this.#needs.moment() });
     const after = await db.first(sql.selectFrom('run').select(['state', 'reason']).where('key', '=', row.key));
     if (after && isEnd(after.state)) return over;
@@ -238,6 +249,12 @@ class Execution {
     await this.#needs.db.transact(runTransactions.move, { key: row.key, move, moment: this.#needs.moment() });
     return row.placed ? again(0) : over;
   }
+}
+
+function mayTryAgain({ configuration, attempt }: RunRow, cause: EndCause): boolean {
+  const { retries } = JSON.parse(configuration!) as RunConfiguration;
+  // Those from before there were retries have none.
+  return retries !== undefined && attempt <= retries.count && (retries.on as string[]).includes(cause);
 }
 
 function orderId({ workspace, id, attempt }: RunRow): string {

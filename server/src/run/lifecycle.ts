@@ -11,7 +11,7 @@ import { insertRun, type NewRun } from './creation.ts';
 import { applyEntry, putFile } from './entries.ts';
 import { setProperty, setTag } from './labels.ts';
 import { cancelRun, type Moment, type Move, moveRun } from './moves.ts';
-import { freePlace, type Room, takePlace } from './queue.ts';
+import { freePlace, type Room, standAgain, takePlace } from './queue.ts';
 import { recordsOf } from './records.ts';
 import { differencesOnceRunning } from './resubmission.ts';
 import { attendedStates, isEnd } from './states.ts';
@@ -217,6 +217,11 @@ export const runTransactions = transactions('run', {
 
   takePlace(tx: Transaction, { key, room, moment }: { key: number; room: Room; moment: Moment }): boolean {
     return takePlace(tx, key, room, moment);
+  },
+
+  /** False if it has ended, or came back, meanwhile. */
+  standAgain(tx: Transaction, { key, reason, moment }: { key: number; reason: string; moment: Moment }): boolean {
+    return standAgain(tx, key, reason, moment);
   },
 
   freePlace(tx: Transaction, { key, moment }: { key: number; moment: Moment }): void {

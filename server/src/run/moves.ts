@@ -68,7 +68,7 @@ function staysCanceled(row: RunRow, to: RunState): boolean {
 
 /** Children that live in the run's process are lost, come back and end with it. */
 function moveAttended(tx: Transaction, row: RunRow, { to }: Move, moment: Moment): void {
-  const comesBack = row.state === 'lost' && !isEnd(to);
+  const comesBack = row.state === 'lost' && !isEnd(to) && to !== 'queued'; // another attempt makes its own
   if (to !== 'lost' && !comesBack && !isEnd(to)) return;
   const attended = tx.all(
     sql

@@ -30,7 +30,8 @@ export function takePlace(tx: Transaction, key: number, room: Room, moment: Mome
       return false;
     }
     if (standing.key === key) {
-      const set = { placed: 1, attempt: row.attempt + 1, reason: null, gpus: JSON.stringify(share) };
+      // One that is begun again has its number already.
+      const set = { placed: 1, attempt: Math.max(row.attempt, 1), reason: null, gpus: JSON.stringify(share) };
       setRun(tx, key, set);
       moveRun(tx, { ...row, ...set }, { to: 'preparing' }, moment);
       return true;
@@ -46,6 +47,20 @@ export function freePlace(tx: Transaction, key: number, moment: Moment): void {
   if (row.placed === 0) return;
   setRun(tx, key, { placed: 0, gpus: null });
   if (row.queue !== null) wakeNext(tx, row.queue, moment);
+}
+
+/**
+ * Stands in line again for another attempt, at the end of what was one. Its number is that of the next attempt from now on, so that the one
+ * before is fenced off, should it not be gone after all.
+ */
+export function standAgain(tx: Transaction, key: number, reason: string, moment: Moment): boolean {
+  freePlace(tx, key, moment);
+  const row = runOf(tx, key);
+  if (row.state !== 'lost') return false;
+  const set = { attempt: row.attempt + 1, leased: 0 };
+  setRun(tx, key, set);
+  moveRun(tx, { ...row, ...set }, { to: 'queued', reason }, moment);
+  return true;
 }
 
 /** Of each run that waits there: 1 is the next to start. */

@@ -9,8 +9,9 @@ test('an end is for good', () => {
   }
 });
 
-test('a lost run comes back to wherever it was, or to its end', () => {
+test('a lost run comes back to wherever it was, stands in line for another attempt, or comes to its end', () => {
   expect(runState.options.filter((to) => mayMove('lost', to))).toEqual([
+    'queued',
     'preparing',
     'running',
     'finalizing',

@@ -6,7 +6,7 @@ const moves: Record<RunState, readonly RunState[]> = {
   preparing: ['running', 'finalizing', 'completed', 'failed', 'canceled', 'lost'],
   running: ['finalizing', 'completed', 'failed', 'canceled', 'lost'],
   finalizing: ['completed', 'failed', 'canceled', 'lost'],
-  lost: ['preparing', 'running', 'finalizing', 'completed', 'failed', 'canceled'],
+  lost: ['queued', 'preparing', 'running', 'finalizing', 'completed', 'failed', 'canceled'],
   completed: [],
   failed: [],
   canceled: [],

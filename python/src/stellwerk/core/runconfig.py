@@ -29,6 +29,7 @@ DEFAULTS: Dict[str, Any] = {
     "framework": "Python",
     "resources": {},
     "priority": "normal",
+    "retries": {},
     "environmentVariables": {},
     "environment": {},
     "dataReferences": {},
@@ -57,6 +58,7 @@ TYPES: Dict[str, Any] = {
     "framework": str,
     "resources": dict,
     "priority": str,
+    "retries": dict,
     "environmentVariables": dict,
     "environment": dict,
     "dataReferences": dict,
@@ -134,6 +136,7 @@ class RunConfiguration:
         self.communicator = communicator
         self.resources = Resources()
         self.priority = "normal"
+        self.retries: Dict[str, Any] = {}  # {"count": 3, "on": ["preempted", "node-lost"]}
         self.environment = Environment()
         self.environment_variables: Dict[str, str] = {}
         self.data_references: Dict[str, Any] = {}
@@ -202,6 +205,7 @@ class RunConfiguration:
             "framework": "MPI" if self.communicator and "mpi" in self.communicator.lower() else self.framework,
             "resources": self.resources.asked(),
             "priority": self.priority,
+            "retries": dict(self.retries),
             "environmentVariables": {**of_environment, **self.environment_variables},
             "environment": self.environment.source(),
             "dataReferences": {name: reference_of(one) for name, one in references.items()},
@@ -219,6 +223,7 @@ class RunConfiguration:
         made.target = given.get("target", "local")
         made.resources = Resources.of_asked(given.get("resources") or {})
         made.priority = given.get("priority", "normal")
+        made.retries = given.get("retries") or {}
         made.environment = Environment.of_source(given.get("environment") or {})
         made.environment_variables = given.get("environmentVariables") or {}
         references = given.get("dataReferences") or {}

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 
-from stellwerk._downloads import download_snapshot
+from stellwerk._downloads import download_run_files, download_snapshot
 from stellwerk._files import cache_folder, safe_join, write_json, write_whole
 from stellwerk._run_folder import RunFolder, now
 from stellwerk._transport import StellwerkError, Transport, path_of
@@ -124,6 +124,8 @@ class Attempt:
         if job.get("snapshot"):
             self.lease.report(progress="Fetching the snapshot.")
             self._while_unreachable(programs, self._fetch_snapshot)
+        if job["attempt"] > 1:
+            self._while_unreachable(programs, self._fetch_checkpoints)
         if job["dataReferences"]:
             self.lease.report(progress="Fetching data.")
             self._while_unreachable(programs, lambda: self.data.fetch(tell))
@@ -145,6 +147,10 @@ class Attempt:
     def _fetch_snapshot(self):
         shutil.rmtree(self.place.work, ignore_errors=True)
         download_snapshot(self.transport, self.job["workspace"], self.job["snapshot"], self.place.work, self.cancelled.is_set)
+
+    def _fetch_checkpoints(self):
+        """What an earlier attempt had got to."""
+        download_run_files(self.transport, self.job["workspace"], self.job["run"], "checkpoints", self.place.work)
 
     def _while_unreachable(self, programs, work):
         until = time.monotonic() + _PATIENCE_BEFORE_START
@@ -185,7 +191,8 @@ class Attempt:
         env.update(self.data.variables())
         env.update({
             "PYTHONUNBUFFERED": "1", "STELLWERK_RUN_ID": self.job["run"], "AZUREML_RUN_ID": self.job["run"],
-            "STELLWERK_RUN_FOLDER": self.place.run, MARK: self.mark,
+            "STELLWERK_RUN_FOLDER": self.place.run, MARK: self.mark, "STELLWERK_ATTEMPT": str(self.job["attempt"]),
+            "STELLWERK_CHECKPOINTS": os.path.join(self.place.work, "checkpoints"),
         })  # fmt: skip
         if not _brings_us(environment, env):
             env["PYTHONPATH"] = os.pathsep.join(part for part in (env.get("PYTHONPATH"), package_root()) if part)

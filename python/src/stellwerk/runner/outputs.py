@@ -1,4 +1,4 @@
-"""Collects what a script leaves in `outputs/` and `logs/` of its working directory as files of the run."""
+"""Collects what a script leaves in `outputs/`, `logs/` and `checkpoints/` of its working directory as files of the run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stellwerk._transport import ServiceError
 from stellwerk._uploads import put_run_file
 from stellwerk.runner.shipping import transient
 
-FOLDERS = ("outputs", "logs")
+FOLDERS = ("outputs", "logs", "checkpoints")
 _LIVE_BYTES = 8 * 1024 * 1024
 _SETTLED_SECONDS = 2.0
 _LIVE_SECONDS = 10.0
@@ -36,12 +36,12 @@ class Outputs:
                 pass
 
     def collect_live(self):
-        """Now and then while the script runs: small files in `logs/` that are not being written this moment."""
+        """Now and then while the script runs, what is not being written this moment: small files in `logs/`, and all checkpoints."""
         if time.monotonic() - self._live_at < _LIVE_SECONDS:
             return False
         self._live_at = time.monotonic()
-        for name, path, mark in self._changed(("logs",)):
-            if mark[0] <= _LIVE_BYTES and time.time() - mark[1] / 1e9 > _SETTLED_SECONDS:
+        for name, path, mark in self._changed(("logs", "checkpoints")):
+            if (mark[0] <= _LIVE_BYTES or name.startswith("checkpoints/")) and time.time() - mark[1] / 1e9 > _SETTLED_SECONDS:
                 self._put(name, path, mark)
         return False
 
