@@ -46,7 +46,7 @@ export const nothingToAttack: Record<string, string> = {
     'conda fetches them under the run’s own Unix user, and reaches what the run’s script may reach anyway',
   'an open proxy for artifacts': 'the server gives out only what it stores',
   'line breaks in a Dockerfile': 'there is none: images are put together from layers',
-  'SSH targets, cron': 'not there',
+  cron: 'not there',
   'formulas in a CSV export': 'nothing is exported as CSV',
   'YAML aliases that multiply, tags (server, command line)':
     'the server reads nodes and knows no aliases; `yaml` counts them: the two `hostile-files.engine.test.ts`',

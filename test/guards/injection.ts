@@ -36,6 +36,33 @@ export const injectionGuards: readonly Guard[] = [
     named: 'test_a_run_is_executed_and_everything_it_leaves_is_delivered',
   },
   {
+    attack: 'what a shell would carry out, on a machine by SSH',
+    guard: 'one function writes command lines, and quotes each word',
+    changes: [
+      {
+        file: 'server/src/exec/ssh/quote.ts',
+        code: "  return plain.test(text) ? text : `'${text.replaceAll(\"'\", `'\\\\''`)}'`;",
+        without: '  return JSON.stringify(text);',
+      },
+    ],
+    test: 'server/src/exec/ssh/quote.test.ts',
+    named: 'a shell gives a program each argument',
+  },
+  {
+    attack: 'a machine in the middle, between the server and a machine by SSH',
+    guard: 'the host key is the one that was attached',
+    changes: [
+      { file: 'server/src/exec/ssh/connection.ts', code: '      return isIt;', without: '      return isIt || true;' },
+      {
+        file: 'server/src/exec/ssh/connection.ts',
+        code: '    if (type !== undefined) config.algorithms',
+        without: '    if (type === null) config.algorithms',
+      },
+    ],
+    test: 'server/src/exec/ssh/connection.engine.test.ts',
+    named: 'a machine that shows another host key than the one',
+  },
+  {
     attack: 'what a shell would carry out, in names of packages',
     guard: 'names have a pattern',
     changes: [
