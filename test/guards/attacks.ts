@@ -7,6 +7,7 @@ import type { Guard } from './guard.ts';
 import { deserialisationGuards, injectionGuards } from './injection.ts';
 import { limitGuards } from './limits.ts';
 import { pathGuards } from './paths.ts';
+import { registryGuards } from './registry.ts';
 import { secretGuards } from './secrets.ts';
 import { servingGuards } from './serving.ts';
 import { signInGuards } from './sign-in.ts';
@@ -22,6 +23,7 @@ export const attacks: Record<string, readonly Guard[]> = {
   'Sign-in and rights': signInGuards,
   'Browsers: scripts, forms, frames, names': browserGuards,
   'Web services': servingGuards,
+  'Images that are pulled': registryGuards,
   'Denial of service': limitGuards,
   'Secrets and processes': secretGuards,
   'Supply chain': supplyGuards,

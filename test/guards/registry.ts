@@ -1,0 +1,120 @@
+import type { Guard } from './guard.ts';
+
+const room = 'server/src/registry/registry.ts';
+const routes = 'server/src/http/registry-routes.ts';
+const test = 'server/src/http/registry-routes.test.ts';
+
+/** Asked when signing in, and again with each request. */
+const roleAsked = {
+  file: room,
+  code: "    const mayStill = scope === 'catalog' || (await this.#mayRead(caller, scope.workspace));\n",
+  without: '    const mayStill = true;\n',
+};
+const partAsked = {
+  file: room,
+  code: '    if (await this.#needs.images.shelf.hasPart(workspace, name, digest))\n',
+  without: '    if (workspace !== undefined)\n',
+};
+
+export const registryGuards: readonly Guard[] = [
+  {
+    attack: 'images pulled under the name of another user',
+    guard: 'the token that is the password must be that user’s',
+    changes: [
+      {
+        file: room,
+        code: "if (caller.kind !== 'user' || caller.user !== user)",
+        without: "if (caller.kind !== 'user')",
+      },
+    ],
+    test,
+    named: 'takes the user name with a token of that user, and nothing else',
+  },
+  {
+    attack: 'a token to pull with that somebody found later',
+    guard: 'it is good for minutes',
+    changes: [{ file: room, code: '!claimed || claimed.until <= this.#needs.now()', without: '!claimed' }],
+    test,
+    named: 'gives a token for minutes',
+  },
+  {
+    attack: 'pulling after the role was taken away',
+    guard: 'the role is asked for with each request',
+    changes: [roleAsked],
+    test,
+    named: 'ends at once with the role',
+  },
+  {
+    attack: 'images of a workspace without a role in it',
+    guard: 'a token names what its user may read only',
+    changes: [
+      { file: room, code: 'else if (await this.#mayRead(caller, workspace)) good', without: 'else good' },
+      roleAsked,
+    ],
+    test,
+    named: 'from no workspace without a role in it',
+  },
+  {
+    attack: 'a token for one image used for another',
+    guard: 'it names the repositories that it is good for',
+    changes: [{ file: room, code: '!mayStill || !claimed.scopes.includes(asked)', without: '!mayStill' }],
+    test,
+    named: 'with a token for that repository only',
+  },
+  {
+    attack: 'layers of others, by their digests',
+    guard: 'a part is had through an image that consists of it',
+    changes: [partAsked],
+    test,
+    named: 'with what lies in it only',
+  },
+  {
+    attack: 'manifests of others, by their digests',
+    guard: 'a manifest is had through the image whose it is',
+    changes: [
+      {
+        file: room,
+        code: '(await shelf.hasManifest(workspace, name, reference)) ? reference : undefined',
+        without: 'reference',
+      },
+    ],
+    test,
+    named: 'with what lies in it only',
+  },
+  {
+    attack: 'a path in place of a digest',
+    guard: 'a digest is 64 digits, and of the image',
+    changes: [
+      { file: room, code: '    if (!isDigest(digest))\n', without: '    if (workspace === undefined)\n' },
+      partAsked,
+    ],
+    test,
+    named: 'by addresses that are what they seem',
+  },
+  {
+    attack: 'quotes and line breaks in a header, by an address',
+    guard: 'only what can be a repository is asked for in a challenge',
+    changes: [
+      {
+        file: routes,
+        code: '  return /^[a-z0-9-]+\\/[a-z0-9._-]+$/.test(`${workspace}/${image}`)\n',
+        without: '  return workspace\n',
+      },
+    ],
+    test,
+    named: 'by addresses that are what they seem',
+  },
+  {
+    attack: 'names of images of another workspace, by going on in a list from there',
+    guard: 'the role is asked for where a list goes on',
+    changes: [
+      {
+        file: room,
+        code: '    if (lastWorkspace !== undefined && (await this.#mayRead(caller, lastWorkspace)))\n',
+        without: '    if (lastWorkspace !== undefined)\n',
+      },
+    ],
+    test,
+    named: 'of the workspaces that the caller sees, page by page',
+  },
+];
