@@ -138,6 +138,11 @@ export const comforts: readonly Comfort[] = [
     build: async (session) => (await import('./commands/service-run.ts')).serviceRunCommand(session),
   },
   {
+    name: 'registry trust',
+    summary: 'Prints the lines with which a container engine trusts and reaches the registry of this server.',
+    build: async (session) => (await import('./commands/registry-trust.ts')).trustCommand(session),
+  },
+  {
     name: 'server collect-garbage',
     summary: 'Frees the disk of what nothing refers to any more, and tells what was freed.',
     build: async (session) => (await import('./commands/collect-garbage.ts')).collectCommand(session),

@@ -47,6 +47,10 @@ export const serverInfo = z
     publicUrl: z.string(),
     servicesUrl: z.string().optional().describe('Where the gateway serves web services.'),
     startedAt: time,
+    authority: z
+      .string()
+      .optional()
+      .describe('Of its own, where it has one: the certificate (PEM) that others trust to reach it by TLS.'),
     wheel: z
       .string()
       .optional()

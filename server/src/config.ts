@@ -2,6 +2,7 @@
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { inheritEnvironment } from './exec/programs.ts';
+import { authorityFiles } from './http/authority-files.ts';
 import { isRegistry } from './oci/oci-images.ts';
 import type { MasterKeySource } from './vault/vault.ts';
 
@@ -16,6 +17,8 @@ export interface StartOptions {
   publicUrl?: string;
   tlsCertificate?: string;
   tlsKey?: string;
+  /** Instead: certificates of an authority of this installation's own, made as needed. */
+  ownAuthority?: boolean;
   /** Hosts of private networks (`host` or `host:port`; `http://…` for plain HTTP) that base images may be fetched from. */
   allowHost?: readonly string[];
   /** Where an image whose name has no host comes from: `host` or `host/path`. */
@@ -33,7 +36,8 @@ export interface Config {
   port: number;
   servicesPort: number;
   publicUrl?: string;
-  tls?: { certificate: string; key: string };
+  /** `authority`: of its own; it makes the other two. */
+  tls?: { certificate: string; key: string; authority?: string };
   /** Whether only this machine reaches the server: then whoever reaches it owns the machine anyway. */
   isLoopback: boolean;
   /** What uv, pip and conda are to see: their own variables, proxies and certificates. */
@@ -64,6 +68,8 @@ export function configOf(options: StartOptions, environment: NodeJS.ProcessEnv =
   const port = options.port ?? defaultPort;
   if ((options.tlsCertificate === undefined) !== (options.tlsKey === undefined))
     throw new StartRefused('TLS needs both files: give --tls-certificate and --tls-key.');
+  if (options.ownAuthority && options.tlsCertificate)
+    throw new StartRefused('Give either --own-authority or --tls-certificate and --tls-key, not both.');
   const isLoopback = loopback.has(listen);
   const publicUrl = options.publicUrl && publicUrlOf(options.publicUrl);
   const imageRegistry = options.imageRegistry ?? environment.STELLWERK_IMAGE_REGISTRY;
@@ -83,6 +89,7 @@ export function configOf(options: StartOptions, environment: NodeJS.ProcessEnv =
     ...(publicUrl && { publicUrl }),
     ...(options.tlsCertificate &&
       options.tlsKey && { tls: { certificate: resolve(options.tlsCertificate), key: resolve(options.tlsKey) } }),
+    ...(options.ownAuthority && { tls: authorityFiles(resolve(options.data)) }),
     isLoopback: isLoopback && !publicUrl,
     packageEnvironment: Object.fromEntries(set.filter(([name]) => forPackages.test(name))),
     allowedHosts: options.allowHost ?? [],

@@ -1,8 +1,9 @@
 // Starts the server on its data folder, and stops it. `rooms.ts` puts together what it is made of.
 import { randomUUID } from 'node:crypto';
 import { chmodSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
-import { networkInterfaces } from 'node:os';
+import { hostname, networkInterfaces } from 'node:os';
 import { join } from 'node:path';
+import { knownHosts } from '@stellwerk/contract/hosts.ts';
 import type { OutputOf } from '@stellwerk/contract/verbs.ts';
 import type { Access } from './access/access.ts';
 import { assetPath, wheelPath } from './assets.ts';
@@ -27,6 +28,8 @@ export interface RunningServer {
   url: string;
   /** Until the first administrator has signed in. */
   signIn?: SignInLink;
+  /** The file that others trust, where it has an authority of its own. */
+  authority?: string;
   /** All that its router has. */
   routes: HttpServer['routes'];
   /** Finishes requests in flight, ends open streams; what is under way goes on after the next start. */
@@ -52,7 +55,14 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
   rooms.collections.start();
   const signIn = await firstSignIn(rooms.access);
   giveBackStartUpMemory();
-  return { url: ground.url(), ...(signIn && { signIn }), routes: http.routes, stop: () => stop(ground, rooms, http) };
+  const authority = config.tls?.authority;
+  return {
+    url: ground.url(),
+    ...(signIn && { signIn }),
+    ...(authority && { authority }),
+    routes: http.routes,
+    stop: () => stop(ground, rooms, http),
+  };
 }
 
 /** Reads a backup to its end, and checks every byte of it. */
@@ -83,6 +93,7 @@ async function prepare(config: Config): Promise<Ground> {
     throw new StartRefused('The Python package is missing beside the server: install Stellwerk again.');
   mkdirSync(config.data, { recursive: true, mode: 0o700 });
   closeToOthers(config.data);
+  if (config.tls?.authority) await makeCertificates(config);
   // Whoever keeps it among their sources must not submit it, keys and all, nor commit it.
   writeFileSync(join(config.data, '.gitignore'), '*\n');
   const incidents = new Incidents(join(config.data, 'server.log'), randomUUID);
@@ -110,6 +121,19 @@ async function prepare(config: Config): Promise<Ground> {
     urlHere: () => urls.get(ground)?.here ?? '',
   };
   return ground;
+}
+
+/** For every name that it answers to, since whoever reaches it by one of them must find it in the certificate. */
+async function makeCertificates({ data, listen, publicUrl }: Config): Promise<void> {
+  const { names, everyAddress } = knownHosts(listen, publicUrl, hostname());
+  const own = everyAddress ? Object.values(networkInterfaces()).flatMap((all) => all ?? []) : [];
+  const bare = [...names, ...own.map(({ address }) => address)].map((name) => name.replace(/^\[(.*)\]$/, '$1'));
+  const { certify } = await import('./http/certificates.ts'); // who needs none does not load what makes them
+  await certify({
+    data,
+    names: [...new Set(bare)].filter((name) => name !== '0.0.0.0' && name !== '::'),
+    now: Date.now(),
+  });
 }
 
 /** A folder that was made beforehand may be open to every user of the machine. */

@@ -166,7 +166,7 @@ export function buildRooms(ground: Ground) {
     settings: {
       leaseSeconds: config.leases.runSeconds,
       serverUrl: { here: () => ground.urlHere(), elsewhere: () => ground.url() },
-      ...(config.tls && { caBundle: readFileSync(config.tls.certificate, 'utf8') }),
+      ...(config.tls && { caBundle: readFileSync(config.tls.authority ?? config.tls.certificate, 'utf8') }),
       unseal: (sealed, place) => vault.unseal(sealed, place),
       openSecret: (...of) => secrets.open(...of),
     },
@@ -343,6 +343,7 @@ export function buildRooms(ground: Ground) {
         publicUrl: ground.url(),
         servicesUrl: servicesUrl(config, ground.url(), (await gateway.status())?.port ?? config.servicesPort),
         startedAt,
+        ...(config.tls?.authority && { authority: readFileSync(config.tls.authority, 'utf8') }),
         wheel: `${ground.url()}/wheels/${basename(ground.wheel)}`,
       }),
       collectGarbage: (input, caller) => collections.collectGarbage(input, caller),

@@ -15,6 +15,7 @@ interface UpOptions {
   publicUrl?: string;
   tlsCertificate?: string;
   tlsKey?: string;
+  ownAuthority?: boolean;
   allowHost?: string[];
   trashDays?: number;
   masterKeyCommand?: string;
@@ -34,6 +35,12 @@ export function upCommand(sessionOf: (command: Command) => Session): Command {
     .addOption(new Option('--public-url <url>', 'The address that users reach it at, if that is another.'))
     .addOption(new Option('--tls-certificate <file>', 'A certificate (PEM), with its chain.'))
     .addOption(new Option('--tls-key <file>', 'The key of the certificate (PEM).'))
+    .addOption(
+      new Option(
+        '--own-authority',
+        'TLS without a certificate of yours: an authority is made in the data folder, and by it certificates for the names of this server; they are renewed at a start. `stellwerk registry trust` tells who is to trust it how.',
+      ),
+    )
     .addOption(
       new Option(
         '--allow-host <host>',
@@ -81,10 +88,19 @@ async function up({ data = join(standardFolder()), ...options }: UpOptions, sess
     if (error instanceof StartRefused) throw new CommandFailed(error.message);
     throw error;
   });
-  const { url, signIn } = server;
-  if (session.json) printJson({ url, data, pid: process.pid, ...(signIn ? { signIn: signIn.url } : {}) });
+  const { url, signIn, authority } = server;
+  if (session.json)
+    printJson({
+      url,
+      data,
+      pid: process.pid,
+      ...(signIn ? { signIn: signIn.url } : {}),
+      ...(authority && { authority }),
+    });
   else {
     line(`Stellwerk is at ${pc.bold(url)} (data in ${data}).`);
+    if (authority)
+      line(`Its authority is ${authority}: where others reach it, STELLWERK_CA_BUNDLE names a copy of that.`);
     if (signIn) {
       line(
         `\nSign in for the first time, as the server administrator, with this link. It is good once:\n  ${signIn.url}`,

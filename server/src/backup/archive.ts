@@ -15,7 +15,7 @@ const chunkBytes = 1024 * 1024;
 const manifestLimitBytes = 1024 ** 3;
 const contentPath = /^blobs\/sha256\/([0-9a-f]{2})\/(\1[0-9a-f]{62})$/;
 /** What a data folder may get from an archive: nothing that would act by being there. */
-const otherPath = /^(stellwerk\.db|master\.key|(logs|activities|datastores)\/.+)$/s;
+const otherPath = /^(stellwerk\.db|master\.key|(logs|activities|datastores|authority)\/.+)$/s;
 
 export interface ArchivedFile {
   path: string;

@@ -32,6 +32,8 @@ export interface BackupNeeds {
 /** What lies in the data folder beside the database and the contents, and cannot be made again. */
 const grown = ['logs', 'activities'];
 const written = ['datastores'];
+/** Of who has the key: the authority's own lies there. */
+const secret = ['authority'];
 
 export class Backups {
   readonly #needs: BackupNeeds;
@@ -95,7 +97,7 @@ export class Backups {
   async #filesBeside(withoutKey: boolean): Promise<FileToArchive[]> {
     const { folder } = this.#needs;
     const files: FileToArchive[] = withoutKey ? [] : [{ path: keyName, file: join(folder, keyName) }];
-    for (const top of [...grown, ...written]) {
+    for (const top of [...grown, ...written, ...(withoutKey ? [] : secret)]) {
       for await (const path of filesBelow(folder, top)) {
         const file = join(folder, path);
         const found = grown.includes(top) ? await stat(file).catch(() => undefined) : undefined;

@@ -3,14 +3,15 @@
 // Invariants: keys lie in files that only the server's user reads; the authority stays as long as it is good; what is nearly over, or does
 // not hold for a name, is made anew at the start.
 import 'reflect-metadata'; // the library asks for it, ahead of itself
-import { X509Certificate } from 'node:crypto';
+import { type webcrypto, X509Certificate } from 'node:crypto';
 import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { isIP } from 'node:net';
-import { join } from 'node:path';
 import * as x509 from '@peculiar/x509';
+import { authorityFiles } from './authority-files.ts';
 
 export interface OwnCertificates {
-  folder: string;
+  /** The data folder. */
+  data: string;
   /** Host names and addresses that the server is reached by. */
   names: readonly string[];
   now: number;
@@ -25,22 +26,17 @@ const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as con
 
 interface Pair {
   certificate: x509.X509Certificate;
-  keys: CryptoKeyPair;
+  keys: webcrypto.CryptoKeyPair;
 }
 
-export const filesOf = (folder: string) => ({
-  authority: join(folder, 'authority.pem'),
-  authorityKey: join(folder, 'authority-key.pem'),
-  certificate: join(folder, 'server.pem'),
-  key: join(folder, 'server-key.pem'),
-});
+type Files = ReturnType<typeof authorityFiles>;
 
 /** Makes what is missing, over soon or for other names. */
-export async function certify({ folder, names, now }: OwnCertificates): Promise<void> {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  chmodSync(folder, 0o700);
-  const files = filesOf(folder);
-  const kept = await keptAuthority(folder, now);
+export async function certify({ data, names, now }: OwnCertificates): Promise<void> {
+  const files = authorityFiles(data);
+  mkdirSync(files.folder, { recursive: true, mode: 0o700 });
+  chmodSync(files.folder, 0o700);
+  const kept = await keptAuthority(files, now);
   if (kept && isGood(files.certificate, names, now, kept.certificate)) return;
   const authority = kept ?? (await makeAuthority(now));
   if (!kept) {
@@ -98,10 +94,10 @@ const validity = (now: number, days: number) => ({
   notAfter: new Date(now + days * day),
 });
 
-async function keptAuthority(folder: string, now: number): Promise<Pair | undefined> {
-  const files = filesOf(folder);
+async function keptAuthority(files: Files, now: number): Promise<Pair | undefined> {
   const [text, key] = [textOf(files.authority), textOf(files.authorityKey)];
   if (text === undefined || key === undefined || endsSoon(new X509Certificate(text), now)) return undefined;
+  chmodSync(files.authorityKey, 0o600); // a restored one, too
   const pkcs8 = x509.PemConverter.decodeFirst(key);
   const privateKey = await crypto.subtle.importKey('pkcs8', pkcs8, algorithm, false, ['sign']);
   const certificate = new x509.X509Certificate(text);
@@ -119,7 +115,7 @@ function isGood(file: string, names: readonly string[], now: number, authority: 
 
 const endsSoon = ({ validTo }: X509Certificate, now: number) => Date.parse(validTo) < now + renewDays * day;
 
-async function keep(file: string, { privateKey }: CryptoKeyPair): Promise<void> {
+async function keep(file: string, { privateKey }: webcrypto.CryptoKeyPair): Promise<void> {
   const pkcs8 = await crypto.subtle.exportKey('pkcs8', privateKey);
   write(file, x509.PemConverter.encode(pkcs8, 'PRIVATE KEY'), 0o600);
 }

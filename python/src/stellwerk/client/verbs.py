@@ -26,7 +26,8 @@ class Server:
         """What this server is.
 
         Returns:
-            `ServerInfo`: `product`, `version`, `api`, `publicUrl`, `servicesUrl`?, `startedAt`, `wheel`?.
+            `ServerInfo`: `product`, `version`, `api`, `publicUrl`, `servicesUrl`?, `startedAt`, `authority`?,
+                `wheel`?.
         Anyone may call it.
         """
         return self._calls.json("GET", "/server", {}, query=True)
