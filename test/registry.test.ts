@@ -1,7 +1,9 @@
 // Container programs pull this server's images: with one of their own, which checks every byte against its digest.
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdtempDisposableSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createClient } from '@stellwerk/client/client.ts';
 import type { Image } from '@stellwerk/contract/image.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { execute, Installation, type Printed } from './installation.ts';
@@ -82,6 +84,61 @@ describe.skipIf(!hasSkopeo)('skopeo', () => {
     const { code, stderr } = await skopeo('inspect', plain, '--creds', `fremd:${token}`, reference);
     expect(code, stderr).toBe(0);
   });
+});
+
+test('with an authority of its own it speaks TLS, to whoever trusts that: the command line, runs, and engines by the lines that are printed', async () => {
+  using material = mkdtempDisposableSync(join(tmpdir(), 'stellwerk-story-'));
+  const data = join(material.path, 'data');
+  const authority = join(data, 'authority', 'authority.pem');
+  const env = { STELLWERK_CA_BUNDLE: authority };
+  await using installation = await Installation.start(['--data', data, '--own-authority'], env);
+  expect(installation.url).toMatch(/^https:/);
+  await expect(createClient({ url: installation.url, retries: 0 }).server.get()).rejects.toThrow();
+  const folder = workFolder(installation.folder, {
+    'score.py': 'def init(): pass\ndef run(data): return data\n',
+    'hello.py': 'print("over TLS")\n',
+  });
+  const submit = ['run', 'submit', folder, '--script', 'hello.py', '--environment.user-managed', '--follow'];
+  expect(await typed(installation, ...submit, '--target', 'host')).toContain('over TLS');
+
+  const { host } = new URL(installation.url);
+  const rootOf = (engine: string) => join(installation.folder, 'engines', engine);
+  for (const [engine, place] of [
+    ['docker', `/etc/docker/certs.d/${host}/ca.crt`],
+    ['podman', `/etc/containers/certs.d/${host}/ca.crt`],
+    ['containerd', `/etc/containerd/certs.d/${host}/ca.crt`],
+    ['kubernetes', `/etc/containerd/certs.d/${host}/ca.crt`],
+  ] as const) {
+    const printed = await typed(installation, 'registry', 'trust', '--engine', engine);
+    const lines = printed.replace(/^(docker|podman|kubectl) [\s\S]*/m, '').replaceAll("'/etc/", `'${rootOf(engine)}/etc/`);
+    const { code, stderr } = await execute('sh', ['-euc', lines], {
+      cwd: installation.folder,
+      env: process.env as never,
+    });
+    expect(code, stderr).toBe(0);
+    expect(readFileSync(join(rootOf(engine), place), 'utf8')).toBe(readFileSync(authority, 'utf8'));
+    expect(printed).toContain(host);
+  }
+  expect(readFileSync(join(rootOf('containerd'), `/etc/containerd/certs.d/${host}/hosts.toml`), 'utf8')).toContain(
+    `[host."https://${host}"]\n  capabilities = ["pull", "resolve"]\n  ca = "/etc/containerd/certs.d/${host}/ca.crt"`,
+  );
+
+  const before = readFileSync(authority, 'utf8');
+  await installation.restart();
+  expect(readFileSync(authority, 'utf8')).toBe(before);
+  if (!hasSkopeo) return;
+  const image = await asked<Image>(installation, 'image', 'create', folder, '--name', 'bild');
+  const trusted = join(rootOf('docker'), 'etc', 'docker', 'certs.d', host);
+  const inspect = ['--insecure-policy', 'inspect', '--creds', `admin:${installation.token}`, '--format', '{{.Digest}}'];
+  const options = { cwd: installation.folder, env: installation.environment };
+  const mistrusting = await execute('skopeo', [...inspect, `docker://${image.location}`], options);
+  expect(mistrusting.stderr).toMatch(/certificate/);
+  const { stdout, stderr } = await execute(
+    'skopeo',
+    [...inspect, '--cert-dir', trusted, `docker://${image.location}`],
+    options,
+  );
+  expect(stdout.trim(), stderr).toBe(image.digest);
 });
 
 async function strangersToken(installation: Installation): Promise<{ token: string }> {
