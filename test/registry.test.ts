@@ -110,7 +110,9 @@ test('with an authority of its own it speaks TLS, to whoever trusts that: the co
     ['kubernetes', `/etc/containerd/certs.d/${host}/ca.crt`],
   ] as const) {
     const printed = await typed(installation, 'registry', 'trust', '--engine', engine);
-    const lines = printed.replace(/^(docker|podman|kubectl) [\s\S]*/m, '').replaceAll("'/etc/", `'${rootOf(engine)}/etc/`);
+    const lines = printed
+      .replace(/^(docker|podman|kubectl) [\s\S]*/m, '')
+      .replaceAll("'/etc/", `'${rootOf(engine)}/etc/`);
     const { code, stderr } = await execute('sh', ['-euc', lines], {
       cwd: installation.folder,
       env: process.env as never,
