@@ -248,6 +248,38 @@ target.detach()
     expect(await untilEnded(place(next))).toMatchObject({ state: 'completed' });
   });
 
+  test('a run that may be begun again goes on from its checkpoint once the machine is on again, in one series', async () => {
+    const code = `
+import os, time
+from stellwerk.core import Run
+run = Run.get_context()
+place = os.path.join(os.environ["STELLWERK_CHECKPOINTS"], "step")
+first = int(open(place).read()) if os.path.exists(place) else 0
+print("attempt", os.environ["STELLWERK_ATTEMPT"], "from", first, flush=True)
+for step in range(first, 20):
+    run.log("loss", 20 - step, step=step)
+    with open(place + ".new", "w") as file:
+        file.write(str(step + 1))
+    os.rename(place + ".new", place)
+    if step == 9 and first == 0:
+        print("half", flush=True)
+        time.sleep(600)
+`;
+    const run = await submit(installation, { code, target: 'vm', ...userManaged, retries: { count: 1 } });
+    await until('half of it is done', async () => (await printed(run)).includes('half'));
+    await until('the checkpoint is kept', async () => {
+      const { items } = await installation.client.runs.listFiles(named(run));
+      return items.some(({ path }) => path === 'checkpoints/step');
+    });
+    await host.reboot();
+    const ended = await untilEnded(place(run));
+    expect(ended, ended.reason).toMatchObject({ state: 'completed', attempt: 2 });
+    expect(await printed(run)).toContain('attempt 2 from 10');
+    const { items } = await installation.client.metrics.list(named(run));
+    expect(items.find(({ name }) => name === 'loss')).toMatchObject({ count: 20, last: 1 });
+    await until('nothing is left', () => left().length === 0);
+  });
+
   test('a canceled run ends with all that it started, and the secrets were used as the audit log says', async () => {
     const code =
       'import subprocess, sys, time\nsubprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)\nprint("ready", flush=True)\ntime.sleep(600)\n';

@@ -172,7 +172,7 @@ export class SshHost implements AsyncDisposable {
 
   /** Ends sshd with all its connections. */
   killSshd(): void {
-    this.shell('pkill -KILL -x sshd || true');
+    this.shell('pkill -KILL -x sshd; while pgrep -r R,S,D -x sshd >/dev/null; do sleep 0.02; done');
   }
 
   async startSshd(): Promise<void> {

@@ -8,6 +8,7 @@ reached now: the job's own name for it, `relay` in its folder, leads there from 
 from __future__ import annotations
 
 import argparse
+import errno
 import fcntl
 import json
 import os
@@ -22,6 +23,7 @@ from stellwerk.runner.processes import start_time
 
 MARK = "STELLWERK_REMOTE_JOB"
 _GUARD_SECONDS = 5.0
+_LEAST_FREE_BYTES = 16 * 1024 * 1024
 
 
 class Job:
@@ -36,9 +38,15 @@ class Job:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.lead(relay)
             if self.runner() is None:
+                self._need_room()
                 write_json(os.path.join(self.folder, "job.json"), job)
                 write_json(self.written, self._identity(self._spawn()))
         return self.look()
+
+    def _need_room(self):
+        disk = os.statvfs(self.folder)
+        if disk.f_bavail * disk.f_frsize < _LEAST_FREE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.folder)
 
     def lead(self, relay):
         if relay is None or not os.path.isdir(self.folder):

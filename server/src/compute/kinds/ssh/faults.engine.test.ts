@@ -141,6 +141,29 @@ describe.skipIf(whyNoSshHost)(`faults of a machine by ssh${whyNoSshHost ? ` (${w
     }
   });
 
+  test('a disk that gets full in the middle of a run ends neither the script nor what it prints', async () => {
+    const small = await onHost(server, { diskMegabytes: 80 });
+    try {
+      small.host.shell('rm -f /tmp/enough');
+      const order = await server.order(talkative);
+      const handle = await small.driver().jobs.start(small.target, order);
+      await until(printed(order, 'line 10\n'), 'the beginning');
+      small.host.shell(`dd if=/dev/zero of=${small.host.home}/filler bs=4k status=none || true`);
+      await pause(3_000);
+      expect(await small.driver().jobs.look(small.target, handle)).toEqual({ state: 'running' });
+      small.host.shell(`rm ${small.host.home}/filler`);
+      const { length } = await server.log(order);
+      await lookedAfter(small, handle, async () => (await server.log(order)).length > length, 'more output');
+      small.host.shell('touch /tmp/enough');
+      await lookedAfter(small, handle, isIn(order, 'completed'), 'the end of the run');
+      expect(await server.files(order)).toContain('outputs/done.txt');
+      await small.driver().jobs.cleanUp(small.target, handle);
+      expect(await small.leftovers()).toEqual([]);
+    } finally {
+      await small.end();
+    }
+  });
+
   test('a machine that has lost its Python says what to do', async () => {
     const bare = await onHost(server);
     try {

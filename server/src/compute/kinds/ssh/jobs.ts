@@ -49,7 +49,16 @@ export class SshJobs implements RunsJobs<'ssh'> {
     await this.#ask(target, 'clean', folder);
   }
 
+  /** What keeps a job from being started is for good; one that was started may be looked after again once it is mended. */
   async #ask(target: Target<'ssh'>, question: Question, folder: string, input?: string): Promise<JobState> {
+    const answer = this.#answer(target, question, folder, input);
+    if (question === 'start') return answer;
+    return answer.catch((error: Error) => {
+      throw error instanceof TargetError ? new TargetError('later', error.message) : error;
+    });
+  }
+
+  async #answer(target: Target<'ssh'>, question: Question, folder: string, input?: string): Promise<JobState> {
     const { connection, bundle, relay } = await this.#machines.of(target);
     const ended = await connection.run({
       ...programOf(target, bundle, ['-m', 'stellwerk.runner.remote', question, folder, '--relay', relay]),

@@ -80,8 +80,9 @@ export class Machines {
   async #make(target: Target<'ssh'>): Promise<Machine> {
     const connection = await connect(target, this.#needs);
     try {
-      const { folder, bundles } = await furnished(connection, target, this.#needs.installation);
-      const bundle = await this.#bundle(connection, target, folder, bundles);
+      const place = await furnished(connection, target, this.#needs.installation);
+      const { folder } = place;
+      const bundle = await this.#bundle(connection, target, place);
       const [relay, { platform, ...has }] = await Promise.all([
         this.#relay(connection, target, folder),
         described(connection, target, bundle),
@@ -100,19 +101,25 @@ export class Machines {
     }
   }
 
-  async #bundle(connection: SshConnection, target: Target<'ssh'>, folder: string, there: string[]): Promise<string> {
+  async #bundle(connection: SshConnection, target: Target<'ssh'>, place: Furnished): Promise<string> {
+    const { folder, bundles, freeKilobytes } = place;
     const content = await readFile(this.#needs.pythonPackage);
     const digest = createHash('sha256').update(content).digest('hex').slice(0, 24);
-    const place = `${folder}/bundles/${digest}`;
-    if (there.includes(digest)) return place;
-    const making = `${place}.${randomBytes(6).toString('hex')}`;
+    const bundle = `${folder}/bundles/${digest}`;
+    if (bundles.includes(digest)) return bundle;
+    if (freeKilobytes < leastFreeKilobytes)
+      throw new TargetError(
+        'never',
+        `The disk of ${target.settings.address} is full: ${folder} has ${Math.round(freeKilobytes / 1024)} MB left.`,
+      );
+    const making = `${bundle}.${randomBytes(6).toString('hex')}`;
     const wheel = `${making}-${basename(this.#needs.pythonPackage)}`;
     await connection.put(content, wheel);
     const unpacked = await connection.run({
-      words: [target.settings.python, '-I', '-S', '-c', unpack, wheel, place, making],
+      words: [target.settings.python, '-I', '-S', '-c', unpack, wheel, bundle, making],
     });
     if (unpacked.code !== 0) throw failureOf(target, unpacked);
-    return place;
+    return bundle;
   }
 
   async #relay(connection: SshConnection, of: Target<'ssh'>, folder: string): Promise<string> {
@@ -142,18 +149,23 @@ async function signInOf(target: Target<'ssh'>, needs: Pick<SshNeeds, 'secret'>):
   };
 }
 
-async function furnished(connection: SshConnection, { settings }: Target<'ssh'>, installation: string) {
+interface Furnished {
+  folder: string;
+  bundles: string[];
+  freeKilobytes: number;
+}
+
+async function furnished(
+  connection: SshConnection,
+  { settings }: Target<'ssh'>,
+  installation: string,
+): Promise<Furnished> {
   const wanted = `${settings.folder.replace(/^~\//, '').replace(/\/+$/, '')}/${installation}`;
   const done = await connection.run({ words: ['sh', '-c', furnish, 'sh', wanted] });
   const [folder, free, ...bundles] = done.stdout.trim().split('\n');
   if (done.code !== 0 || !folder?.startsWith('/'))
     throw new TargetError('never', `The folder ${wanted} on ${settings.address} cannot be used: ${done.stderr.trim()}`);
-  if (Number(free) < leastFreeKilobytes)
-    throw new TargetError(
-      'never',
-      `The disk of ${settings.address} is full: ${folder} has ${Math.round(Number(free) / 1024)} MB left.`,
-    );
-  return { folder, bundles };
+  return { folder, bundles, freeKilobytes: Number(free) };
 }
 
 async function described(connection: SshConnection, target: Target<'ssh'>, bundle: string) {
