@@ -117,4 +117,30 @@ export const registryGuards: readonly Guard[] = [
     test,
     named: 'of the workspaces that the caller sees, page by page',
   },
+  {
+    attack: 'the keys of the server’s own authority read by other users of the machine',
+    guard: 'files of keys are open to their owner only',
+    changes: [
+      {
+        file: 'server/src/http/certificates.ts',
+        code: "write(file, x509.PemConverter.encode(pkcs8, 'PRIVATE KEY'), 0o600);",
+        without: "write(file, x509.PemConverter.encode(pkcs8, 'PRIVATE KEY'), 0o644);",
+      },
+    ],
+    test: 'server/src/http/certificates.test.ts',
+    named: 'keys are for the eyes of the server’s user only',
+  },
+  {
+    attack: 'the authority’s key in a backup that was made to be without keys',
+    guard: 'it is left out with the master key',
+    changes: [
+      {
+        file: 'server/src/backup/backups.ts',
+        code: '...(withoutKey ? [] : secret)',
+        without: '...secret',
+      },
+    ],
+    test: 'server/src/backup/backups.test.ts',
+    named: 'without the key is restored only with the key',
+  },
 ];

@@ -34,6 +34,7 @@ beforeAll(async () => {
   write('activities/a1.log', 'built\n');
   write(`datastores/demo/default/${'deep/'.repeat(60)}a file ü.bin`, randomBytes(3_000_000));
   write('datastores/demo/default/.stellwerk-partial/half', 'never');
+  write('authority/authority-key.pem', 'a key');
   write('server.log', 'not kept');
   backups = new Backups({ folder, bytes, now: Date.now, version: '1.2.3' });
 });
@@ -66,7 +67,7 @@ const problemsOf = async (data: string) => (await verify({ data }, migrations)).
 
 /** Every file of what a backup holds, by its path, as a hash. */
 function hashes(folder: string): Record<string, string> {
-  const all = ['blobs/sha256', 'logs', 'activities', 'datastores'].flatMap((top) =>
+  const all = ['blobs/sha256', 'logs', 'activities', 'datastores', 'authority'].flatMap((top) =>
     readdirSync(join(folder, top), { recursive: true, encoding: 'utf8' }).map((path) => join(top, path)),
   );
   const files = all.filter((path) => statSync(join(folder, path)).isFile() && !path.includes('.stellwerk-partial'));
@@ -157,6 +158,7 @@ describe('a backup', () => {
     expect(existsSync(data)).toBe(false);
     await restored(archive, data, join(scratch.folder, 'master.key'));
     expect(readFileSync(join(data, 'master.key'))).toEqual(readFileSync(join(scratch.folder, 'master.key')));
+    expect(existsSync(join(data, 'authority'))).toBe(false);
   });
 });
 
