@@ -182,7 +182,14 @@ test('images are pulled by who has a role in their workspace and a token as the 
 });
 
 /** Objects of these have names that other workspaces have too, or the request makes them. */
-const anywhere = new Set(['blobs.append', 'members.set', 'members.remove', 'compute.attach', 'datastores.get']);
+const anywhere = new Set([
+  'blobs.append',
+  'members.set',
+  'members.remove',
+  'compute.attach',
+  'datastores.get',
+  'secrets.set',
+]);
 
 test('what lies in one workspace is not to be had through another by whoever owns that', async () => {
   const wrong: string[] = [];
