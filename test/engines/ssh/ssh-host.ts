@@ -125,6 +125,11 @@ export class SshHost implements AsyncDisposable {
     return publicKey(join(this.#state.folder, 'keys', 'host.pub'));
   }
 
+  /** What it shows once it has been changed. */
+  get otherHostKey(): string {
+    return publicKey(join(this.#state.folder, 'keys', 'other.pub'));
+  }
+
   get fingerprint(): string {
     return execFileSync('ssh-keygen', ['-lf', join(this.folder, 'keys', 'host.pub')], { encoding: 'utf8' }).split(
       ' ',

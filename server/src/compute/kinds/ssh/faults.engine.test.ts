@@ -4,7 +4,7 @@ import { whyNoSshHost } from '../../../../../test/engines/ssh/ssh-host.ts';
 import { fakes } from '../../../../../test/set-clock.ts';
 import type { JobHandle, JobOrder } from '../../driver.ts';
 import { RealServer } from '../../real-server.fixture.ts';
-import { type OnHost, onHost } from './ssh.fixture.ts';
+import { type OnHost, onHost, targetOn } from './ssh.fixture.ts';
 
 /** Prints a line now and then until it is told that it is enough; the last one says how many there were. */
 const talkative = `
@@ -176,13 +176,20 @@ describe.skipIf(whyNoSshHost)(`faults of a machine by ssh${whyNoSshHost ? ` (${w
     }
   });
 
-  test('another host key than the one it is known by is refused for good', async () => {
+  test('another host key than the one it is known by is refused for good, and what was started goes on until the new one is known', async () => {
     const other = await onHost(server);
     try {
+      const begun = await server.order('import time\nprint("early", flush=True)\ntime.sleep(8)\nprint("late")\n');
+      const handle = await other.driver().jobs.start(other.target, begun);
+      await until(printed(begun, 'early'), 'the beginning');
       await other.host.changeHostKey();
       const order = await server.order('print(1)\n');
-      const refused = { retry: 'never', message: expect.stringContaining('another host key') };
-      await expect(other.driver().jobs.start(other.target, order)).rejects.toMatchObject(refused);
+      const message = expect.stringContaining('another host key');
+      await expect(other.driver().jobs.start(other.target, order)).rejects.toMatchObject({ retry: 'never', message });
+      await expect(other.driver().jobs.look(other.target, handle)).rejects.toMatchObject({ retry: 'later', message });
+      const target = targetOn(other.host, { hostKey: other.host.otherHostKey });
+      await lookedAfter({ ...other, target }, handle, isIn(begun, 'completed'), 'the end of the run');
+      expect(await server.log(begun)).toBe('early\nlate\n');
     } finally {
       await other.end();
     }
