@@ -70,6 +70,23 @@ describe.skipIf(!hasSkopeo)('skopeo', () => {
     expect(JSON.parse(listed.stdout).Tags).toEqual(['1', 'latest']);
   });
 
+  test('reaches a server without TLS by the lines that are printed', async () => {
+    const printed = await typed(installation, 'registry', 'trust', '--engine', 'podman');
+    const root = join(installation.folder, 'plain');
+    const lines = printed.replace(/^podman [\s\S]*/m, '').replaceAll("'/etc/", `'${root}/etc/`);
+    const options = { cwd: installation.folder, env: installation.environment };
+    expect(await execute('sh', ['-euc', lines], options)).toMatchObject({ code: 0 });
+    const inspect = (registries: string) => [
+      ...['--insecure-policy', '--registries-conf', registries, 'inspect', '--creds', `admin:${installation.token}`],
+      ...['--format', '{{.Digest}}', `docker://${image.location}`],
+    ];
+    const without = await execute('skopeo', inspect('/dev/null'), options);
+    expect(without.stderr).toMatch(/HTTP response to HTTPS client/);
+    const file = join(root, 'etc', 'containers', 'registries.conf.d', 'stellwerk.conf');
+    const { stdout, stderr } = await execute('skopeo', inspect(file), options);
+    expect(stdout.trim(), stderr).toBe(image.digest);
+  });
+
   test('is refused with a wrong password, as nobody, and as who has no role there', async () => {
     await typed(installation, 'user', 'create', 'fremd');
     const { token } = await strangersToken(installation);
