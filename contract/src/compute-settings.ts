@@ -80,7 +80,7 @@ export const computeSettings = z
         path: ['key'],
       })
       .describe('A Linux machine that is reached by SSH.')
-      .meta({ id: 'SshSettings' }),
+      .meta({ id: 'SshSettings', anyOf: [{ required: ['key'] }, { required: ['password'] }] }),
   ])
   .meta({ id: 'ComputeSettings' });
 export type ComputeSettings = z.infer<typeof computeSettings>;

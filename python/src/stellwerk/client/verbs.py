@@ -882,7 +882,7 @@ class Compute:
         self,
         workspace: str,
         name: str,
-        settings: Mapping[str, Any],
+        settings: Any,
         *,
         description: Optional[str] = None,
         tags: Optional[Mapping[str, str]] = None,
@@ -955,7 +955,7 @@ class Compute:
         workspace: str,
         target: str,
         *,
-        settings: Optional[Mapping[str, Any]] = None,
+        settings: Optional[Any] = None,
         description: Optional[str] = None,
         tags: Optional[Mapping[str, str]] = None,
     ) -> Record:
