@@ -133,6 +133,23 @@ describe('the master key', () => {
     await expect(open()).rejects.toThrow(refused);
   });
 
+  it('is changed by several at once, one after another, and no workspace that gets its data key meanwhile loses it', async () => {
+    const names = Array.from({ length: 40 }, (_, index) => `room-${index}`);
+    const sealing = names.map(async (name) => ({ name, sealed: await vault.sealIn(name, name, 'p') }));
+    const rotating = Array.from({ length: 5 }, () => vault.rotateMasterKey());
+    const later = names.map(async (name) => ({
+      name: `${name}b`,
+      sealed: await vault.sealIn(`${name}b`, `${name}b`, 'p'),
+    }));
+    await Promise.all(rotating);
+    const all = await Promise.all([...sealing, ...later]);
+    for (const of of [vault, await open()])
+      expect(await Promise.all(all.map(({ name, sealed }) => of.unsealIn(name, sealed, 'p')))).toEqual(
+        all.map(({ name }) => name),
+      );
+    expect(readdirSync(folder)).toEqual(['master.key']);
+  });
+
   it.each(['before', 'after'])(
     'whose change was interrupted %s the data keys were sealed anew is right at the next start',
     async (when) => {

@@ -1,7 +1,8 @@
 // Secrets at rest: sealed with AES-256-GCM, so that a copy of the database gives none away. The master key seals data keys, one for each
 // workspace and one of the server's own; data keys seal everything else. So the master key is changed by sealing a few keys anew.
 // Invariants: a sealed text that was changed, or moved to another place than it was sealed for, is refused; while the master key is changed
-// everything can be opened, also after a crash in the middle.
+// everything can be opened, also after a crash in the middle. Keys are made and changed one after another: one that was made while the master
+// key is changed would be sealed with the old one for ever.
 import { randomBytes } from 'node:crypto';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Database } from '../db/database.ts';
@@ -27,6 +28,7 @@ export class Vault {
   #master: Buffer;
   #own: Buffer;
   readonly #keys = new Map<string, Buffer>();
+  #turn: Promise<unknown> = Promise.resolve();
 
   private constructor(needs: VaultNeeds, master: Buffer, ownKey: Buffer) {
     this.#needs = needs;
@@ -75,15 +77,19 @@ export class Vault {
   }
 
   /** Changes the master key while everything goes on. Returns how many data keys were sealed anew. */
-  async rotateMasterKey(): Promise<{ keys: number }> {
+  rotateMasterKey(): Promise<{ keys: number }> {
     const { source } = this.#needs;
-    const next = await nextMasterKey(source).catch((error: unknown) => {
-      if (!(error instanceof MasterKeyMissing)) throw error;
-      throw new ServiceError('failed-precondition', 'server.master-key', error.message);
+    return this.#inTurn(async () => {
+      unsealWith(this.#master, (await this.#rowOf(own))!.sealed, placeOf(own)); // else a change stopped halfway: the next start mends it
+      settleMasterKey(source, this.#master);
+      const next = await nextMasterKey(source).catch((error: unknown) => {
+        if (!(error instanceof MasterKeyMissing)) throw error;
+        throw new ServiceError('failed-precondition', 'server.master-key', error.message);
+      });
+      const keys = await this.#change(next);
+      settleMasterKey(source, this.#master);
+      return { keys };
     });
-    const keys = await this.#change(next);
-    settleMasterKey(source, this.#master);
-    return { keys };
   }
 
   async #change(to: Buffer): Promise<number> {
@@ -101,12 +107,14 @@ export class Vault {
   }
 
   async #keyOf(workspace: string): Promise<Buffer> {
+    const known = this.#keys.get((await this.#rowOf(workspace))?.sealed ?? '');
+    return known ?? this.#inTurn(() => this.#openKey(workspace));
+  }
+
+  async #openKey(workspace: string): Promise<Buffer> {
     const place = placeOf(workspace);
-    const row = await this.#needs.db.first(sql.selectFrom('vault_key').selectAll().where('workspace', '=', workspace));
-    const known = this.#keys.get(row?.sealed ?? '');
-    if (known) return known;
     const { sealed } =
-      row ??
+      (await this.#rowOf(workspace)) ??
       (await this.#needs.db.transact(vaultTransactions.keepKey, {
         workspace,
         sealed: sealWith(this.#master, randomBytes(keyBytes), place),
@@ -114,6 +122,16 @@ export class Vault {
     const key = unsealWith(this.#master, sealed, place);
     this.#keys.set(sealed, key);
     return key;
+  }
+
+  #rowOf(workspace: string): Promise<KeyRow | undefined> {
+    return this.#needs.db.first(sql.selectFrom('vault_key').selectAll().where('workspace', '=', workspace));
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work);
+    this.#turn = done.catch(() => {});
+    return done;
   }
 }
 
