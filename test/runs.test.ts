@@ -54,7 +54,7 @@ print(run.id)
   const flags = ['--experiment', 'typed', '--script', 'train.py', '--environment.user-managed', '--target', 'host'];
   const options = ['--alpha', '0.5', '--epochs=3', '--name', 'ridge 1', '--verbose', '--ids', '1', '2', '--zip', '007'];
   const printed = await typed(installation, 'run', 'submit', folder, ...flags, '--follow', '--', ...options);
-  expect(printed).toContain("['.amlignore', 'data', 'logs', 'outputs', 'train.py']");
+  expect(printed).toContain("['.amlignore', 'checkpoints', 'data', 'logs', 'outputs', 'train.py']");
   const [byHand] = await find({ experiment: 'typed' });
   expect(byHand!.snapshot).toBe(bySdk.snapshot);
   const { items } = await installation.client.snapshots.listFiles({ workspace, snapshot: byHand!.snapshot! });
