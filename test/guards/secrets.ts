@@ -102,19 +102,6 @@ export const secretGuards: readonly Guard[] = [
     named: 'belongs to its workspace: its data key opens none of another',
   },
   {
-    attack: 'secrets lost to master keys that are changed at the same time',
-    guard: 'keys are made and changed one after another',
-    changes: [
-      {
-        file: 'server/src/vault/vault.ts',
-        code: '    const done = this.#turn.then(work);',
-        without: '    const done = work();',
-      },
-    ],
-    test: vaultTests,
-    named: 'is changed by several at once, one after another',
-  },
-  {
     attack: 'a secret used without anybody knowing',
     guard: 'what the server opens is written down',
     changes: [
