@@ -58,6 +58,15 @@ export const gpu = z
   .meta({ id: 'Gpu' });
 export type Gpu = z.infer<typeof gpu>;
 
+export function gpusOf(gpus: readonly Gpu[], wanted: string | undefined): Gpu[] {
+  return gpus.filter(({ type }) => wanted === undefined || type === wanted);
+}
+
+/** `2 GPUs of the type A100`, `3 free GPUs`. */
+export function wordsOfGpus(count: number, type: string | undefined, which = ''): string {
+  return `${count} ${which}GPUs${type === undefined ? '' : ` of the type ${type}`}`;
+}
+
 export function readOf({ memory, timeLimit, gpus, ...same }: Resources): ReadResources {
   return {
     ...same,

@@ -51,14 +51,12 @@ const engines: Record<'docker' | 'podman' | 'containerd' | 'kubernetes', Engine>
     ...signIn('podman', registry),
   ],
   containerd: (registry) => [
-    '# /etc/containerd/config.toml must have, for the registry of its CRI plugin: config_path = "/etc/containerd/certs.d"',
     ...hosts(registry),
     '# Who pulls by hand gives a token: `stellwerk token create --name pull --role reader`.',
     `#   ctr images pull --hosts-dir /etc/containerd/certs.d --user '${registry.user}' '${registry.host}/<workspace>/<image>:<version>'`,
   ],
   kubernetes: (registry) => [
     '# On every node (containerd):',
-    '# /etc/containerd/config.toml must have, for the registry of its CRI plugin: config_path = "/etc/containerd/certs.d"',
     ...hosts(registry),
     '',
     '# Once for each namespace; pods name it in imagePullSecrets. The password is a token:',
@@ -73,6 +71,7 @@ function hosts({ host, isPlain, authority }: Registry): string[] {
   const url = `${isPlain ? 'http' : 'https'}://${host}`;
   const ca = authority ? `\n  ca = "${folder}/ca.crt"` : '';
   return [
+    '# /etc/containerd/config.toml must have, for the registry of its CRI plugin: config_path = "/etc/containerd/certs.d"',
     ...(authority ? file(`${folder}/ca.crt`, authority) : []),
     ...file(`${folder}/hosts.toml`, `server = "${url}"\n\n[host."${url}"]\n  capabilities = ["pull", "resolve"]${ca}`),
   ];

@@ -1,7 +1,7 @@
 // Bytes as users and rooms meet them: named by their digest, brought to one workspace, kept once for all of them.
 // Invariants: a workspace can use a content only if it was brought to it or one of its rooms wrote it, whatever other workspaces
-// have; a run's token only what it brought itself, and hears of nothing else; a content is whole and right before it can be used; whatever refers to contents says so in its own transaction
-// (`addReferences`), and what nobody refers to may be collected.
+// have; a run's token only what it brought itself, and hears of nothing else; a content is whole and right before it can be
+// used; whatever refers to contents says so in its own transaction (`addReferences`), and what nobody refers to may be collected.
 
 import type { Readable } from 'node:stream';
 import type { BlobState } from '@stellwerk/contract/blob.ts';

@@ -1,4 +1,5 @@
-// Contents on their way in: one file for each workspace and digest, and for each run that brings it by its token, appended to until all of it is there.
+// Contents on their way in: one file for each workspace and digest, and for each run that brings it by its token, appended to until
+// all of it is there.
 // Invariants: what is answered as received is on the disk; appends to one content happen one after another; a part that is
 // sent again is skipped; what arrived before a cut is kept; a content whose digest is not the announced one is dropped.
 import { createHash, type Hash } from 'node:crypto';

@@ -4,6 +4,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
+import { keptOf } from './kept-output.ts';
 
 export interface Program {
   command: string;
@@ -27,8 +28,6 @@ export interface Ended {
   stderr: string;
 }
 
-/** Standard output and error are kept up to this size each; of what is longer, the end is kept. */
-const keptBytes = 8 * 1024 * 1024;
 /** Between SIGTERM and SIGKILL. */
 const graceMs = 3_000;
 
@@ -66,8 +65,10 @@ export function run(program: Program): Promise<Ended> {
     detached: true,
     ...program.user,
   });
-  const stdout = kept(child.stdout as Readable, program.onLine);
-  const stderr = kept(child.stderr as Readable, program.onLine);
+  const [stdout, stderr] = [child.stdout as Readable, child.stderr as Readable].map((stream) => {
+    if (program.onLine) createInterface({ input: stream }).on('line', program.onLine);
+    return keptOf(stream);
+  }) as [() => string, () => string];
   let stopped: string | undefined;
   const stop = (reason: string) => {
     stopped ??= reason;
@@ -141,21 +142,6 @@ export function signalGroup(pid: number | undefined, signal: NodeJS.Signals): vo
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }
-}
-
-function kept(stream: Readable, onLine?: (line: string) => void): () => string {
-  let chunks: Buffer[] = [];
-  let size = 0;
-  stream.on('data', (chunk: Buffer) => {
-    chunks.push(chunk);
-    size += chunk.length;
-    if (size > 2 * keptBytes) {
-      chunks = [Buffer.concat(chunks).subarray(-keptBytes)];
-      size = keptBytes;
-    }
-  });
-  if (onLine) createInterface({ input: stream }).on('line', onLine);
-  return () => Buffer.concat(chunks).subarray(-keptBytes).toString('utf8');
 }
 
 function lastLines(text: string, count: number): string {

@@ -170,8 +170,10 @@ export const runTransactions = transactions('run', {
     );
   },
 
-  /** Its runner was not heard of for longer than its lease. Nothing happens if it was, meanwhile. */
-  /** `isKnown`: the reason is from who knows, and better than that of before. */
+  /**
+   * Its runner was not heard of for longer than its lease. Nothing happens if it was, meanwhile. `isKnown`: the reason is from who knows,
+   * and better than that of before.
+   */
   lose(
     tx: Transaction,
     { key, reason, moment, isKnown = false }: { key: number; reason: string; moment: Moment; isKnown?: boolean },

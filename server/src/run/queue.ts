@@ -2,7 +2,7 @@
 // first; among equals users take turns, whoever has less running first; of one user, first in, first out.
 // Invariants: nobody is overtaken by who stands behind, however small: what waits for much is not starved; no GPU is given to two runs.
 // Whoever frees a place wakes the next that waits.
-import type { ReadResources } from '@stellwerk/contract/resources.ts';
+import { gpusOf, type ReadResources, wordsOfGpus } from '@stellwerk/contract/resources.ts';
 import type { Capacity } from '../compute/computes.ts';
 import type { Transaction } from '../db/transactions.ts';
 import { line } from './line.ts';
@@ -95,9 +95,8 @@ function shareOf(left: Left, { cpus = 0, memoryBytes = 0, gpus, gpuType }: Asked
   if (left.places < 1) return 'Waits for a place on the compute target.';
   if (left.cpus < cpus) return `Waits for ${cpus} free CPUs.`;
   if (left.memoryBytes < memoryBytes) return `Waits for ${memoryBytes.toLocaleString('en')} bytes of free memory.`;
-  const fitting = left.gpus.filter(({ type }) => gpuType === undefined || type === gpuType).slice(0, gpus);
-  if (fitting.length < gpus)
-    return `Waits for ${gpus} free GPUs${gpuType === undefined ? '' : ` of the type ${gpuType}`}.`;
+  const fitting = gpusOf(left.gpus, gpuType).slice(0, gpus);
+  if (fitting.length < gpus) return `Waits for ${wordsOfGpus(gpus, gpuType, 'free ')}.`;
   left.places--;
   left.cpus -= cpus;
   left.memoryBytes -= memoryBytes;

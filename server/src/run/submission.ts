@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import type { BuiltSpecification, IndexSettings } from '@stellwerk/contract/environment.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import { flawOfPath } from '@stellwerk/contract/paths.ts';
-import { readOf } from '@stellwerk/contract/resources.ts';
+import { gpusOf, readOf, wordsOfGpus } from '@stellwerk/contract/resources.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import type { CheckedOf } from '@stellwerk/contract/verbs.ts';
 import type { Computes, UsableTarget } from '../compute/computes.ts';
@@ -69,8 +69,8 @@ function checkResources({ resources, target }: RunConfiguration, { capacity }: U
   const types = [...new Set(capacity.gpus.map(({ type }) => type))];
   if (gpuType !== undefined && !types.includes(gpuType))
     refuse('gpuType', types.length > 0 ? `GPUs of the types ${types.join(', ')}` : 'no GPUs');
-  const fitting = capacity.gpus.filter(({ type }) => gpuType === undefined || type === gpuType).length;
-  if (gpus > fitting) refuse('gpus', `${fitting} GPUs${gpuType === undefined ? '' : ` of the type ${gpuType}`}`);
+  const fitting = gpusOf(capacity.gpus, gpuType).length;
+  if (gpus > fitting) refuse('gpus', wordsOfGpus(fitting, gpuType));
 }
 
 function checkPaths({ script, environment, dataReferences }: RunConfiguration): void {

@@ -139,7 +139,8 @@ export class Logs {
     const sizeBytes = known.isCut
       ? offset + bytes.length
       : await this.#alone(file, () => this.#keep({ file, key, name, workspace, run }, known, offset, bytes));
-    await this.#note({ runKey: key, name, complete }, known, file);
+    const written = known.isCut ? await sizeOf(file) : sizeBytes;
+    await this.#note({ runKey: key, name, complete, sizeBytes: written }, known);
     this.#grown.emit(file);
     const isComplete = complete || (await this.#isComplete(key, name));
     return { name, sizeBytes, complete: isComplete, ...(known.isCut && { cut: true }) };
@@ -166,11 +167,10 @@ export class Logs {
     return offset + bytes.length;
   }
 
-  async #note(of: Omit<Registration, 'sizeBytes'>, known: KnownLog, file: string): Promise<void> {
-    const sizeBytes = await sizeOf(file);
-    if (!of.complete && sizeBytes - known.sizeBytes < notedEveryBytes) return;
-    await this.#needs.db.transact(logTransactions.register, { ...of, sizeBytes });
-    known.sizeBytes = Math.max(known.sizeBytes, sizeBytes);
+  async #note(log: Registration, known: KnownLog): Promise<void> {
+    if (!log.complete && log.sizeBytes - known.sizeBytes < notedEveryBytes) return;
+    await this.#needs.db.transact(logTransactions.register, log);
+    known.sizeBytes = Math.max(known.sizeBytes, log.sizeBytes);
   }
 
   async #totalOf(runKey: number, { workspace, run }: { workspace: string; run: string }): Promise<number> {

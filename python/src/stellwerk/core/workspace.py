@@ -230,9 +230,9 @@ class Workspace:
         self.client.trash.restore(self.name, entry_id(entry))
 
     def empty_trash(self, entry: Union[None, int, Record] = None, dry_run: bool = False) -> Dict[str, Any]:
-        """Deletes for good what lies in the trash, or one entry of it; returns how much. With `dry_run` it only tells
+        """Deletes for good what lies in the trash, or one entry of it. With `dry_run` it deletes nothing and tells what that would free.
 
-        how many runs, models, files and bytes that would be, `freedBytes` being those of what nothing else refers to.
+        Returns how many runs, models, files and bytes, `freedBytes` being those of what nothing else refers to.
         """
         one = None if entry is None else entry_id(entry)
         activity = self.client.trash.empty(self.name, entry=one, dry_run=dry_run)

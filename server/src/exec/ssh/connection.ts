@@ -5,6 +5,7 @@ import { connect as connectTcp, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { TargetError } from '@stellwerk/contract/errors.ts';
 import type { Client, ConnectConfig, ParsedKey, SFTPWrapper } from 'ssh2';
+import { keptOf } from '../kept-output.ts';
 import { commandLine } from './quote.ts';
 import { Turns } from './turns.ts';
 
@@ -42,7 +43,6 @@ const keepaliveEveryMs = 3_000;
 const keepaliveMisses = 4;
 /** sshd grants 10 sessions to a connection unless it is told otherwise; one is for files. */
 const sessionsAtATime = 6;
-const keptBytes = 8 * 1024 * 1024;
 
 export class SshConnection {
   readonly #client: Client;
@@ -200,7 +200,7 @@ export class SshConnection {
         this.#client.exec(commandLine(words, env), (error, channel) => {
           if (error) return done(failed(`could not be started: ${error.message}`));
           if (timeoutMs !== undefined) timer = setTimeout(() => channel.close(), timeoutMs);
-          const [stdout, stderr] = [kept(channel), kept(channel.stderr)];
+          const [stdout, stderr] = [keptOf(channel), keptOf(channel.stderr)];
           let ended: Pick<RemoteEnded, 'code' | 'signal'> | undefined;
           channel.on('exit', (code: number | null, signal?: string) => {
             ended = { code, signal: signal ?? null };
@@ -306,19 +306,4 @@ function fingerprint(key: Buffer): string {
 /** How a key of a type signs. */
 function signaturesOf(type: string): NonNullable<NonNullable<ConnectConfig['algorithms']>['serverHostKey']> {
   return (type === 'ssh-rsa' ? ['rsa-sha2-512', 'rsa-sha2-256'] : [type]) as never;
-}
-
-/** Of what is long, the end. */
-function kept(stream: NodeJS.ReadableStream): () => string {
-  let chunks: Buffer[] = [];
-  let size = 0;
-  stream.on('data', (chunk: Buffer) => {
-    chunks.push(chunk);
-    size += chunk.length;
-    if (size > 2 * keptBytes) {
-      chunks = [Buffer.concat(chunks).subarray(-keptBytes)];
-      size = keptBytes;
-    }
-  });
-  return () => Buffer.concat(chunks).subarray(-keptBytes).toString('utf8');
 }
