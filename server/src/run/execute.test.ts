@@ -108,6 +108,21 @@ test('a job that waits in the queue of its target says why, is not lost meanwhil
   expect((await get(id)).reason).toBeUndefined();
 });
 
+test('what its target tells of a job is on the run: where it is, and in the end what it took', async () => {
+  rooms.jobs.waiting = { state: 'waiting', reason: 'Waits.', facts: { id: '17' } };
+  const { id } = await rooms.submit(script);
+  await rooms.worker.start();
+  await until(async () => (await get(id)).job?.id === '17');
+  rooms.jobs.waiting = undefined;
+  await report(id, { state: 'running', job: { application: 'app-1' } });
+  expect((await get(id)).job).toEqual({ id: '17', application: 'app-1' });
+  await report(id, { state: 'completed' });
+  const usage = { cpuSeconds: 12.5, peakMemoryBytes: 1e9, exitCode: 0 };
+  rooms.jobs.end(id, { state: 'ended', facts: { id: '17', nodes: ['n1', 'n2'] }, usage });
+  await until(async () => (await get(id)).usage !== undefined);
+  expect(await get(id)).toMatchObject({ job: { id: '17', application: 'app-1', nodes: ['n1', 'n2'] }, usage });
+});
+
 test.each([
   ['out-of-memory', 'failed'],
   ['refused', 'failed'],
