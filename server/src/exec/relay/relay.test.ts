@@ -127,7 +127,10 @@ test('a connection that nobody reads holds up no other, and little is kept for i
   let told = 0;
   answer = (socket) => {
     socket.once('data', (first) => {
-      if (first.toString() !== 'flood') return socket.end(first);
+      if (first.toString() !== 'flood') {
+        socket.end(first);
+        return;
+      }
       const flood = () => {
         while (told < 64e6 && socket.write(Buffer.alloc(65_536))) told += 65_536;
       };
