@@ -98,6 +98,12 @@ export function buildRooms(ground: Ground) {
     contentOf: (workspace, digest, caller) => blobs.contentOf(workspace, digest, caller),
     mayUse: (caller, datastore, path, way) => runs.mayUseDatastore(caller, datastore, path, way),
   });
+  const carried = {
+    ...ownPlace(config, ground.urlHere),
+    pythonPackage: ground.wheel,
+    secret: ({ workspace, name }: { workspace: string; name: string }, secret: string) =>
+      secrets.open(workspace, secret, `the compute target ${name}`),
+  };
   const computes = new Computes({
     db,
     now,
@@ -111,11 +117,8 @@ export function buildRooms(ground: Ground) {
         inherited: config.packageEnvironment,
         uv: (watch) => environments.uv(watch),
       },
-      ssh: {
-        ...ownPlace(config, ground.urlHere),
-        pythonPackage: ground.wheel,
-        secret: ({ workspace, name }, secret) => secrets.open(workspace, secret, `the compute target ${name}`),
-      },
+      ssh: carried,
+      docker: carried,
     }),
     loopbackOnly: config.isLoopback,
     load: (workspace) => runs.load(workspace),

@@ -4,6 +4,7 @@ import type { UserCaller } from '../access/access.ts';
 import { type ScratchDatabase, scratchDatabase } from '../db/scratch-database.ts';
 import { migrations } from '../stores.ts';
 import { type ComputeKinds, type ComputeNeeds, Computes, type Load } from './computes.ts';
+import { DockerDriver } from './kinds/docker/docker.ts';
 import { localDriver } from './kinds/local/local.ts';
 import { SshDriver } from './kinds/ssh/ssh.ts';
 
@@ -18,6 +19,7 @@ let load: Map<string, Load>;
 const kinds: ComputeKinds = {
   local: localDriver,
   ssh: new SshDriver({} as never),
+  docker: new DockerDriver({} as never),
   host: {
     kind: 'host',
     hostsServices: true,

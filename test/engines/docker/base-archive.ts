@@ -10,7 +10,10 @@ const packages = ['python3', 'python3-venv', 'ca-certificates'];
 
 export function baseArchive(): string {
   const above = `/var/tmp/stellwerk-engines-${process.getuid!()}`;
-  const name = createHash('sha256').update(JSON.stringify([suite, packages])).digest('hex').slice(0, 12);
+  const name = createHash('sha256')
+    .update(JSON.stringify([suite, packages]))
+    .digest('hex')
+    .slice(0, 12);
   const archive = join(above, `docker-base-${name}.tar`);
   if (existsSync(archive)) return archive;
   mkdirSync(above, { recursive: true, mode: 0o755 });

@@ -124,13 +124,22 @@ export class DockerEngine implements AsyncDisposable {
   }
 
   tried(...args: string[]) {
-    return spawnSync('docker', ['-H', `unix://${this.socket}`, ...args], { encoding: 'utf8', env: { PATH: process.env.PATH, HOME: this.folder } });
+    return spawnSync('docker', ['-H', `unix://${this.socket}`, ...args], {
+      encoding: 'utf8',
+      env: { PATH: process.env.PATH, HOME: this.folder },
+    });
   }
 
   /** Names of all containers, and of volumes. */
   left(): string[] {
-    const names = (...args: string[]) => this.docker(...args).split('\n').filter((line) => line !== '');
-    return [...names('ps', '-a', '--format', '{{.Names}} {{.Status}}'), ...names('volume', 'ls', '--format', '{{.Name}}')];
+    const names = (...args: string[]) =>
+      this.docker(...args)
+        .split('\n')
+        .filter((line) => line !== '');
+    return [
+      ...names('ps', '-a', '--format', '{{.Names}} {{.Status}}'),
+      ...names('volume', 'ls', '--format', '{{.Name}}'),
+    ];
   }
 
   /** Ids, as their containers have them, of what lives in containers. */
@@ -146,7 +155,8 @@ export class DockerEngine implements AsyncDisposable {
     await this.crash();
     spawnSync('ip', ['netns', 'del', name], { stdio: 'ignore' });
     spawnSync('ip', ['link', 'del', `${name}h`], { stdio: 'ignore' });
-    for (const group of cgroupsOf(name)) spawnSync('find', [group, '-depth', '-type', 'd', '-delete'], { stdio: 'ignore' });
+    for (const group of cgroupsOf(name))
+      spawnSync('find', [group, '-depth', '-type', 'd', '-delete'], { stdio: 'ignore' });
     rmSync(folder, { recursive: true, force: true });
   }
 
@@ -169,13 +179,17 @@ const cgroupOf = (name: string) => `/stellwerk-${name}`;
 
 function cgroupsOf(name: string): string[] {
   const above = '/sys/fs/cgroup';
-  const found = spawnSync('find', [above, '-maxdepth', '2', '-type', 'd', '-name', `stellwerk-${name}`], { encoding: 'utf8' });
+  const found = spawnSync('find', [above, '-maxdepth', '2', '-type', 'd', '-name', `stellwerk-${name}`], {
+    encoding: 'utf8',
+  });
   return found.stdout.split('\n').filter((line) => line !== '');
 }
 
 /** Whatever the version of cgroups is: a process says itself where it is. */
 function processesIn(cgroup: string): string[] {
-  const { stdout } = spawnSync('sh', ['-c', `grep -l -F '${cgroup}/' /proc/[0-9]*/cgroup 2>/dev/null`], { encoding: 'utf8' });
+  const { stdout } = spawnSync('sh', ['-c', `grep -l -F '${cgroup}/' /proc/[0-9]*/cgroup 2>/dev/null`], {
+    encoding: 'utf8',
+  });
   return stdout.split('\n').flatMap((line) => line.split('/')[2] ?? []);
 }
 
