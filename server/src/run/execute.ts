@@ -121,10 +121,14 @@ class Execution {
     const { db, orders, leases } = this.#needs;
     const watch = { log: work.log, signal: work.signal };
     // What is told need not be on the disk before the work begins.
-    const platform = await driver.platform?.(target);
-    const [job, imageSignIn] = await Promise.all([
+    const { container } = JSON.parse(row.configuration!) as RunConfiguration;
+    const imageSignIn = await orders.imageSignIn(row);
+    const platform = await driver.platform?.(target, {
+      ...(container && { name: container.image }),
+      ...(imageSignIn && { signIn: imageSignIn }),
+    });
+    const [job] = await Promise.all([
       orders.make(row, where, { ...watch, target: platform }),
-      orders.imageSignIn(row),
       work.progress('Making the environment.'),
     ]);
     const starting = jobs.start(target, { id: orderId(row), job, ...(imageSignIn && { imageSignIn }) }, watch);

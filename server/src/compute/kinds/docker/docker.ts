@@ -4,7 +4,7 @@ import type { Duplex } from 'node:stream';
 import type { Probe } from '@stellwerk/contract/compute.ts';
 import type { EnvironmentTarget } from '@stellwerk/contract/environment.ts';
 import { TargetError } from '@stellwerk/contract/errors.ts';
-import type { Capacity, ComputeDriver, Target } from '../../driver.ts';
+import type { Capacity, ComputeDriver, Target, WantedImage } from '../../driver.ts';
 import { Engine } from './engine.ts';
 import { requiredImage } from './images.ts';
 import { DockerJobs } from './jobs.ts';
@@ -56,14 +56,15 @@ export class DockerDriver implements ComputeDriver<'docker'> {
     return `docker ${this.#known.get(settings.address)?.id ?? settings.address}`;
   }
 
-  async platform(target: Target<'docker'>): Promise<EnvironmentTarget> {
+  async platform(target: Target<'docker'>, { name, signIn }: WantedImage = {}): Promise<EnvironmentTarget> {
     const engine = this.#engineOf(target);
-    const { id } = await requiredImage(engine, target.settings.image);
+    const image = name ?? target.settings.image;
+    const { id } = await requiredImage(engine, image, signIn);
     const known = this.#platforms.get(id);
     if (known) return known;
     const ended = await describedBy(engine, id, this.#needs);
     if (ended.code !== 0)
-      throw new TargetError('never', `python3 cannot be used in the image ${target.settings.image}: ${saidBy(ended)}.`);
+      throw new TargetError('never', `python3 cannot be used in the image ${image}: ${saidBy(ended)}.`);
     const platform = platformFrom(ended);
     this.#platforms.set(id, platform);
     return platform;
