@@ -1,0 +1,143 @@
+// What is made on a cluster for one job: a Job with one pod, and a Secret that belongs to it. The pod: a first container unpacks our Python
+// package and the job from that Secret into the pod's own folder; then the runner works in one container, and a second keeps what it leaves,
+// carries the way back to this server, and is there after the first was killed.
+import type { Job as OurJob } from '@stellwerk/contract/job.ts';
+import type { ReadResources } from '@stellwerk/contract/resources.ts';
+import type { Target } from '../../driver.ts';
+import { bundle, cachePlace, containers, givenPlace, jobFolder, labelsOf, place, python, relayLink } from './places.ts';
+
+export type Settings = Target<'kubernetes'>['settings'];
+
+export interface Wanted {
+  name: string;
+  installation: string;
+  settings: Settings;
+  image: string;
+  resources: ReadResources;
+  pullSecrets: string[];
+}
+
+/** From the standard library only, since nothing else is there yet. */
+const unpack = `
+import gzip, io, os, shutil, sys, zipfile
+given, bundle, job = sys.argv[1:]
+with open(os.path.join(given, "package"), "rb") as file:
+    zipfile.ZipFile(io.BytesIO(gzip.decompress(file.read()))).extractall(bundle)
+os.makedirs(job, mode=0o700)
+os.umask(0o077)
+shutil.copyfile(os.path.join(given, "job.json"), os.path.join(job, "job.json"))
+`;
+
+/** Whose files are whose is no matter within its own root. */
+const securityContext = {
+  runAsUser: 0,
+  allowPrivilegeEscalation: false,
+  capabilities: { drop: ['ALL'], add: ['CHOWN', 'DAC_OVERRIDE', 'FOWNER'] },
+  seccompProfile: { type: 'RuntimeDefault' },
+};
+const ours = { name: 'ours', mountPath: place };
+const given = { name: 'given', mountPath: givenPlace, readOnly: true };
+const sharedMemory = { name: 'memory', mountPath: '/dev/shm' };
+/** What carries a way and delivers files; none of it is the script's. */
+const littleResources = {
+  requests: { cpu: '20m', memory: '48Mi' },
+  limits: { cpu: '1', memory: '256Mi' },
+};
+
+export function jobManifest(wanted: Wanted): object {
+  const { name, installation, settings } = wanted;
+  const labels = labelsOf(installation, 'run');
+  return {
+    apiVersion: 'batch/v1',
+    kind: 'Job',
+    metadata: { name, labels },
+    spec: {
+      // Until its Secret is there.
+      suspend: true,
+      backoffLimit: 0,
+      podFailurePolicy: {
+        rules: [{ action: 'FailJob', onPodConditions: [{ type: 'DisruptionTarget', status: 'True' }] }],
+      },
+      template: { metadata: { labels }, spec: podOf(wanted, settings) },
+    },
+  };
+}
+
+function podOf({ name, image, resources, pullSecrets }: Wanted, settings: Settings): object {
+  const container = (words: readonly string[], more: object) => ({
+    image,
+    imagePullPolicy: 'IfNotPresent',
+    command: words,
+    workingDir: '/',
+    securityContext,
+    ...more,
+  });
+  const module = (what: string) => [...python, '-m', 'stellwerk.runner.container', what, place];
+  const env = [{ name: 'PYTHONPATH', value: bundle }];
+  return {
+    restartPolicy: 'Never',
+    enableServiceLinks: false,
+    automountServiceAccountToken: settings.serviceAccount !== undefined,
+    ...(settings.serviceAccount !== undefined && { serviceAccountName: settings.serviceAccount }),
+    imagePullSecrets: pullSecrets.map((secret) => ({ name: secret })),
+    nodeSelector: nodeSelectorOf(settings, resources),
+    tolerations: settings.tolerations,
+    initContainers: [
+      container([...python, '-c', unpack, givenPlace, bundle, jobFolder], {
+        name: containers.unpack,
+        volumeMounts: [ours, given],
+        resources: littleResources,
+      }),
+    ],
+    containers: [
+      container(module('run'), {
+        name: containers.runner,
+        env,
+        volumeMounts: [ours, sharedMemory],
+        resources: taken(settings, resources),
+      }),
+      container(module('keep'), { name: containers.keeper, env, volumeMounts: [ours], resources: littleResources }),
+    ],
+    volumes: [
+      { name: ours.name, emptyDir: {} },
+      { name: given.name, secret: { secretName: name, defaultMode: 0o400 } },
+      { name: sharedMemory.name, emptyDir: { medium: 'Memory' } },
+    ],
+  };
+}
+
+export function nodeSelectorOf(settings: Settings, { gpuType }: Pick<ReadResources, 'gpuType'>): Record<string, string> {
+  const ofType = gpuType !== undefined && settings.gpuTypeLabel !== undefined;
+  return { ...settings.nodeSelector, ...(ofType && { [settings.gpuTypeLabel!]: gpuType }) };
+}
+
+function taken(settings: Settings, { cpus, memoryBytes, gpus }: ReadResources): object {
+  const limits = {
+    ...(cpus !== undefined && { cpu: String(cpus) }),
+    ...(memoryBytes !== undefined && { memory: String(memoryBytes) }),
+    ...(gpus > 0 && { [settings.gpuResource]: String(gpus) }),
+  };
+  return { requests: limits, limits };
+}
+
+/** Belongs to the Job and goes with it. */
+export function secretManifest(
+  { name, installation }: Pick<Wanted, 'name' | 'installation'>,
+  job: { uid: string },
+  content: { job: OurJob; package: Buffer },
+): object {
+  const { caBundle: _, ...same } = content.job;
+  const there = { ...same, server: `unix:${relayLink}`, cacheFolder: cachePlace };
+  return {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    metadata: { name, labels: labelsOf(installation, 'run'), ownerReferences: [owner(name, job.uid)] },
+    immutable: true,
+    data: {
+      'job.json': Buffer.from(JSON.stringify(there)).toString('base64'),
+      package: content.package.toString('base64'),
+    },
+  };
+}
+
+export const owner = (name: string, uid: string) => ({ apiVersion: 'batch/v1', kind: 'Job', name, uid });
