@@ -1,6 +1,6 @@
 // The activity of a run that has a machine to run on, with jobs that end when the test says so.
 import { setTimeout as pause } from 'node:timers/promises';
-import type { RunState } from '@stellwerk/contract/run.ts';
+import type { RunState } from '@stellwerk/contract/run-state.ts';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { activityTransactions } from '../activity/store.ts';
 import { runTransactions } from './lifecycle.ts';
@@ -34,7 +34,7 @@ test('runs on a machine start first in, first out, as places are free, and their
   await until(() => rooms.jobs.running().length === 1);
   expect(rooms.jobs.running()).toEqual([a.id]);
   expect((await get(c.id)).queuePosition).toBe(2);
-  expect((await rooms.runs.load(workspace)).get('host')).toEqual({ queued: 2, running: 1 });
+  expect((await rooms.use.load(workspace)).get('host')).toEqual({ queued: 2, running: 1 });
   await report(a.id, { state: 'running' });
   await report(a.id, { state: 'completed' });
   await pause(200);
