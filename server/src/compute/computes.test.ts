@@ -35,6 +35,7 @@ const kinds: ComputeKinds = {
     probe: async () => ({ usable: true, findings: [] }),
     capacity: async () => ({ cpus: 1, memoryBytes: 1e9, gpus: [] }),
     lifetime: {
+      on: 'host',
       async provide({ name }, wanted, on) {
         if (refuses) throw refuses;
         made.set(name, wanted);

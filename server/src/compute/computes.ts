@@ -84,13 +84,20 @@ export class Computes {
     const { workspace, name, settings } = input;
     this.#refuseBuiltIn(workspace, name);
     const kind = settings.kind as ComputeKind;
-    if (!this.#needs.kinds[kind]?.lifetime)
+    const lifetime = this.#needs.kinds[kind]?.lifetime;
+    if (!lifetime)
       throw new ServiceError(
         'invalid-argument',
         'settings.invalid',
         `Compute targets of the kind ${kind} are attached, not created.`,
       );
-    const base = await this.#attached(workspace, settings.on);
+    const base = await this.#row(workspace, settings.on);
+    if (base.kind !== lifetime.on)
+      throw new ServiceError(
+        'invalid-argument',
+        'settings.invalid',
+        `A compute target of the kind ${kind} is made on an attached one of the kind ${lifetime.on}; ${base.name} is of the kind ${base.kind}.`,
+      );
     requireReady(base);
     const made = { kind, settings: notMade, provisioning: JSON.stringify(settings), base: base.name };
     const row = this.#newRow(input, caller, made, 'creating');

@@ -94,7 +94,7 @@ test('a job that waits in the queue of its target says why, is not lost meanwhil
   const { id } = await rooms.submit(script);
   await rooms.worker.start();
   await until(async () => (await get(id)).reason === 'Waits for resources. (position 4)');
-  expect((await activityOf(id)).progress.message).toBe('Waits for resources. (position 4)');
+  await until(async () => (await activityOf(id)).progress.message === 'Waits for resources. (position 4)');
   for (let leases = 0; leases < 3; leases++) {
     rooms.pass(29_000);
     await rooms.leases.sweep();
