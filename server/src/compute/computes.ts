@@ -15,7 +15,18 @@ import { sql } from '../db/transactions.ts';
 import type { Capacity, ComputeDriver, Target } from './driver.ts';
 import { type ComputeKinds, driverOf } from './kinds.ts';
 import { type Load, type OpenRuns, refuseUsed } from './open-runs.ts';
-import { isMade, isOfServer, isReady, notMade, plainRow, recordOf, requireReady, targetOf } from './records.ts';
+import {
+  builtIn,
+  isBuiltIn,
+  isMade,
+  isOfServer,
+  isReady,
+  notMade,
+  plainRow,
+  recordOf,
+  requireReady,
+  targetOf,
+} from './records.ts';
 import { type ComputeRow, computeTransactions } from './store.ts';
 
 export { ComputeChanges } from './changes.ts';
@@ -61,7 +72,6 @@ export interface LeaveInput {
   by: string;
 }
 
-const always = new Date(0).toISOString();
 const waitsMs = 30_000;
 
 export class Computes {
@@ -85,13 +95,20 @@ export class Computes {
     const { workspace, name, settings } = input;
     this.#refuseBuiltIn(workspace, name);
     const kind = settings.kind as ComputeKind;
-    if (!this.#needs.kinds[kind]?.lifetime)
+    const lifetime = this.#needs.kinds[kind]?.lifetime;
+    if (!lifetime)
       throw new ServiceError(
         'invalid-argument',
         'settings.invalid',
         `Compute targets of the kind ${kind} are attached, not created.`,
       );
-    const base = await this.#attached(workspace, settings.on);
+    const base = await this.#row(workspace, settings.on);
+    if (base.kind !== lifetime.on)
+      throw new ServiceError(
+        'invalid-argument',
+        'settings.invalid',
+        `A compute target of the kind ${kind} is made on an attached one of the kind ${lifetime.on}; ${base.name} is of the kind ${base.kind}.`,
+      );
     requireReady(base);
     const made = { kind, settings: notMade, provisioning: JSON.stringify(settings), base: base.name };
     const row = this.#newRow(input, caller, made, 'creating');
@@ -142,6 +159,14 @@ export class Computes {
     if (wanted) await this.#change(row, wanted, caller, change);
     else if (Object.keys(change).length > 0) await db.transact(computeTransactions.update, { of: row, change });
     return this.get(input);
+  }
+
+  async listQueue({ workspace, target }: CheckedOf<'compute', 'listQueue'>): Promise<OutputOf<'compute', 'listQueue'>> {
+    const row = await this.#row(workspace, target);
+    if (!isMade(row)) return { items: [] };
+    const found = targetOf(row);
+    const queue = driverOf(this.#needs.kinds, found).queue(found);
+    return { items: await this.#needs.runs.inQueue(queue, workspace) };
   }
 
   async scale(input: CheckedOf<'compute', 'scale'>, caller: Caller): Promise<ComputeTarget> {
@@ -336,16 +361,7 @@ export class Computes {
   }
 
   #builtIn(workspace: string, withHost = this.#needs.loopbackOnly): ComputeRow[] {
-    const there = (kind: 'host' | 'local'): ComputeRow => ({
-      ...plainRow,
-      workspace,
-      name: kind,
-      kind,
-      settings: JSON.stringify({ kind } satisfies ComputeSettings),
-      created_at: always,
-      created_by: 'stellwerk',
-    });
-    return withHost ? [there('host'), there('local')] : [there('local')];
+    return (withHost ? (['host', 'local'] as const) : (['local'] as const)).map((kind) => builtIn(workspace, kind));
   }
 
   async #rows(workspace: string, withHost?: boolean): Promise<ComputeRow[]> {
@@ -369,7 +385,7 @@ export class Computes {
 
   async #attached(workspace: string, name: string): Promise<ComputeRow> {
     const row = await this.#row(workspace, name);
-    if (row.created_at === always)
+    if (isBuiltIn(row))
       throw new ServiceError(
         'failed-precondition',
         'settings.invalid',

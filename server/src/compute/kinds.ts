@@ -9,12 +9,13 @@ import { SshDriver } from './kinds/ssh/ssh.ts';
 
 export type ComputeKinds = { readonly [K in ComputeKind]: ComputeDriver<K> };
 
-export function computeKinds(needs: { host: HostNeeds; ssh: SshNeeds; docker: DockerNeeds }): ComputeKinds {
+/** `remote`: of kinds that carry what their runs say to this server. */
+export function computeKinds({ host, remote }: { host: HostNeeds; remote: SshNeeds & DockerNeeds }): ComputeKinds {
   return {
     local: localDriver,
-    host: new HostDriver(needs.host),
-    ssh: new SshDriver(needs.ssh),
-    docker: new DockerDriver(needs.docker),
+    host: new HostDriver(host),
+    ssh: new SshDriver(remote),
+    docker: new DockerDriver(remote),
   };
 }
 

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { baseArchive } from './base-archive.ts';
 import { type Certificates, makeCertificates } from './certificates.ts';
+import { type Registry, registrySignIn, startRegistry } from './registry.ts';
 
 const has = (command: string) => spawnSync('which', [command], { stdio: 'ignore' }).status === 0;
 
@@ -35,6 +36,7 @@ const port = 2376;
 export class DockerEngine implements AsyncDisposable {
   readonly image = 'base:1';
   readonly #state: State;
+  #registry: Registry | undefined;
 
   private constructor(state: State) {
     this.#state = state;
@@ -83,8 +85,19 @@ export class DockerEngine implements AsyncDisposable {
 
   /** What a client signs in with. */
   get certificates(): Certificates {
-    const of = (name: string) => readFileSync(join(this.folder, 'tls', `${name}.pem`), 'utf8');
+    return this.certificatesIn('tls');
+  }
+
+  certificatesIn(folder: string): Certificates {
+    const of = (name: string) => readFileSync(join(this.folder, folder, `${name}.pem`), 'utf8');
     return { ca: of('ca'), certificate: of('client'), key: of('client-key') };
+  }
+
+  /** An image with nothing in it. */
+  emptyImage(name: string): void {
+    const archive = join(this.folder, 'empty.tar');
+    writeFileSync(archive, Buffer.alloc(10_240));
+    this.docker('import', archive, name);
   }
 
   /** Switches it on. */
@@ -150,8 +163,22 @@ export class DockerEngine implements AsyncDisposable {
     });
   }
 
+  /** One that is signed in to, in which the base image is under its name. */
+  async registry(): Promise<string> {
+    this.#registry ??= await startRegistry(this.folder, this.#state.name);
+    const { user, password } = registrySignIn;
+    const image = `${this.#registry.name}/team/base:1`;
+    this.docker('login', '--username', user, '--password', password, this.#registry.name);
+    this.docker('tag', this.image, image);
+    this.docker('push', '--quiet', image);
+    this.docker('rmi', image);
+    this.docker('logout', this.#registry.name);
+    return image;
+  }
+
   async down(): Promise<void> {
     const { name, folder } = this.#state;
+    this.#registry?.stop();
     await this.crash();
     spawnSync('ip', ['netns', 'del', name], { stdio: 'ignore' });
     spawnSync('ip', ['link', 'del', `${name}h`], { stdio: 'ignore' });

@@ -16,6 +16,8 @@ export interface OnEngine extends Tried<'docker'> {
   /** As the end of the service does: all ways back are cut. */
   cutWays(): Promise<void>;
   engine: DockerEngine;
+  /** Of the vault. */
+  secrets: Record<string, string>;
   targetWith(more: Partial<Settings>): Target<'docker'>;
 }
 
@@ -40,6 +42,7 @@ export async function onEngine(server: Pick<RealServer, 'url'>): Promise<OnEngin
   });
   return {
     engine,
+    secrets,
     driver: () => new DockerDriver(needs, relays),
     async cutWays() {
       const cut = relays;

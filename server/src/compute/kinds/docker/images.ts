@@ -82,7 +82,9 @@ async function pull(engine: Engine, name: string, signIn: SignIn, { signal }: St
 function authOf(name: string, { user, password }: NonNullable<SignIn>): string {
   const [first] = name.split('/');
   const serveraddress = /[.:]|^localhost$/.test(first!) ? first : 'https://index.docker.io/v1/';
-  return Buffer.from(JSON.stringify({ username: user, password, serveraddress })).toString('base64url');
+  const auth = Buffer.from(JSON.stringify({ username: user, password, serveraddress }));
+  // With the padding that the engine insists on.
+  return auth.toString('base64').replaceAll('+', '-').replaceAll('/', '_');
 }
 
 const notThere = (engine: Engine, name: string) =>
