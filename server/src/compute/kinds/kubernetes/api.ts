@@ -27,9 +27,11 @@ const mostConnections = 8;
 export class Api {
   readonly access: Access;
   readonly #agent: Agent;
+  readonly #onSignInRefused: () => void;
 
-  constructor(access: Access) {
+  constructor(access: Access, onSignInRefused: () => void) {
     this.access = access;
+    this.#onSignInRefused = onSignInRefused;
     this.#agent = new Agent({ ...access.tls, keepAlive: true, maxSockets: mostConnections });
   }
 
@@ -39,6 +41,7 @@ export class Api {
 
   async ask<T>(call: Call): Promise<T> {
     const { status, said } = await this.#answer(call);
+    if (status === 401) this.#onSignInRefused();
     if (status >= 400) throw new Refusal(status, messageIn(said));
     return parsed(said) as T;
   }

@@ -13,7 +13,8 @@ export interface Wanted {
   installation: string;
   settings: Settings;
   image: string;
-  resources: ReadResources;
+  /** Of the runner; without it there is none, and the pod is there to be asked for a while. */
+  resources?: ReadResources;
   pullSecrets: string[];
 }
 
@@ -38,15 +39,17 @@ const securityContext = {
 const ours = { name: 'ours', mountPath: place };
 const given = { name: 'given', mountPath: givenPlace, readOnly: true };
 const sharedMemory = { name: 'memory', mountPath: '/dev/shm' };
+const longestLookSeconds = 300;
 /** What carries a way and delivers files; none of it is the script's. */
+export const keeperRequests = { cpu: '20m', memory: '48Mi' };
 const littleResources = {
-  requests: { cpu: '20m', memory: '48Mi' },
+  requests: keeperRequests,
   limits: { cpu: '1', memory: '256Mi' },
 };
 
 export function jobManifest(wanted: Wanted): object {
-  const { name, installation, settings } = wanted;
-  const labels = labelsOf(installation, 'run');
+  const { name, installation, resources } = wanted;
+  const labels = labelsOf(installation, resources ? 'run' : 'look');
   return {
     apiVersion: 'batch/v1',
     kind: 'Job',
@@ -55,15 +58,16 @@ export function jobManifest(wanted: Wanted): object {
       // Until its Secret is there.
       suspend: true,
       backoffLimit: 0,
+      ...(!resources && { activeDeadlineSeconds: longestLookSeconds, ttlSecondsAfterFinished: 0 }),
       podFailurePolicy: {
         rules: [{ action: 'FailJob', onPodConditions: [{ type: 'DisruptionTarget', status: 'True' }] }],
       },
-      template: { metadata: { labels }, spec: podOf(wanted, settings) },
+      template: { metadata: { labels }, spec: podOf(wanted) },
     },
   };
 }
 
-function podOf({ name, image, resources, pullSecrets }: Wanted, settings: Settings): object {
+function podOf({ name, image, resources, pullSecrets, settings }: Wanted): object {
   const container = (words: readonly string[], more: object) => ({
     image,
     imagePullPolicy: 'IfNotPresent',
@@ -80,7 +84,7 @@ function podOf({ name, image, resources, pullSecrets }: Wanted, settings: Settin
     automountServiceAccountToken: settings.serviceAccount !== undefined,
     ...(settings.serviceAccount !== undefined && { serviceAccountName: settings.serviceAccount }),
     imagePullSecrets: pullSecrets.map((secret) => ({ name: secret })),
-    nodeSelector: nodeSelectorOf(settings, resources),
+    nodeSelector: nodeSelectorOf(settings, resources?.gpuType),
     tolerations: settings.tolerations,
     initContainers: [
       container([...python, '-c', unpack, givenPlace, bundle, jobFolder], {
@@ -90,12 +94,16 @@ function podOf({ name, image, resources, pullSecrets }: Wanted, settings: Settin
       }),
     ],
     containers: [
-      container(module('run'), {
-        name: containers.runner,
-        env,
-        volumeMounts: [ours, sharedMemory],
-        resources: taken(settings, resources),
-      }),
+      ...(resources
+        ? [
+            container(module('run'), {
+              name: containers.runner,
+              env,
+              volumeMounts: [ours, sharedMemory],
+              resources: taken(settings, resources),
+            }),
+          ]
+        : []),
       container(module('keep'), { name: containers.keeper, env, volumeMounts: [ours], resources: littleResources }),
     ],
     volumes: [
@@ -106,7 +114,7 @@ function podOf({ name, image, resources, pullSecrets }: Wanted, settings: Settin
   };
 }
 
-export function nodeSelectorOf(settings: Settings, { gpuType }: Pick<ReadResources, 'gpuType'>): Record<string, string> {
+export function nodeSelectorOf(settings: Settings, gpuType?: string): Record<string, string> {
   const ofType = gpuType !== undefined && settings.gpuTypeLabel !== undefined;
   return { ...settings.nodeSelector, ...(ofType && { [settings.gpuTypeLabel!]: gpuType }) };
 }
@@ -124,9 +132,9 @@ function taken(settings: Settings, { cpus, memoryBytes, gpus }: ReadResources): 
 export function secretManifest(
   { name, installation }: Pick<Wanted, 'name' | 'installation'>,
   job: { uid: string },
-  content: { job: OurJob; package: Buffer },
+  content: { job?: OurJob; package: Buffer },
 ): object {
-  const { caBundle: _, ...same } = content.job;
+  const { caBundle: _, ...same } = content.job ?? {};
   const there = { ...same, server: `unix:${relayLink}`, cacheFolder: cachePlace };
   return {
     apiVersion: 'v1',

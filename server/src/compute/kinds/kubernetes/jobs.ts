@@ -1,0 +1,168 @@
+// Runs on a cluster: a Job each, named after the job, and in its pod the same runner as everywhere.
+// Invariants: one Job for each order, however often it is started; it makes no pod before its Secret is there, which belongs to it; the job's token
+// and secrets are in that Secret and then in a 0600 file of the pod, never in an argument, a variable or a label; after `cleanUp` neither Job,
+// Secret nor pod is left.
+import { TargetError } from '@stellwerk/contract/errors.ts';
+import type { JobHandle, JobOrder, JobState, RunsJobs, Target } from '../../driver.ts';
+import { type Api, Refusal } from './api.ts';
+import { outputOf } from './exec.ts';
+import { type At, found, isNodeReady, keeperOf, release, removeJob, until, withdraw } from './lifecycle.ts';
+import { jobManifest, secretManifest } from './manifest.ts';
+import { canceledMark, containers, jobFolder, jobNameOf, place, python } from './places.ts';
+import { isRunning, type JobThere, type Pod, podOf, podsOf, stateOf, statusOf } from './pods.ts';
+import type { AskedImage, SignIns } from './pull-secrets.ts';
+import type { Relays } from './relays.ts';
+
+export interface JobsNeeds {
+  installation: string;
+  /** Our Python package, packed. */
+  package: () => Promise<Buffer>;
+  relays: Relays;
+  signIns: SignIns;
+  apiOf(target: Target<'kubernetes'>): Promise<Api>;
+}
+
+const recoversWithinMs = 110_000;
+
+export class KubernetesJobs implements RunsJobs<'kubernetes'> {
+  readonly #needs: JobsNeeds;
+
+  constructor(needs: JobsNeeds) {
+    this.#needs = needs;
+  }
+
+  async start(target: Target<'kubernetes'>, order: JobOrder): Promise<JobHandle> {
+    const job = jobNameOf(this.#needs.installation, order.id);
+    const { namespace } = target.settings;
+    const at = { api: await this.#needs.apiOf(target), namespace, job };
+    await refusals(at.api, 'never', async () => {
+      const found = (await this.#make(at, target, order)) ?? (await this.#need(at));
+      if (!found.spec.suspend || found.metadata.annotations?.[canceledMark] !== undefined) return;
+      const { installation, signIns } = this.#needs;
+      const content = { job: order.job, package: await this.#needs.package() };
+      const pull = await signIns.manifest(target, askedBy(order), job, found.metadata.uid);
+      await release(at, [secretManifest({ name: job, installation }, found.metadata, content), ...(pull ? [pull] : [])]);
+    });
+    return { namespace, job };
+  }
+
+  async look(target: Target<'kubernetes'>, handle: JobHandle): Promise<JobState> {
+    const at = await this.#at(target, handle);
+    return refusals(at.api, 'later', async () => {
+      const job = await found(at);
+      if (!job) return { state: 'ended', reason: 'Its Job is not on the cluster any more.' };
+      const pod = await podOf(at.api, at.namespace, at.job);
+      const facts = factsOf(at.job, pod);
+      const still = await stateOf(at.api, at.namespace, job, pod);
+      if (still) return { ...still, facts };
+      await this.#layWay(at, pod!);
+      return { state: 'running', facts };
+    });
+  }
+
+  async cancel(target: Target<'kubernetes'>, handle: JobHandle, how: 'ask' | 'kill'): Promise<void> {
+    const at = await this.#at(target, handle);
+    await refusals(at.api, 'later', async () => {
+      const pod = await podOf(at.api, at.namespace, at.job);
+      if (pod && isRunning(pod, containers.runner)) await this.#say(at, pod, how);
+      else if (!pod || !statusOf(pod, containers.runner)?.state?.terminated) await withdraw(at);
+    });
+  }
+
+  async recover(target: Target<'kubernetes'>, handle: JobHandle): Promise<void> {
+    const at = await this.#at(target, handle);
+    await refusals(at.api, 'later', async () => {
+      const pod = await podOf(at.api, at.namespace, at.job);
+      if (!pod || !isRunning(pod, containers.keeper)) return;
+      // Its folder goes with a pod that is taken from a node that does not answer.
+      if (pod.metadata.deletionTimestamp !== undefined && !(await isNodeReady(at.api, pod))) return;
+      if (isRunning(pod, containers.runner)) await this.#say(at, pod, 'kill');
+      await this.#layWay(at, pod);
+      const words = [...python, '-m', 'stellwerk', 'recover', jobFolder];
+      const { code, stdout, stderr } = await outputOf(at.api, keeperOf(at, pod), words, recoversWithinMs);
+      if (code === 0) return;
+      const told = (stderr || stdout).trim().split('\n').at(-1);
+      throw new TargetError('later', `What the runner left could not be delivered yet: ${told || `exit code ${code}`}`);
+    });
+  }
+
+  async cleanUp(target: Target<'kubernetes'>, handle: JobHandle | { id: string }): Promise<void> {
+    const at =
+      'job' in handle
+        ? await this.#at(target, handle)
+        : await this.#at(target, {
+            namespace: target.settings.namespace,
+            job: jobNameOf(this.#needs.installation, String(handle.id)),
+          });
+    const { api, namespace, job } = at;
+    await refusals(api, 'later', async () => {
+      for (const pod of await podsOf(api, namespace, job)) await this.#needs.relays.close(api, keeperOf(at, pod));
+      await removeJob(at);
+    });
+  }
+
+  async #make(at: At, target: Target<'kubernetes'>, order: JobOrder): Promise<JobThere | undefined> {
+    const { configuration, resources } = order.job;
+    const manifest = jobManifest({
+      name: at.job,
+      installation: this.#needs.installation,
+      settings: target.settings,
+      image: configuration.container?.image ?? target.settings.image,
+      resources,
+      pullSecrets: this.#needs.signIns.names(target, askedBy(order), at.job),
+    });
+    return at.api.make<JobThere>(`/apis/batch/v1/namespaces/${at.namespace}/jobs`, manifest);
+  }
+
+  async #need(at: At): Promise<JobThere> {
+    const job = await found(at);
+    if (job) return job;
+    throw new TargetError('later', `The Job ${at.job} of the cluster ${at.api.name} is being taken away.`);
+  }
+
+  /** Said to the first process of the runner's container. */
+  async #say(at: At, pod: Pod, how: 'ask' | 'kill'): Promise<void> {
+    const where = { ...keeperOf(at, pod), container: containers.runner };
+    const words = [...python, '-m', 'stellwerk.runner.container', how, place];
+    const hasEnded = async () => !isRunning(await podOf(at.api, at.namespace, at.job), containers.runner);
+    const { code, stderr } = await outputOf(at.api, where, words).catch(async (error) => {
+      if (await hasEnded()) return { code: 0, stderr: '' };
+      throw error;
+    });
+    if (how === 'kill') await until(hasEnded, `Its runner was not ended: ${stderr || `exit code ${code}`}.`);
+  }
+
+  async #layWay(at: At, pod: Pod): Promise<void> {
+    if (!isRunning(pod, containers.keeper)) return;
+    await this.#needs.relays.ensure(at.api, keeperOf(at, pod));
+  }
+
+  async #at(target: Target<'kubernetes'>, handle: JobHandle): Promise<At> {
+    return { api: await this.#needs.apiOf(target), namespace: String(handle.namespace), job: String(handle.job) };
+  }
+}
+
+function askedBy({ job, imageSignIn }: JobOrder): AskedImage {
+  const { container } = job.configuration;
+  return { ...(container && { image: container.image }), ...(imageSignIn && { signIn: imageSignIn }) };
+}
+
+function factsOf(job: string, pod: Pod | undefined) {
+  const image = pod && statusOf(pod, containers.runner)?.imageID;
+  return {
+    id: job,
+    ...(pod?.spec.nodeName && { nodes: [pod.spec.nodeName] }),
+    ...(image && { image }),
+  };
+}
+
+/** What keeps a job from being started is for good; one that was started may be looked after again once it is mended. */
+async function refusals<T>(api: Api, retry: 'never' | 'later', act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    const isPassing = error.status === 429 || error.status >= 500;
+    throw new TargetError(isPassing ? 'later' : retry, `The Kubernetes cluster ${api.name} refuses: ${error.message}`);
+  }
+}
