@@ -1,6 +1,7 @@
 // A namespace of a Kubernetes cluster: each run is a Job in it.
 import * as z from 'zod';
 import { secretName } from '../values.ts';
+import { maxConcurrentRuns } from './places.ts';
 
 const name = z
   .string()
@@ -48,6 +49,21 @@ export const kubernetesSettings = z
     gpuTypeLabel: labelKey
       .optional()
       .describe('The label by which nodes tell the type of their GPUs, such as `nvidia.com/gpu.product`.'),
+    volumeClaimSize: z
+      .string()
+      .regex(/^[1-9]\d{0,8}(\.\d{1,3})?[KMGTP]i?$/, 'must be a size, such as `10Gi`')
+      .optional()
+      .describe(
+        'Each run gets a volume of this size for its files, from which they are delivered if its node is lost; without it they lie on the node.',
+      ),
+    storageClass: name.optional().describe("That of these volumes; the cluster's own choice unless given."),
+    reach: z
+      .enum(['carried', 'direct'])
+      .default('carried')
+      .describe(
+        "How runs reach this server: `carried` through the connection to the cluster, or `direct` to the server's public address.",
+      ),
+    maxConcurrentRuns,
   })
   .refine(({ registryUser, registryPassword }) => (registryUser === undefined) === (registryPassword === undefined), {
     error: 'A user name and a password belong together.',

@@ -11,6 +11,7 @@ import type { OpenRuns } from './computes.ts';
 import { ComputeChanges, type ComputeKinds, type ComputeNeeds, Computes, type Load } from './computes.ts';
 import type { IsProvisioned } from './driver.ts';
 import { DockerDriver } from './kinds/docker/docker.ts';
+import { KubernetesDriver } from './kinds/kubernetes/kubernetes.ts';
 import { localDriver } from './kinds/local/local.ts';
 import { SshDriver } from './kinds/ssh/ssh.ts';
 
@@ -32,6 +33,7 @@ let refuses: TargetError | undefined;
 const kinds: ComputeKinds = {
   local: localDriver,
   docker: new DockerDriver({} as never),
+  kubernetes: new KubernetesDriver({} as never),
   /** Made on the target `base`. */
   ssh: Object.assign(new SshDriver({} as never), {
     probe: async () => ({ usable: true, findings: [] }),

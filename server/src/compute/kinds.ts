@@ -3,19 +3,23 @@ import type { ComputeKind } from '@stellwerk/contract/compute-settings.ts';
 import type { ComputeDriver, Target } from './driver.ts';
 import { DockerDriver, type DockerNeeds } from './kinds/docker/docker.ts';
 import { HostDriver, type HostNeeds } from './kinds/host/host.ts';
+import { KubernetesDriver, type KubernetesNeeds } from './kinds/kubernetes/kubernetes.ts';
 import { localDriver } from './kinds/local/local.ts';
 import type { SshNeeds } from './kinds/ssh/machine.ts';
 import { SshDriver } from './kinds/ssh/ssh.ts';
 
+/** Of kinds that carry what their runs say to this server. */
+type RemoteNeeds = SshNeeds & DockerNeeds & KubernetesNeeds;
+
 export type ComputeKinds = { readonly [K in ComputeKind]: ComputeDriver<K> };
 
-/** `remote`: of kinds that carry what their runs say to this server. */
-export function computeKinds({ host, remote }: { host: HostNeeds; remote: SshNeeds & DockerNeeds }): ComputeKinds {
+export function computeKinds({ host, remote }: { host: HostNeeds; remote: RemoteNeeds }): ComputeKinds {
   return {
     local: localDriver,
     host: new HostDriver(host),
     ssh: new SshDriver(remote),
     docker: new DockerDriver(remote),
+    kubernetes: new KubernetesDriver(remote),
   };
 }
 

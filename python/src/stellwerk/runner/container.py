@@ -1,7 +1,8 @@
 """What two containers with a folder in common do for a job: `python3 -m stellwerk.runner.container <what> <folder>`.
 
-`run`: is the first process of one, with the runner as its child; `keep`: stays in the other, so that what a dead runner left can be delivered
-from there, for a day at most; `ask`, `kill`: said beside a `run`, to have its runner stop, or to end the container at once with all in it.
+`run [seconds]`: is the first process of one, with the runner as its child. If its place is taken from it (SIGTERM, which whoever takes it sends), the
+script may write a checkpoint for so many seconds, then all ends. `keep`: stays in the other, so that what a dead runner left can be delivered from
+there, for a day at most. `ask`, `kill`: said beside a `run`, to have its runner stop, or to end the container at once with all in it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import sys
 import time
 
 _KEPT_SECONDS = 24 * 3600.0
-_SIGNALS = {"ask": signal.SIGTERM, "kill": signal.SIGQUIT}
+_LISTENS_SECONDS = 10.0
+_SIGNALS = {"ask": signal.SIGINT, "kill": signal.SIGQUIT}
 _KILLED = 137
 
 
@@ -21,11 +23,11 @@ def _sign(folder):
     return os.path.join(folder, "alive")
 
 
-def run(folder):
+def run(folder, seconds="0"):
     """With this process all others of the container end, whatever they have done. As long as it lives, it has the lock."""
     with open(_sign(folder), "w") as sign:
         fcntl.flock(sign, fcntl.LOCK_EX)
-        wanted = {signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD, signal.SIGQUIT}
+        wanted = {signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD, signal.SIGQUIT}
         signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
         runner = os.fork()
         if runner == 0:
@@ -34,14 +36,17 @@ def run(folder):
             os.execv(sys.executable, [sys.executable, "-S", "-m", "stellwerk.runner", os.path.join(folder, "job")])
         while True:
             number = signal.sigwait(wanted)
-            if number == signal.SIGQUIT:
+            if number in (signal.SIGQUIT, signal.SIGALRM):
                 os._exit(_KILLED)
-            if number != signal.SIGCHLD:
-                os.kill(runner, number)
-                continue
-            code = _reaped(runner)
-            if code is not None:
-                return code
+            elif number == signal.SIGINT:
+                os.kill(runner, signal.SIGTERM)
+            elif number == signal.SIGTERM:
+                os.kill(runner, signal.SIGUSR1)
+                signal.setitimer(signal.ITIMER_REAL, max(float(seconds), 0.001))
+            else:
+                code = _reaped(runner)
+                if code is not None:
+                    return code
 
 
 def _reaped(runner):
@@ -59,21 +64,21 @@ def _reaped(runner):
 
 
 def keep(folder):
-    """Asked to stop, it stays until the runner has gone: what that delivers goes through here."""
+    """Asked to stop, it stays until nothing is left to deliver: what is delivered goes through here."""
     asked = []
     signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
     dead_since = None
     while True:
-        if not os.path.exists(_sign(folder)):
-            if asked:
-                return 0
-        elif _is_held(_sign(folder)):
+        has_begun = os.path.exists(_sign(folder))
+        if has_begun and _is_held(_sign(folder)):
             dead_since = None
-        else:
+        elif asked and not (has_begun and os.path.exists(os.path.join(folder, "job"))):
+            return 0
+        elif has_begun:
             dead_since = dead_since or time.monotonic()
-            if asked or time.monotonic() - dead_since > _KEPT_SECONDS:
+            if time.monotonic() - dead_since > _KEPT_SECONDS:
                 return 0
-        time.sleep(0.5)
+        time.sleep(0.2)
 
 
 def _is_held(path):
@@ -85,12 +90,26 @@ def _is_held(path):
         return False
 
 
+def tell(number):
+    """A first process that does not listen yet would not hear of it."""
+    until = time.monotonic() + _LISTENS_SECONDS
+    while not _listens(number) and time.monotonic() < until:
+        time.sleep(0.05)
+    os.kill(1, number)
+
+
+def _listens(number):
+    with open("/proc/1/status") as file:
+        blocked = next(line.split()[1] for line in file if line.startswith("SigBlk:"))
+    return bool(int(blocked, 16) >> (number - 1) & 1)
+
+
 def main(arguments):
-    what, folder = arguments
+    what, folder, *more = arguments
     if what in _SIGNALS:
-        os.kill(1, _SIGNALS[what])
+        tell(_SIGNALS[what])
         return 0
-    return {"run": run, "keep": keep}[what](folder)
+    return {"run": run, "keep": keep}[what](folder, *more)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 // Invariants: one Job for each order, however often it is started; it makes no pod before its Secret is there, which belongs to it; the job's token
 // and secrets are in that Secret and then in a 0600 file of the pod, never in an argument, a variable or a label; after `cleanUp` neither Job,
 // Secret nor pod is left.
+import { setTimeout as pause } from 'node:timers/promises';
 import { TargetError } from '@stellwerk/contract/errors.ts';
 import type { JobHandle, JobOrder, JobState, RunsJobs, Target } from '../../driver.ts';
 import { type Api, Refusal } from './api.ts';
@@ -9,7 +10,7 @@ import { outputOf } from './exec.ts';
 import { type At, found, isNodeReady, keeperOf, release, removeJob, until, withdraw } from './lifecycle.ts';
 import { jobManifest, secretManifest } from './manifest.ts';
 import { canceledMark, containers, jobFolder, jobNameOf, place, python } from './places.ts';
-import { isRunning, type JobThere, type Pod, podOf, podsOf, stateOf, statusOf } from './pods.ts';
+import { isBeginning, isRunning, type JobThere, type Pod, podOf, podsOf, stateOf, statusOf } from './pods.ts';
 import type { AskedImage, SignIns } from './pull-secrets.ts';
 import type { Relays } from './relays.ts';
 
@@ -23,6 +24,8 @@ export interface JobsNeeds {
 }
 
 const recoversWithinMs = 110_000;
+const looksAtStart = 100;
+const looksAtStartEveryMs = 200;
 
 export class KubernetesJobs implements RunsJobs<'kubernetes'> {
   readonly #needs: JobsNeeds;
@@ -36,13 +39,14 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
     const { namespace } = target.settings;
     const at = { api: await this.#needs.apiOf(target), namespace, job };
     await refusals(at.api, 'never', async () => {
-      const found = (await this.#make(at, target, order)) ?? (await this.#need(at));
-      if (!found.spec.suspend || found.metadata.annotations?.[canceledMark] !== undefined) return;
+      const made = (await this.#make(at, target, order)) ?? (await this.#need(at));
+      if (!made.spec.suspend || made.metadata.annotations?.[canceledMark] !== undefined) return;
       const { installation, signIns } = this.#needs;
       const content = { job: order.job, package: await this.#needs.package() };
-      const pull = await signIns.manifest(target, askedBy(order), job, found.metadata.uid);
-      await release(at, [secretManifest({ name: job, installation }, found.metadata, content), ...(pull ? [pull] : [])]);
+      const pull = await signIns.manifest(target, askedBy(order), job, made.metadata.uid);
+      await release(at, [secretManifest({ name: job, installation }, made.metadata, content), ...(pull ? [pull] : [])]);
     });
+    await this.#layWaySoon(target, at);
     return { namespace, job };
   }
 
@@ -109,6 +113,7 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
       settings: target.settings,
       image: configuration.container?.image ?? target.settings.image,
       resources,
+      ...(configuration.warning && { warningSeconds: configuration.warning.seconds }),
       pullSecrets: this.#needs.signIns.names(target, askedBy(order), at.job),
     });
     return at.api.make<JobThere>(`/apis/batch/v1/namespaces/${at.namespace}/jobs`, manifest);
@@ -130,6 +135,15 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
       throw error;
     });
     if (how === 'kill') await until(hasEnded, `Its runner was not ended: ${stderr || `exit code ${code}`}.`);
+  }
+
+  /** Most pods begin in a moment; who waits for longer is looked after later. */
+  async #layWaySoon(target: Target<'kubernetes'>, { namespace, job }: At): Promise<void> {
+    for (let looked = 0; looked < looksAtStart; looked++) {
+      const seen = await this.look(target, { namespace, job }).catch(() => undefined); // it has been started
+      if (!seen || !isBeginning(seen)) return;
+      await pause(looksAtStartEveryMs);
+    }
   }
 
   async #layWay(at: At, pod: Pod): Promise<void> {

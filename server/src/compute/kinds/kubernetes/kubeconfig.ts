@@ -11,17 +11,16 @@ export interface Access {
   url: URL;
   tls: SecureContextOptions & { servername?: string };
   headers: Record<string, string>;
-  /** That of the context. */
-  namespace?: string;
 }
 
-const named = <T extends z.ZodType>(what: string, of: T) =>
-  z.array(z.object({ name: z.string(), [what]: of })).default([]);
+const name = z.string();
+const facts = z.record(z.string(), z.unknown());
+const context = z.object({ cluster: name, user: name });
 const kubeconfig = z.object({
-  clusters: named('cluster', z.record(z.string(), z.unknown())),
-  users: named('user', z.record(z.string(), z.unknown()).nullable()),
-  contexts: named('context', z.object({ cluster: z.string(), user: z.string(), namespace: z.string().optional() })),
-  'current-context': z.string().optional(),
+  clusters: z.array(z.object({ name, cluster: facts })).default([]),
+  users: z.array(z.object({ name, user: facts.nullable() })).default([]),
+  contexts: z.array(z.object({ name, context })).default([]),
+  'current-context': name.optional(),
 });
 
 const ofCluster = ['server', 'certificate-authority-data', 'tls-server-name', 'extensions', 'disable-compression'];
@@ -33,25 +32,21 @@ export function readKubeconfig(text: string, wanted?: string): Access {
   if (!read.success) throw refused('it is not a kubeconfig');
   const { clusters, users, contexts, 'current-context': current } = read.data;
   const contextName = wanted ?? current ?? contexts[0]?.name;
-  const context = contexts.find(({ name }) => name === contextName)?.context;
-  if (!context) throw refused(`it has no context ${contextName ?? ''}`.trimEnd(), contextsIn(contexts));
-  const { cluster: clusterName, user: userName, namespace } = context as z.infer<typeof contextShape>;
-  const cluster = clusters.find(({ name }) => name === clusterName)?.cluster as Record<string, unknown> | undefined;
-  const user = users.find(({ name }) => name === userName)?.user as Record<string, unknown> | undefined;
+  const found = contexts.find(({ name }) => name === contextName)?.context;
+  if (!found) throw refused(`it has no context ${contextName ?? ''}`.trimEnd(), contextsIn(contexts));
+  const cluster = clusters.find(({ name }) => name === found.cluster)?.cluster;
+  const user = users.find(({ name }) => name === found.user)?.user;
   if (!cluster || !user) throw refused(`its context ${contextName} names a cluster or a user that it has not`);
   checkOnly(cluster, ofCluster);
   checkOnly(user, ofUser);
   const url = addressOf(cluster.server);
   return {
-    name: `${clusterName} (${url.host})`,
+    name: `${found.cluster} (${url.host})`,
     url,
     tls: tlsOf(cluster, user),
     headers: headersOf(user),
-    ...(namespace !== undefined && { namespace }),
   };
 }
-
-const contextShape = z.object({ cluster: z.string(), user: z.string(), namespace: z.string().optional() });
 
 function parsed(text: string): unknown {
   try {

@@ -15,6 +15,8 @@ export interface Wanted {
   image: string;
   /** Of the runner; without it there is none, and the pod is there to be asked for a while. */
   resources?: ReadResources;
+  /** What the script has to write a checkpoint when its place is taken from it. */
+  warningSeconds?: number;
   pullSecrets: string[];
 }
 
@@ -40,6 +42,8 @@ const ours = { name: 'ours', mountPath: place };
 const given = { name: 'given', mountPath: givenPlace, readOnly: true };
 const sharedMemory = { name: 'memory', mountPath: '/dev/shm' };
 const longestLookSeconds = 300;
+/** For what a runner leaves whose place was taken from it. */
+const deliverySeconds = 60;
 /** What carries a way and delivers files; none of it is the script's. */
 export const keeperRequests = { cpu: '20m', memory: '48Mi' };
 const littleResources = {
@@ -67,7 +71,7 @@ export function jobManifest(wanted: Wanted): object {
   };
 }
 
-function podOf({ name, image, resources, pullSecrets, settings }: Wanted): object {
+function podOf({ name, image, resources, warningSeconds = 0, pullSecrets, settings }: Wanted): object {
   const container = (words: readonly string[], more: object) => ({
     image,
     imagePullPolicy: 'IfNotPresent',
@@ -76,10 +80,18 @@ function podOf({ name, image, resources, pullSecrets, settings }: Wanted): objec
     securityContext,
     ...more,
   });
-  const module = (what: string) => [...python, '-m', 'stellwerk.runner.container', what, place];
+  const module = (what: string, ...more: string[]) => [
+    ...python,
+    '-m',
+    'stellwerk.runner.container',
+    what,
+    place,
+    ...more,
+  ];
   const env = [{ name: 'PYTHONPATH', value: bundle }];
   return {
     restartPolicy: 'Never',
+    terminationGracePeriodSeconds: Math.ceil(warningSeconds) + deliverySeconds,
     enableServiceLinks: false,
     automountServiceAccountToken: settings.serviceAccount !== undefined,
     ...(settings.serviceAccount !== undefined && { serviceAccountName: settings.serviceAccount }),
@@ -96,7 +108,7 @@ function podOf({ name, image, resources, pullSecrets, settings }: Wanted): objec
     containers: [
       ...(resources
         ? [
-            container(module('run'), {
+            container(module('run', String(warningSeconds)), {
               name: containers.runner,
               env,
               volumeMounts: [ours, sharedMemory],

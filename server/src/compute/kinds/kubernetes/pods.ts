@@ -2,6 +2,7 @@
 import type { JobState } from '../../driver.ts';
 import type { Api } from './api.ts';
 import { canceledMark, containers } from './places.ts';
+import { type Asked, whyNoNode } from './words.ts';
 
 export interface JobThere {
   metadata: { name: string; uid: string; annotations?: Record<string, string>; deletionTimestamp?: string };
@@ -30,7 +31,7 @@ interface ContainerStatus {
 
 export interface Pod {
   metadata: { name: string; uid: string; creationTimestamp: string; deletionTimestamp?: string };
-  spec: { nodeName?: string };
+  spec: { nodeName?: string; containers: { name: string; resources?: { requests?: Asked } }[] };
   status: {
     phase: string;
     reason?: string;
@@ -46,6 +47,15 @@ interface Event {
   message: string;
   count?: number;
 }
+
+/** Reasons of those that begin in a moment, if nothing else turns up. */
+const begins = {
+  pod: 'Waits for the cluster to make its pod.',
+  containers: 'Its node makes its containers ready.',
+};
+
+export const isBeginning = (seen: JobState): boolean =>
+  seen.state === 'waiting' && Object.values(begins).includes(seen.reason);
 
 export const statusOf = (pod: Pod, container: string) =>
   [...(pod.status.initContainerStatuses ?? []), ...(pod.status.containerStatuses ?? [])].find(
@@ -94,7 +104,7 @@ async function withoutPod(api: Api, namespace: string, job: JobThere): Promise<E
   if (failed) return { state: 'ended', cause: 'node-lost', reason: 'Its pod was deleted from the cluster.' };
   const refused = (await eventsOf(api, namespace, job.metadata.uid)).filter(({ reason }) => reason === 'FailedCreate');
   const message = refused.at(-1)?.message;
-  if (message === undefined) return { state: 'waiting', reason: 'Waits for the cluster to make its pod.' };
+  if (message === undefined) return { state: 'waiting', reason: begins.pod };
   if (/exceeded quota/.test(message))
     return { state: 'waiting', reason: `Waits until the quota of the namespace has room: ${tail(message)}` };
   return { state: 'ended', cause: 'refused', reason: `The cluster makes no pod for it: ${tail(message)}` };
@@ -152,13 +162,13 @@ function endOfRunner({ exitCode, reason, message }: Terminated): Extract<JobStat
 async function beforeStart(api: Api, namespace: string, pod: Pod): Promise<Exclude<JobState, { state: 'running' }>> {
   const unscheduled = pod.status.conditions?.find(({ type, status }) => type === 'PodScheduled' && status === 'False');
   if (unscheduled)
-    return { state: 'waiting', reason: `Waits for a node that has what it asks for: ${plain(unscheduled.message ?? '')}` };
+    return { state: 'waiting', reason: whyNoNode(unscheduled.message ?? '', askedBy(pod)) };
   const all = [...(pod.status.initContainerStatuses ?? []), ...(pod.status.containerStatuses ?? [])];
   const held = all.map(({ state }) => state?.waiting).find((waiting) => /^(Err)?Image|InvalidImage/.test(waiting?.reason ?? ''));
   if (!held) {
     const broken = all.map(({ state }) => state?.waiting).find((waiting) => waiting?.reason?.endsWith('Error'));
-    const why = broken ? `: ${broken.reason} ${broken.message ?? ''}`.trimEnd() : '.';
-    return { state: 'waiting', reason: `Its node makes its containers ready${why}` };
+    if (!broken) return { state: 'waiting', reason: begins.containers };
+    return { state: 'waiting', reason: `Its node cannot begin it yet: ${broken.reason} ${broken.message ?? ''}`.trimEnd() };
   }
   return withoutImage(api, namespace, pod, held);
 }
@@ -180,6 +190,9 @@ async function withoutImage(
   if (isForGood || tries >= 3) return { state: 'ended', cause: 'refused', reason };
   return { state: 'waiting', reason };
 }
+
+const askedBy = ({ spec }: Pod): Asked =>
+  spec.containers.find(({ name }) => name === containers.runner)?.resources?.requests ?? {};
 
 const said = (message: string | undefined) => (message === undefined ? {} : { reason: message.trim() });
 

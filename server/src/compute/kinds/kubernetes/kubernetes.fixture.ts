@@ -1,0 +1,76 @@
+// A cluster for the tests of this kind, and drivers that reach it as those of an installation do.
+import { KubernetesCluster } from '../../../../../test/engines/kubernetes/kubernetes-cluster.ts';
+import { wheelPath } from '../../../assets.ts';
+import { connectTo } from '../../../installation.ts';
+import type { Tried } from '../../driver.suite.ts';
+import type { Target } from '../../driver.ts';
+import type { RealServer } from '../../real-server.fixture.ts';
+import { KubernetesDriver } from './kubernetes.ts';
+import { Relays } from './relays.ts';
+
+type Settings = Target<'kubernetes'>['settings'];
+
+export interface OnCluster extends Tried<'kubernetes'> {
+  /** Another life of the service, with the ways back that the one before has laid. */
+  driver(): KubernetesDriver;
+  /** As the end of the service does: all ways back are cut. */
+  cutWays(): Promise<void>;
+  cluster: KubernetesCluster;
+  /** Of the vault. */
+  secrets: Record<string, string>;
+  targetWith(more: Partial<Settings>): Target<'kubernetes'>;
+}
+
+const kinds = [
+  'apis/batch/v1/jobs',
+  'api/v1/pods',
+  'api/v1/secrets',
+  'api/v1/services',
+  'api/v1/persistentvolumeclaims',
+];
+
+export async function onCluster(server: Pick<RealServer, 'url'>): Promise<OnCluster> {
+  const cluster = await KubernetesCluster.up();
+  const secrets: Record<string, string> = { kubeconfig: cluster.kubeconfig };
+  const connectHere = () => connectTo(server.url);
+  let relays = new Relays(connectHere);
+  const needs = {
+    installation: 'suite',
+    pythonPackage: (await wheelPath())!,
+    secret: async (_: unknown, name: string) => secrets[name]!,
+    connectHere,
+  };
+  const plain: Settings = {
+    kind: 'kubernetes',
+    kubeconfig: 'kubeconfig',
+    namespace: 'default',
+    image: cluster.image,
+    nodeSelector: {},
+    tolerations: [],
+    gpuResource: 'nvidia.com/gpu',
+    reach: 'carried',
+  };
+  const targetWith = (more: Partial<Settings>) => ({
+    workspace: 'suite',
+    name: 'cluster',
+    settings: { ...plain, ...more },
+  });
+  return {
+    cluster,
+    secrets,
+    driver: () => new KubernetesDriver(needs, relays),
+    async cutWays() {
+      const cut = relays;
+      relays = new Relays(connectHere);
+      await cut.closeAll();
+    },
+    targetWith,
+    target: targetWith({}),
+    async leftovers() {
+      const names = await Promise.all(kinds.map((kind) => cluster.names(kind)));
+      return [...names.flat().filter((name) => name !== 'services kubernetes'), ...cluster.processes()];
+    },
+    alive: (pids) => pids.filter((pid) => cluster.processes().includes(pid)),
+    end: () => cluster.down(),
+  };
+}
