@@ -9,15 +9,18 @@ export interface TargetKindNeeds {
   /** Our Python package. */
   wheel: string;
   urlHere(): string;
+  /** The address by which others reach this server. */
+  publicUrl(): string;
   uv: HostNeeds['uv'];
   /** Opens a secret of a workspace; it is written down what for. */
   openSecret(workspace: string, name: string, use: string): Promise<string>;
 }
 
-export function targetKinds({ config, wheel, urlHere, uv, openSecret }: TargetKindNeeds): ComputeKinds {
+export function targetKinds({ config, wheel, urlHere, publicUrl, uv, openSecret }: TargetKindNeeds): ComputeKinds {
   const remote = {
     ...ownPlace(config, urlHere),
     pythonPackage: wheel,
+    publicUrl,
     secret: ({ workspace, name }: Pick<Target, 'workspace' | 'name'>, secret: string) =>
       openSecret(workspace, secret, `the compute target ${name}`),
   };

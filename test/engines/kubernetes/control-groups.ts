@@ -1,6 +1,6 @@
 // The control groups that a cluster's pods are in: made before the kubelet is started, which wants them, and taken away with the cluster.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 
@@ -46,5 +46,22 @@ export function statusOf(pid: number | string): string {
     return readFileSync(`/proc/${pid}/status`, 'utf8');
   } catch {
     return 'State: Z';
+  }
+}
+
+export function wordsOf(pid: string): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+  } catch {
+    return [];
+  }
+}
+
+/** Within which its id means something. */
+export function spaceOf(pid: string): string {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/pid`);
+  } catch {
+    return '';
   }
 }

@@ -19,7 +19,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Administrator } from './api.ts';
 import { makeCertificates } from './certificates.ts';
-import { makeGroups, processesIn, removeGroups, statusOf } from './control-groups.ts';
+import { makeGroups, processesIn, removeGroups, spaceOf, statusOf, wordsOf } from './control-groups.ts';
 import { baseImage, writeImages } from './images.ts';
 import { builtBinary, debianRoot, hasGo } from './programs.ts';
 import { containerdSocket, type Place, partsOf, writeSettings } from './settings.ts';
@@ -182,12 +182,13 @@ export class KubernetesCluster implements AsyncDisposable {
       .map(({ metadata }) => `${kind.split('/').at(-1)} ${metadata.name}`);
   }
 
-  /** Ids, as their containers have them, of what lives in pods. */
-  processes(): string[] {
-    return processesIn(this.node).flatMap((pid) => {
-      const status = statusOf(pid);
-      return /^State:\s+[ZX]/m.test(status) ? [] : (/^NSpid:.*\s(\d+)$/m.exec(status)?.slice(1, 2) ?? []);
-    });
+  /** Ids, as their containers have them, of what lives in pods; if a word is given, in containers whose first process has it among its own. */
+  processes(word = ''): string[] {
+    const all = processesIn(this.node).filter((pid) => !/^State:\s+[ZX]/m.test(statusOf(pid)));
+    const idOf = (pid: string) => /^NSpid:.*\s(\d+)$/m.exec(statusOf(pid))?.[1] ?? '';
+    const firsts = all.filter((pid) => idOf(pid) === '1' && wordsOf(pid).includes(word));
+    const spaces = firsts.map(spaceOf);
+    return all.filter((pid) => word === '' || spaces.includes(spaceOf(pid))).map(idOf);
   }
 
   /** Root's shell on the node. */

@@ -7,8 +7,21 @@ import { TargetError } from '@stellwerk/contract/errors.ts';
 import type { JobHandle, JobOrder, JobState, RunsJobs, Target } from '../../driver.ts';
 import { type Api, Refusal } from './api.ts';
 import { outputOf } from './exec.ts';
-import { type At, found, isNodeReady, keeperOf, release, removeJob, until, withdraw } from './lifecycle.ts';
-import { jobManifest, secretManifest } from './manifest.ts';
+import {
+  type At,
+  found,
+  isNodeReady,
+  keeperOf,
+  release,
+  removeJob,
+  removePods,
+  removeVolume,
+  until,
+  volumeOf,
+  withdraw,
+} from './lifecycle.ts';
+import { lookInto, type Said } from './looking.ts';
+import { claimManifest, jobManifest, secretManifest } from './manifest.ts';
 import { canceledMark, containers, jobFolder, jobNameOf, place, python } from './places.ts';
 import { isBeginning, isRunning, type JobThere, type Pod, podOf, podsOf, stateOf, statusOf } from './pods.ts';
 import type { AskedImage, SignIns } from './pull-secrets.ts';
@@ -19,6 +32,7 @@ export interface JobsNeeds {
   /** Our Python package, packed. */
   package: () => Promise<Buffer>;
   relays: Relays;
+  publicUrl(): string;
   signIns: SignIns;
   apiOf(target: Target<'kubernetes'>): Promise<Api>;
 }
@@ -44,10 +58,11 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
       const { installation, signIns } = this.#needs;
       const content = { job: order.job, package: await this.#needs.package() };
       const pull = await signIns.manifest(target, askedBy(order), job, made.metadata.uid);
-      await release(at, [secretManifest({ name: job, installation }, made.metadata, content), ...(pull ? [pull] : [])]);
+      const own = { name: job, installation, settings: target.settings };
+      await release(at, [secretManifest(own, made.metadata, content), pull, claimManifest(own, made.metadata)]);
     });
     await this.#layWaySoon(target, at);
-    return { namespace, job };
+    return { namespace, job, ...(target.settings.volumeClaimSize !== undefined && { volume: job }) };
   }
 
   async look(target: Target<'kubernetes'>, handle: JobHandle): Promise<JobState> {
@@ -59,7 +74,7 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
       const facts = factsOf(at.job, pod);
       const still = await stateOf(at.api, at.namespace, job, pod);
       if (still) return { ...still, facts };
-      await this.#layWay(at, pod!);
+      await this.#layWay(target, at, pod!);
       return { state: 'running', facts };
     });
   }
@@ -77,16 +92,11 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
     const at = await this.#at(target, handle);
     await refusals(at.api, 'later', async () => {
       const pod = await podOf(at.api, at.namespace, at.job);
-      if (!pod || !isRunning(pod, containers.keeper)) return;
-      // Its folder goes with a pod that is taken from a node that does not answer.
-      if (pod.metadata.deletionTimestamp !== undefined && !(await isNodeReady(at.api, pod))) return;
-      if (isRunning(pod, containers.runner)) await this.#say(at, pod, 'kill');
-      await this.#layWay(at, pod);
-      const words = [...python, '-m', 'stellwerk', 'recover', jobFolder];
-      const { code, stdout, stderr } = await outputOf(at.api, keeperOf(at, pod), words, recoversWithinMs);
-      if (code === 0) return;
-      const told = (stderr || stdout).trim().split('\n').at(-1);
-      throw new TargetError('later', `What the runner left could not be delivered yet: ${told || `exit code ${code}`}`);
+      if (pod && (await isReachable(at, pod))) {
+        if (isRunning(pod, containers.runner)) await this.#say(at, pod, 'kill');
+        await this.#layWay(target, at, pod);
+        await deliver((words) => outputOf(at.api, keeperOf(at, pod), [...python, ...words], recoversWithinMs));
+      } else if ('volume' in handle && (await volumeOf(at))) await this.#deliverFromVolume(target, at);
     });
   }
 
@@ -102,6 +112,16 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
     await refusals(api, 'later', async () => {
       for (const pod of await podsOf(api, namespace, job)) await this.#needs.relays.close(api, keeperOf(at, pod));
       await removeJob(at);
+      if ('volume' in handle || target.settings.volumeClaimSize !== undefined) await removeVolume(at);
+    });
+  }
+
+  /** With a pod of its own, once the one that had it is gone. */
+  async #deliverFromVolume(target: Target<'kubernetes'>, at: At): Promise<void> {
+    await removePods(at);
+    await lookInto(this.#needs, target, { volume: at.job }, async (look) => {
+      if (target.settings.reach === 'carried') await look.layWay();
+      await deliver((words) => look.ask(words, recoversWithinMs));
     });
   }
 
@@ -115,6 +135,7 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
       resources,
       ...(configuration.warning && { warningSeconds: configuration.warning.seconds }),
       pullSecrets: this.#needs.signIns.names(target, askedBy(order), at.job),
+      volume: target.settings.volumeClaimSize && at.job,
     });
     return at.api.make<JobThere>(`/apis/batch/v1/namespaces/${at.namespace}/jobs`, manifest);
   }
@@ -146,14 +167,27 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
     }
   }
 
-  async #layWay(at: At, pod: Pod): Promise<void> {
-    if (!isRunning(pod, containers.keeper)) return;
+  async #layWay({ settings }: Target<'kubernetes'>, at: At, pod: Pod): Promise<void> {
+    if (settings.reach === 'direct' || !isRunning(pod, containers.keeper)) return;
     await this.#needs.relays.ensure(at.api, keeperOf(at, pod));
   }
 
   async #at(target: Target<'kubernetes'>, handle: JobHandle): Promise<At> {
     return { api: await this.#needs.apiOf(target), namespace: String(handle.namespace), job: String(handle.job) };
   }
+}
+
+async function deliver(ask: (words: readonly string[]) => Promise<Said>): Promise<void> {
+  const { code, stdout, stderr } = await ask(['-m', 'stellwerk', 'recover', jobFolder]);
+  if (code === 0) return;
+  const told = (stderr || stdout).trim().split('\n').at(-1);
+  throw new TargetError('later', `What the runner left could not be delivered yet: ${told || `exit code ${code}`}`);
+}
+
+/** Whether its second container can be spoken to. The folder of a pod that is taken from a node that does not answer goes with it. */
+async function isReachable(at: At, pod: Pod): Promise<boolean> {
+  if (!isRunning(pod, containers.keeper)) return false;
+  return pod.metadata.deletionTimestamp === undefined || isNodeReady(at.api, pod);
 }
 
 function askedBy({ job, imageSignIn }: JobOrder): AskedImage {

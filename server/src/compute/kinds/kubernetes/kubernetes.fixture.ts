@@ -38,6 +38,7 @@ export async function onCluster(server: Pick<RealServer, 'url'>): Promise<OnClus
     installation: 'suite',
     pythonPackage: (await wheelPath())!,
     secret: async (_: unknown, name: string) => secrets[name]!,
+    publicUrl: () => server.url,
     connectHere,
   };
   const plain: Settings = {
@@ -70,7 +71,7 @@ export async function onCluster(server: Pick<RealServer, 'url'>): Promise<OnClus
       const names = await Promise.all(kinds.map((kind) => cluster.names(kind)));
       return [...names.flat().filter((name) => name !== 'services kubernetes'), ...cluster.processes()];
     },
-    alive: (pids) => pids.filter((pid) => cluster.processes().includes(pid)),
+    alive: (pids) => pids.filter((pid) => cluster.processes('run').includes(pid)),
     end: () => cluster.down(),
   };
 }

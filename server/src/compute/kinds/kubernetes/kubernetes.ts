@@ -1,11 +1,11 @@
 // A namespace of a Kubernetes cluster; each run is a Job in it. Its pods need not reach this server, nor this server them: all goes through the
-// connection to the cluster.
+// connection to the cluster, unless the target says that they reach it by themselves.
 import type { Duplex } from 'node:stream';
 import type { Probe } from '@stellwerk/contract/compute.ts';
 import type { EnvironmentTarget } from '@stellwerk/contract/environment.ts';
 import { TargetError } from '@stellwerk/contract/errors.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
-import type { ComputeDriver, Flaw, Target, WantedImage } from '../../driver.ts';
+import type { ComputeDriver, Flaw, Reach, Target, WantedImage } from '../../driver.ts';
 import { Api, Refusal } from './api.ts';
 import { KubernetesJobs } from './jobs.ts';
 import { readKubeconfig } from './kubeconfig.ts';
@@ -22,6 +22,8 @@ export interface KubernetesNeeds {
   /** Our Python package, a wheel. */
   pythonPackage: string;
   secret: SecretOf;
+  /** The address by which others reach this server. */
+  publicUrl(): string;
   /** A connection to this server, for what a job over there says to it. */
   connectHere(): Duplex;
 }
@@ -36,12 +38,13 @@ export class KubernetesDriver implements ComputeDriver<'kubernetes'> {
   readonly #apis = new Map<string, Promise<Api>>();
   readonly #platforms = new Map<string, EnvironmentTarget>();
 
-  constructor({ installation, pythonPackage, secret, connectHere }: KubernetesNeeds, relays = new Relays(connectHere)) {
+  constructor({ installation, pythonPackage, secret, publicUrl, connectHere }: KubernetesNeeds, relays = new Relays(connectHere)) {
     this.#secret = secret;
     this.#jobsNeeds = {
       installation,
       package: packed(pythonPackage),
       relays,
+      publicUrl,
       signIns: new SignIns(installation, secret),
       apiOf: (target) => this.#apiOf(target),
     };
@@ -58,8 +61,8 @@ export class KubernetesDriver implements ComputeDriver<'kubernetes'> {
     return `kubernetes ${workspace}/${name}`;
   }
 
-  reach(): 'carried' {
-    return 'carried';
+  reach({ settings }: Target<'kubernetes'>): Reach {
+    return settings.reach === 'direct' ? 'elsewhere' : 'carried';
   }
 
   /** What none of its nodes has. A cluster that does not answer is submitted to all the same. */

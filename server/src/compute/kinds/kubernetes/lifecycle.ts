@@ -33,9 +33,13 @@ async function patchJob(at: At, body: object): Promise<void> {
   await at.api.find({ method: 'PATCH', path: pathOf(at), body });
 }
 
-/** Makes its Secrets, and lets it make its pod. */
-export async function release(at: At, secrets: object[]): Promise<void> {
-  for (const secret of secrets) await at.api.make(`/api/v1/namespaces/${at.namespace}/secrets`, secret);
+/** Makes what belongs to it, and lets it make its pod. */
+export async function release(at: At, all: readonly (object | undefined)[]): Promise<void> {
+  for (const part of all)
+    if (part) {
+      const kind = (part as { kind: string }).kind === 'Secret' ? 'secrets' : 'persistentvolumeclaims';
+      await at.api.make(`/api/v1/namespaces/${at.namespace}/${kind}`, part);
+    }
   await patchJob(at, { spec: { suspend: false } });
 }
 
@@ -50,13 +54,31 @@ export async function removeJob(at: At): Promise<void> {
   await api.find({ method: 'DELETE', path: pathOf(at), query: { propagationPolicy: 'Foreground' } });
   for (const secret of [job, pullSecretName(job)])
     await api.find({ method: 'DELETE', path: `/api/v1/namespaces/${namespace}/secrets/${secret}` });
+  await removePods(at);
+  await until(async () => (await found(at)) === undefined, 'Its Job was not taken away in time.');
+}
+
+/** Those that there are; returns when they are gone. */
+export async function removePods(at: At): Promise<void> {
+  const { api, namespace, job } = at;
   for (const pod of await podsOf(api, namespace, job)) {
     // It has had the time that it needs; where nobody is left to end it, it is struck off.
     const gracePeriodSeconds = (await isNodeReady(api, pod)) ? 1 : 0;
     await api.find({ method: 'DELETE', path: podPath(at, pod), query: { gracePeriodSeconds } });
   }
   await until(async () => (await podsOf(api, namespace, job)).length === 0, 'Its pod was not taken away in time.');
-  await until(async () => (await found(at)) === undefined, 'Its Job was not taken away in time.');
+}
+
+/** The volume that its files lie on, where it has one that does not go with its pod. */
+export async function volumeOf({ api, namespace, job }: At): Promise<string | undefined> {
+  const there = await api.find<object>({ path: `/api/v1/namespaces/${namespace}/persistentvolumeclaims/${job}` });
+  return there && job;
+}
+
+export async function removeVolume(at: At): Promise<void> {
+  const path = `/api/v1/namespaces/${at.namespace}/persistentvolumeclaims/${at.job}`;
+  await at.api.find({ method: 'DELETE', path });
+  await until(async () => (await volumeOf(at)) === undefined, 'Its volume was not taken away in time.');
 }
 
 export async function isNodeReady(api: Api, { spec }: Pod): Promise<boolean> {

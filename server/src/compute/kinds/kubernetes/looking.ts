@@ -19,7 +19,7 @@ export interface Said {
 /** A pod of the image, for as long as something is asked of it. */
 export interface Look {
   /** A program of our package. */
-  ask(args: readonly string[]): Promise<Said>;
+  ask(args: readonly string[], timeoutMs?: number): Promise<Said>;
   layWay(): Promise<void>;
 }
 
@@ -36,10 +36,15 @@ answer.read()
 sys.exit(answer.status != 200)
 `;
 
+const askServerAt = `
+import ssl, sys, urllib.request
+urllib.request.urlopen(sys.argv[1], timeout=20, context=ssl._create_unverified_context()).read()
+`;
+
 export async function lookInto<T>(
   needs: JobsNeeds,
   target: Target<'kubernetes'>,
-  { image, signIn }: { image?: string | undefined; signIn?: JobOrder['imageSignIn'] },
+  { image, signIn, volume }: { image?: string | undefined; signIn?: JobOrder['imageSignIn']; volume?: string },
   use: (look: Look) => Promise<T>,
 ): Promise<T> {
   const { installation, relays, signIns } = needs;
@@ -53,16 +58,17 @@ export async function lookInto<T>(
     settings: target.settings,
     image: image ?? target.settings.image,
     pullSecrets: signIns.names(target, asked, job),
+    volume,
   };
   try {
     const made = await api.make<JobThere>(`/apis/batch/v1/namespaces/${at.namespace}/jobs`, jobManifest(wanted));
     const { uid } = made!.metadata;
     const pull = await signIns.manifest(target, asked, job, uid);
     const secret = secretManifest(wanted, { uid }, { package: await needs.package() });
-    await release(at, [secret, ...(pull ? [pull] : [])]);
+    await release(at, [secret, pull]);
     const where = keeperOf(at, await begun(at));
     const look: Look = {
-      ask: (args) => outputOf(api, where, [...python, ...args]),
+      ask: (args, timeoutMs) => outputOf(api, where, [...python, ...args], timeoutMs),
       layWay: () => relays.ensure(api, where),
     };
     return await use(look).finally(() => relays.close(api, where));
@@ -98,6 +104,11 @@ export async function platformFrom(look: Look, image: string): Promise<Environme
 export async function askedServer(look: Look): Promise<Said> {
   await look.layWay();
   return look.ask(['-c', askServer, relayLink]);
+}
+
+/** By itself, whoever its certificate is from: nothing is told to it. */
+export function askedServerAt(look: Look, url: string): Promise<Said> {
+  return look.ask(['-c', askServerAt, `${url}/api/v1/server`]);
 }
 
 export function wordsOf({ code, stdout, stderr }: Said): string {

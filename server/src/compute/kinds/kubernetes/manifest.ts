@@ -18,6 +18,8 @@ export interface Wanted {
   /** What the script has to write a checkpoint when its place is taken from it. */
   warningSeconds?: number;
   pullSecrets: string[];
+  /** The volume that its files lie on; one that goes with the pod unless given. */
+  volume?: string | undefined;
 }
 
 /** From the standard library only, since nothing else is there yet. */
@@ -26,9 +28,10 @@ import gzip, io, os, shutil, sys, zipfile
 given, bundle, job = sys.argv[1:]
 with open(os.path.join(given, "package"), "rb") as file:
     zipfile.ZipFile(io.BytesIO(gzip.decompress(file.read()))).extractall(bundle)
-os.makedirs(job, mode=0o700)
-os.umask(0o077)
-shutil.copyfile(os.path.join(given, "job.json"), os.path.join(job, "job.json"))
+if os.path.exists(os.path.join(given, "job.json")):
+    os.makedirs(job, mode=0o700)
+    os.umask(0o077)
+    shutil.copyfile(os.path.join(given, "job.json"), os.path.join(job, "job.json"))
 `;
 
 /** Whose files are whose is no matter within its own root. */
@@ -71,7 +74,7 @@ export function jobManifest(wanted: Wanted): object {
   };
 }
 
-function podOf({ name, image, resources, warningSeconds = 0, pullSecrets, settings }: Wanted): object {
+function podOf({ name, image, resources, warningSeconds = 0, pullSecrets, settings, volume }: Wanted): object {
   const container = (words: readonly string[], more: object) => ({
     image,
     imagePullPolicy: 'IfNotPresent',
@@ -119,7 +122,7 @@ function podOf({ name, image, resources, warningSeconds = 0, pullSecrets, settin
       container(module('keep'), { name: containers.keeper, env, volumeMounts: [ours], resources: littleResources }),
     ],
     volumes: [
-      { name: ours.name, emptyDir: {} },
+      { name: ours.name, ...(volume === undefined ? { emptyDir: {} } : { persistentVolumeClaim: { claimName: volume } }) },
       { name: given.name, secret: { secretName: name, defaultMode: 0o400 } },
       { name: sharedMemory.name, emptyDir: { medium: 'Memory' } },
     ],
@@ -142,20 +145,44 @@ function taken(settings: Settings, { cpus, memoryBytes, gpus }: ReadResources): 
 
 /** Belongs to the Job and goes with it. */
 export function secretManifest(
-  { name, installation }: Pick<Wanted, 'name' | 'installation'>,
+  { name, installation, settings }: Pick<Wanted, 'name' | 'installation' | 'settings'>,
   job: { uid: string },
   content: { job?: OurJob; package: Buffer },
 ): object {
-  const { caBundle: _, ...same } = content.job ?? {};
-  const there = { ...same, server: `unix:${relayLink}`, cacheFolder: cachePlace };
+  const given = content.job && JSON.stringify(jobThere(settings, content.job));
   return {
     apiVersion: 'v1',
     kind: 'Secret',
     metadata: { name, labels: labelsOf(installation, 'run'), ownerReferences: [owner(name, job.uid)] },
     immutable: true,
     data: {
-      'job.json': Buffer.from(JSON.stringify(there)).toString('base64'),
+      ...(given !== undefined && { 'job.json': Buffer.from(given).toString('base64') }),
       package: content.package.toString('base64'),
+    },
+  };
+}
+
+function jobThere({ reach }: Settings, job: OurJob): object {
+  if (reach === 'direct') return { ...job, cacheFolder: cachePlace };
+  const { caBundle: _, ...same } = job;
+  return { ...same, server: `unix:${relayLink}`, cacheFolder: cachePlace };
+}
+
+/** Belongs to the Job and goes with it. */
+export function claimManifest(
+  { name, installation, settings }: Pick<Wanted, 'name' | 'installation' | 'settings'>,
+  job: { uid: string },
+): object | undefined {
+  const { volumeClaimSize: storage, storageClass } = settings;
+  if (storage === undefined) return undefined;
+  return {
+    apiVersion: 'v1',
+    kind: 'PersistentVolumeClaim',
+    metadata: { name, labels: labelsOf(installation, 'run'), ownerReferences: [owner(name, job.uid)] },
+    spec: {
+      accessModes: ['ReadWriteOnce'],
+      resources: { requests: { storage } },
+      ...(storageClass !== undefined && { storageClassName: storageClass }),
     },
   };
 }

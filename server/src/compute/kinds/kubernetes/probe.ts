@@ -3,7 +3,7 @@ import type { Probe } from '@stellwerk/contract/compute.ts';
 import type { Target } from '../../driver.ts';
 import { type Api, Refusal } from './api.ts';
 import type { JobsNeeds } from './jobs.ts';
-import { askedServer, type Look, lookInto, platformFrom, wordsOf } from './looking.ts';
+import { askedServer, askedServerAt, type Look, lookInto, platformFrom, wordsOf } from './looking.ts';
 import { nodesFor } from './nodes.ts';
 
 type Finding = Probe['findings'][number];
@@ -91,7 +91,7 @@ async function inPod(target: Target<'kubernetes'>, needs: JobsNeeds): Promise<Fi
   try {
     return await lookInto(needs, target, {}, async (look) => {
       const findings = [found('image', true, `A pod of the image ${image} begins.`), await pythonIn(look, image)];
-      if (findings.every(({ ok }) => ok)) findings.push(await wayBack(look));
+      if (findings.every(({ ok }) => ok)) findings.push(await (target.settings.reach === 'direct' ? directWay(look, needs.publicUrl()) : wayBack(look)));
       return findings;
     });
   } catch (error) {
@@ -118,6 +118,13 @@ async function wayBack(look: Look): Promise<Finding> {
     return found('way back', true, 'What runs there reaches this server through the connection to the cluster.');
   const hint = 'See that nothing between here and the cluster cuts WebSockets, such as a proxy.';
   return found('way back', false, `What runs there does not reach this server: ${wordsOf(said)}.`, hint);
+}
+
+async function directWay(look: Look, url: string): Promise<Finding> {
+  const said = await askedServerAt(look, url);
+  if (said.code === 0) return found('way back', true, `What runs there reaches this server at ${url}.`);
+  const hint = 'Give the server a public address that pods reach (--public-url), or let the target have reach `carried`.';
+  return found('way back', false, `What runs there does not reach this server at ${url}: ${wordsOf(said)}.`, hint);
 }
 
 function failed(error: Error): Finding {
