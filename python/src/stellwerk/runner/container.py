@@ -25,10 +25,10 @@ def _sign(folder):
 
 def run(folder, seconds="0"):
     """With this process all others of the container end, whatever they have done. As long as it lives, it has the lock."""
+    wanted = {signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD, signal.SIGQUIT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
     with open(_sign(folder), "w") as sign:
         fcntl.flock(sign, fcntl.LOCK_EX)
-        wanted = {signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD, signal.SIGQUIT}
-        signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
         runner = os.fork()
         if runner == 0:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)
@@ -90,24 +90,18 @@ def _is_held(path):
         return False
 
 
-def tell(number):
+def tell(folder, number):
     """A first process that does not listen yet would not hear of it."""
     until = time.monotonic() + _LISTENS_SECONDS
-    while not _listens(number) and time.monotonic() < until:
+    while not (os.path.exists(_sign(folder)) and _is_held(_sign(folder))) and time.monotonic() < until:
         time.sleep(0.05)
     os.kill(1, number)
-
-
-def _listens(number):
-    with open("/proc/1/status") as file:
-        blocked = next(line.split()[1] for line in file if line.startswith("SigBlk:"))
-    return bool(int(blocked, 16) >> (number - 1) & 1)
 
 
 def main(arguments):
     what, folder, *more = arguments
     if what in _SIGNALS:
-        tell(_SIGNALS[what])
+        tell(folder, _SIGNALS[what])
         return 0
     return {"run": run, "keep": keep}[what](folder, *more)
 

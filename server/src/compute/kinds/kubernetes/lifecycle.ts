@@ -51,6 +51,8 @@ export async function withdraw(at: At): Promise<void> {
 /** With all that belongs to it; returns when nothing is left. Safe twice. */
 export async function removeJob(at: At): Promise<void> {
   const { api, namespace, job } = at;
+  // Before the Job, whose end would give them all the time that pods may have.
+  await endPods(at);
   await api.find({ method: 'DELETE', path: pathOf(at), query: { propagationPolicy: 'Foreground' } });
   for (const secret of [job, pullSecretName(job)])
     await api.find({ method: 'DELETE', path: `/api/v1/namespaces/${namespace}/secrets/${secret}` });
@@ -60,13 +62,20 @@ export async function removeJob(at: At): Promise<void> {
 
 /** Those that there are; returns when they are gone. */
 export async function removePods(at: At): Promise<void> {
+  await endPods(at);
+  await until(
+    async () => (await podsOf(at.api, at.namespace, at.job)).length === 0,
+    'Its pod was not taken away in time.',
+  );
+}
+
+async function endPods(at: At): Promise<void> {
   const { api, namespace, job } = at;
   for (const pod of await podsOf(api, namespace, job)) {
     // It has had the time that it needs; where nobody is left to end it, it is struck off.
     const gracePeriodSeconds = (await isNodeReady(api, pod)) ? 1 : 0;
     await api.find({ method: 'DELETE', path: podPath(at, pod), query: { gracePeriodSeconds } });
   }
-  await until(async () => (await podsOf(api, namespace, job)).length === 0, 'Its pod was not taken away in time.');
 }
 
 /** The volume that its files lie on, where it has one that does not go with its pod. */
