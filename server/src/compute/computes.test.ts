@@ -155,6 +155,19 @@ test('the host of a server that others reach is attached by an administrator, an
   expect((await refusal(update({ kind: 'local' }))).reason).toBe('settings.invalid');
 });
 
+test("a container engine of the server's own machine is attached by an administrator", async () => {
+  const computes = computesWith({});
+  const settings = { kind: 'docker' as const, address: 'unix:///var/run/docker.sock', image: 'base:1' };
+  expect((await refusal(computes.attach({ workspace, name: 'engine', settings }, ada))).reason).toBe(
+    'access.administrator-needed',
+  );
+  const elsewhere = { ...settings, address: 'ssh://u@127.0.0.1:1', key: 'k' };
+  expect(await refusal(computes.attach({ workspace, name: 'engine', settings: elsewhere }, ada))).toMatchObject({
+    reason: 'compute.unusable',
+    message: expect.stringContaining('127.0.0.1:1 cannot be reached'),
+  });
+});
+
 test('a target is used by its name, with so many runs at a time as the machine has processors, or as its settings say', async () => {
   const computes = computesWith({});
   await computes.attach({ workspace, name: 'one', settings: { ...host('good'), maxConcurrentRuns: 1 } }, admin);

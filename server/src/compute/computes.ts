@@ -7,7 +7,7 @@ import type { ComputeProvisioning } from '@stellwerk/contract/compute-kinds/prov
 import type { ComputeKind, ComputeSettings } from '@stellwerk/contract/compute-settings.ts';
 import { type ErrorReason, ServiceError, TargetError } from '@stellwerk/contract/errors.ts';
 import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
-import { type Caller, isAdministrator, nameOf } from '../access/access.ts';
+import { type Caller, nameOf } from '../access/access.ts';
 import type { Activities, Beginning } from '../activity/activities.ts';
 import type { Database } from '../db/database.ts';
 import { keyOf, pageFrom } from '../db/paging.ts';
@@ -15,18 +15,8 @@ import { sql } from '../db/transactions.ts';
 import type { Capacity, ComputeDriver, Target } from './driver.ts';
 import { type ComputeKinds, driverOf } from './kinds.ts';
 import { type Load, type OpenRuns, refuseUsed } from './open-runs.ts';
-import {
-  builtIn,
-  isBuiltIn,
-  isMade,
-  isOfServer,
-  isReady,
-  notMade,
-  plainRow,
-  recordOf,
-  requireReady,
-  targetOf,
-} from './records.ts';
+import { isOwnMachine, onlyAdministrators } from './own-machine.ts';
+import { builtIn, isBuiltIn, isMade, isReady, notMade, plainRow, recordOf, requireReady, targetOf } from './records.ts';
 import { type ComputeRow, computeTransactions } from './store.ts';
 
 export { ComputeChanges } from './changes.ts';
@@ -298,7 +288,7 @@ export class Computes {
         'settings.invalid',
         'The local computer is not attached: it is there, under the name local.',
       );
-    if (isOfServer(target.settings)) onlyAdministrators(caller, 'attach');
+    if (isOwnMachine(target.settings)) onlyAdministrators(caller, 'attach');
     const lacking = this.#lacksUser(target);
     if (lacking) throw new ServiceError('failed-precondition', 'compute.host-isolation', lacking);
   }
@@ -399,15 +389,6 @@ export class Computes {
     const { hostsServices } = this.#needs.kinds[row.kind];
     return recordOf(row, { flaw, hostsServices, load: load.get(row.name) });
   }
-}
-
-function onlyAdministrators(caller: Caller, what: string): void {
-  if (!isAdministrator(caller))
-    throw new ServiceError(
-      'permission-denied',
-      'access.administrator-needed',
-      `Only an administrator of the server may ${what} its host.`,
-    );
 }
 
 function compare(a: string, b: string): number {
