@@ -33,7 +33,7 @@ const kinds: ComputeKinds = {
   local: localDriver,
   docker: new DockerDriver({} as never),
   /** Made on the target `base`. */
-  ssh: Object.assign(new SshDriver({} as never), {
+  ssh: Object.assign(new SshDriver({} as never, {} as never), {
     probe: async () => ({ usable: true, findings: [] }),
     capacity: async () => ({ cpus: 1, memoryBytes: 1e9, gpus: [] }),
     lifetime: {

@@ -12,10 +12,10 @@ import type { Activities, Beginning } from '../activity/activities.ts';
 import type { Database } from '../db/database.ts';
 import { keyOf, pageFrom } from '../db/paging.ts';
 import { sql } from '../db/transactions.ts';
+import { invalid, isOwnMachine, onlyAdministrators, refuseOtherKind, refuseOtherPlace } from './checks.ts';
 import type { Capacity, ComputeDriver, Target } from './driver.ts';
 import { type ComputeKinds, driverOf } from './kinds.ts';
 import { type Load, type OpenRuns, refuseUsed } from './open-runs.ts';
-import { isOwnMachine, onlyAdministrators } from './own-machine.ts';
 import { builtIn, isBuiltIn, isMade, isReady, notMade, plainRow, recordOf, requireReady, targetOf } from './records.ts';
 import { type ComputeRow, computeTransactions } from './store.ts';
 
@@ -73,6 +73,7 @@ export class Computes {
 
   async attach(input: CheckedOf<'compute', 'attach'>, caller: Caller): Promise<ComputeTarget> {
     const { settings } = input;
+    this.#refuseBuiltIn(input.workspace, input.name);
     this.#allow({ ...input, settings }, caller);
     const row = this.#newRow(input, caller, { kind: settings.kind, settings: JSON.stringify(settings) }, 'attaching');
     const activity = this.#activity('compute.attach', row, 'Looking whether it can be used.', caller);
@@ -86,17 +87,10 @@ export class Computes {
     this.#refuseBuiltIn(workspace, name);
     const kind = settings.kind as ComputeKind;
     const lifetime = this.#needs.kinds[kind]?.lifetime;
-    if (!lifetime)
-      throw new ServiceError(
-        'invalid-argument',
-        'settings.invalid',
-        `Compute targets of the kind ${kind} are attached, not created.`,
-      );
+    if (!lifetime) throw invalid(`Compute targets of the kind ${kind} are attached, not created.`);
     const base = await this.#row(workspace, settings.on);
     if (base.kind !== lifetime.on)
-      throw new ServiceError(
-        'invalid-argument',
-        'settings.invalid',
+      throw invalid(
         `A compute target of the kind ${kind} is made on an attached one of the kind ${lifetime.on}; ${base.name} is of the kind ${base.kind}.`,
       );
     requireReady(base);
@@ -145,8 +139,11 @@ export class Computes {
       ...(input.description !== undefined && { description: input.description }),
       ...(input.tags !== undefined && { tags: JSON.stringify(input.tags) }),
     };
-    const wanted = settings && this.#otherSettings(row, settings, caller);
-    if (wanted) await this.#change(row, wanted, caller, change);
+    if (settings) {
+      refuseOtherKind(row, settings);
+      this.#allow({ workspace, name: row.name, settings }, caller);
+    }
+    if (settings) await this.#change(row, { settings }, caller, change);
     else if (Object.keys(change).length > 0) await db.transact(computeTransactions.update, { of: row, change });
     return this.get(input);
   }
@@ -161,7 +158,8 @@ export class Computes {
 
   async scale(input: CheckedOf<'compute', 'scale'>, caller: Caller): Promise<ComputeTarget> {
     const row = await this.#attached(input.workspace, input.target);
-    await this.#change(row, this.#otherProvisioning(row, input.settings), caller);
+    refuseOtherPlace(row, input.settings);
+    await this.#change(row, { provisioning: input.settings }, caller);
     return this.get(input);
   }
 
@@ -170,36 +168,6 @@ export class Computes {
     const change = { ...more, wanted: JSON.stringify(wanted) };
     await this.#needs.stores.db.transact(computeTransactions.begin, { of: row, change, activity });
     await this.#done(activity);
-  }
-
-  #otherSettings(row: ComputeRow, settings: ComputeSettings, caller: Caller): Wanted {
-    if (row.provisioning !== null)
-      throw new ServiceError(
-        'invalid-argument',
-        'settings.invalid',
-        `The compute target ${row.name} was created here: it is scaled.`,
-      );
-    if (settings.kind !== row.kind)
-      throw new ServiceError(
-        'invalid-argument',
-        'settings.invalid',
-        `The compute target ${row.name} is of the kind ${row.kind}, which cannot be changed.`,
-      );
-    this.#allow({ workspace: row.workspace, name: row.name, settings }, caller, 'update');
-    return { settings };
-  }
-
-  #otherProvisioning(row: ComputeRow, provisioning: ComputeProvisioning): Wanted {
-    const before = row.provisioning === null ? undefined : (JSON.parse(row.provisioning) as ComputeProvisioning);
-    if (before?.kind !== provisioning.kind || before.on.toLowerCase() !== provisioning.on.toLowerCase())
-      throw new ServiceError(
-        'invalid-argument',
-        'settings.invalid',
-        before
-          ? `The compute target ${row.name} is of the kind ${before.kind} on ${before.on}, which cannot be changed.`
-          : `The compute target ${row.name} was attached: its settings are updated.`,
-      );
-    return { provisioning };
   }
 
   async probe({ workspace, target }: CheckedOf<'compute', 'probe'>): Promise<Probe> {
@@ -280,14 +248,9 @@ export class Computes {
   }
 
   /** What can be said before anybody looks at the machine. */
-  #allow(target: Target, caller: Caller, how: 'attach' | 'update' = 'attach'): void {
-    if (how === 'attach') this.#refuseBuiltIn(target.workspace, target.name);
+  #allow(target: Target, caller: Caller): void {
     if (target.settings.kind === 'local')
-      throw new ServiceError(
-        'invalid-argument',
-        'settings.invalid',
-        'The local computer is not attached: it is there, under the name local.',
-      );
+      throw invalid('The local computer is not attached: it is there, under the name local.');
     if (isOwnMachine(target.settings)) onlyAdministrators(caller, 'attach');
     const lacking = this.#lacksUser(target);
     if (lacking) throw new ServiceError('failed-precondition', 'compute.host-isolation', lacking);

@@ -11,12 +11,8 @@ export type ComputeKinds = { readonly [K in ComputeKind]: ComputeDriver<K> };
 
 /** `remote`: of kinds that carry what their runs say to this server. */
 export function computeKinds({ host, remote }: { host: HostNeeds; remote: SshNeeds & DockerNeeds }): ComputeKinds {
-  return {
-    local: localDriver,
-    host: new HostDriver(host),
-    ssh: new SshDriver(remote),
-    docker: new DockerDriver(remote),
-  };
+  const docker = new DockerDriver(remote);
+  return { local: localDriver, host: new HostDriver(host, docker), ssh: new SshDriver(remote, docker), docker };
 }
 
 /** The driver of a target: target and driver are of the same kind, which the compiler cannot see through the table. */

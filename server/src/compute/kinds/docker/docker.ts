@@ -75,6 +75,14 @@ export class DockerDriver implements ComputeDriver<'docker'> {
     return { usable: findings.every(({ ok }) => ok), findings };
   }
 
+  /** Why it cannot be used, if it does not even answer. */
+  async flawOfEngine(target: Target<'docker'>): Promise<string | undefined> {
+    return infoOf(this.#engineOf(target)).then(
+      () => undefined,
+      (error: Error) => error.message,
+    );
+  }
+
   reach(): 'carried' {
     return 'carried';
   }

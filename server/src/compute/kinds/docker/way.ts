@@ -6,6 +6,7 @@ import { TargetError } from '@stellwerk/contract/errors.ts';
 import { SshConnection } from '../../../exec/ssh/connection.ts';
 import { type Connected, SshConnections } from '../../../exec/ssh/connections.ts';
 import type { Target } from '../../driver.ts';
+import { usualSocket } from './contained.ts';
 
 /** Opens a secret that the settings of a target name. */
 export type SecretOf = (target: Pick<Target, 'workspace' | 'name'>, secret: string) => Promise<string>;
@@ -22,7 +23,6 @@ interface Identity {
 }
 
 const identityForMs = 600_000;
-const usualSocket = '/var/run/docker.sock';
 const keepAliveMs = 15_000;
 
 export class Ways {
@@ -84,7 +84,7 @@ export class Ways {
     const { address, hostKey, ...names } = target.settings;
     const { hostname, port, username } = new URL(address);
     if (hostKey === undefined) throw new TargetError('never', `The host key of ${hostname} is not known yet.`);
-    const where = { address: hostname, port: Number(port || 22), user: username, hostKey };
+    const where = { address: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 22), user: username, hostKey };
     const opened: Record<string, string> = {};
     for (const what of ['key', 'passphrase', 'password'] as const)
       if (names[what] !== undefined) opened[what] = await this.#secret(target, names[what]);
