@@ -147,6 +147,30 @@ target.detach()
     expect(there).toEqual(here);
   });
 
+  test('a machine with sshd is created on it, trains by SSH, and is deleted with all that was made for it', async () => {
+    const cli = async (...args: string[]) => {
+      const done = await installation.cli(args);
+      expect(done.code, done.stderr).toBe(0);
+    };
+    await cli('compute', 'create', 'made', '--kind', 'ssh', '--on', 'engine', '--cpus', '1');
+    await until('it can be used', async () => {
+      const made = await installation.client.compute.get({ workspace, target: 'made' });
+      if (made.state === 'failed') throw new Error(made.reason);
+      return made.state === 'usable';
+    });
+    const run = await submit(installation, {
+      code: 'import os; print("on", os.uname().nodename)',
+      target: 'made',
+      ...userManaged,
+    });
+    expect(await untilEnded(place(run))).toMatchObject({ state: 'completed' });
+    expect(await printed(run)).toBe('on made\n');
+    await cli('compute', 'delete', 'made');
+    await until('nothing is left', () => left().length === 0);
+    const { items } = await installation.client.secrets.list({ workspace });
+    expect(items.map(({ name }) => name)).not.toContain('made-machine-key');
+  });
+
   test('nothing of a run is lost when the server is killed and started again', async () => {
     const run = await submit(installation, { code: talkative, ...onEngine });
     await until('some lines are there', async () => (await printed(run)).includes('line 20\n'));

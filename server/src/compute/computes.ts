@@ -32,6 +32,7 @@ export type {
   Target,
 } from './driver.ts';
 export type { HostNeeds } from './kinds/host/host.ts';
+export type { MachineNeeds } from './kinds/ssh/created.ts';
 export { type ComputeKinds, computeKinds } from './kinds.ts';
 export type { Load, OpenRuns } from './open-runs.ts';
 

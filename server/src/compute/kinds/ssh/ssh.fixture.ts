@@ -35,6 +35,7 @@ export async function onHost(server: Pick<RealServer, 'url'>, options: SshHostOp
       pythonPackage,
       secret: async (_: unknown, name: string) => secrets[name]!,
       connectHere: () => connectTo(server.url),
+      secrets: { has: async (_: string, name: string) => name in secrets, keep: async () => {}, drop: async () => {} },
     };
     return new SshDriver(needs, new DockerDriver(needs));
   };

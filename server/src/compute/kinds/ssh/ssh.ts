@@ -5,6 +5,7 @@ import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts'
 import type { Capacity, ComputeDriver, Flaw, RunsJobs, Target, WantedImage } from '../../driver.ts';
 import { Contained, usualSocket } from '../docker/contained.ts';
 import type { DockerDriver } from '../docker/docker.ts';
+import { type MachineNeeds, MadeMachines } from './created.ts';
 import { SshJobs } from './jobs.ts';
 import { Machines, type SshNeeds } from './machine.ts';
 import { probed } from './probe.ts';
@@ -14,14 +15,16 @@ export class SshDriver implements ComputeDriver<'ssh'> {
   readonly hostsServices = false;
   readonly containers = true;
   readonly jobs: RunsJobs<'ssh'>;
+  readonly lifetime: MadeMachines;
   readonly #contained: Contained<'ssh'>;
   readonly #needs: SshNeeds;
   readonly #machines: Machines;
   /** As it was when it was last seen, by the target's queue: a machine that is off is submitted to all the same. */
   readonly #capacities = new Map<string, Capacity>();
 
-  /** `docker`: what executes runs in containers, with the engine over there. */
-  constructor(needs: SshNeeds, docker: DockerDriver) {
+  /** `docker`: what executes runs in containers, with the engine over there, and machines that are made. */
+  constructor(needs: SshNeeds & MachineNeeds, docker: DockerDriver) {
+    this.lifetime = new MadeMachines(needs, docker);
     this.#needs = needs;
     this.#machines = new Machines(needs);
     this.#contained = new Contained(docker, engineThere);
