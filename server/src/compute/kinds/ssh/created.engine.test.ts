@@ -70,11 +70,11 @@ describe.skipIf(whyNoDocker)(
     test('is there again, with what it had, after its engine was switched off', async () => {
       const before = await driver.lifetime.provide(place, wanted, on);
       const [container] = engine.left().map((line) => line.split(' ')[0]!);
-      engine.docker('exec', container!, 'touch', '/home/trainer/kept');
+      engine.docker('exec', container!, 'touch', '/srv/trainer/kept');
       await engine.crash();
       await engine.start();
       expect(await driver.lifetime.provide(place, wanted, on)).toEqual(before);
-      engine.docker('exec', container!, 'test', '-e', '/home/trainer/kept');
+      engine.docker('exec', container!, 'test', '-e', '/srv/trainer/kept');
     });
 
     test('goes with all that was made for it, and may be removed twice', async () => {

@@ -29,6 +29,7 @@ export interface MachineNeeds {
 }
 
 const user = 'trainer';
+const home = `/srv/${user}`;
 const folder = 'etc/stellwerk-machine';
 const portTries = 20;
 const answersWithinTries = 100;
@@ -38,10 +39,10 @@ const portLabel = 'org.stellwerk.port';
 /** Puts the user and its keys in place, whichever of the usual tools the image has, and becomes sshd. */
 const begin = `
 set -e
-id ${user} >/dev/null 2>&1 || useradd -d /home/${user} -s /bin/bash ${user} || adduser -D -h /home/${user} ${user}
+id ${user} >/dev/null 2>&1 || useradd -d ${home} -s /bin/bash ${user} || adduser -D -h ${home} ${user}
 usermod -p '*' ${user} 2>/dev/null || true
 mkdir -p /run/sshd
-chown ${user} /home/${user}
+chown ${user} ${home}
 sshd=$(command -v sshd || echo /usr/sbin/sshd)
 [ -x "$sshd" ] || { echo "there is no sshd in it" >&2; exit 1; }
 command -v python3 >/dev/null || { echo "there is no python3 in it" >&2; exit 1; }
@@ -133,7 +134,7 @@ export class MadeMachines implements IsProvisioned<'ssh'> {
           ExposedPorts: { '22/tcp': {} },
           HostConfig: {
             ...takenBy(wanted),
-            Mounts: [{ Type: 'volume', Source: name, Target: `/home/${user}` }],
+            Mounts: [{ Type: 'volume', Source: name, Target: `${home}` }],
             PortBindings: { '22/tcp': [{ HostPort: String(port) }] },
             RestartPolicy: { Name: 'unless-stopped' },
             Init: true,
