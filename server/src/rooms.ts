@@ -107,6 +107,7 @@ export function buildRooms(ground: Ground) {
     publicUrl: ground.url,
     uv: (watch) => environments.uv(watch),
     openSecret: (...of) => secrets.open(...of),
+    secrets,
   });
   const computes = new Computes({
     stores: { db, activities },

@@ -1,6 +1,6 @@
 // The kinds of compute target, each with what it needs of this installation.
 import { join } from 'node:path';
-import { type ComputeKinds, computeKinds, type HostNeeds, type Target } from './compute/computes.ts';
+import { type ComputeKinds, computeKinds, type HostNeeds, type MachineNeeds, type Target } from './compute/computes.ts';
 import type { Config } from './config.ts';
 import { ownPlace } from './installation.ts';
 
@@ -14,13 +14,17 @@ export interface TargetKindNeeds {
   uv: HostNeeds['uv'];
   /** Opens a secret of a workspace; it is written down what for. */
   openSecret(workspace: string, name: string, use: string): Promise<string>;
+  /** For what is made by this server itself. */
+  secrets: MachineNeeds['secrets'];
 }
 
-export function targetKinds({ config, wheel, urlHere, publicUrl, uv, openSecret }: TargetKindNeeds): ComputeKinds {
+export function targetKinds(needs: TargetKindNeeds): ComputeKinds {
+  const { config, wheel, urlHere, publicUrl, uv, openSecret, secrets } = needs;
   const remote = {
     ...ownPlace(config, urlHere),
     pythonPackage: wheel,
     publicUrl,
+    secrets,
     secret: ({ workspace, name }: Pick<Target, 'workspace' | 'name'>, secret: string) =>
       openSecret(workspace, secret, `the compute target ${name}`),
   };

@@ -5,20 +5,22 @@ import { DockerDriver, type DockerNeeds } from './kinds/docker/docker.ts';
 import { HostDriver, type HostNeeds } from './kinds/host/host.ts';
 import { KubernetesDriver, type KubernetesNeeds } from './kinds/kubernetes/kubernetes.ts';
 import { localDriver } from './kinds/local/local.ts';
+import type { MachineNeeds } from './kinds/ssh/created.ts';
 import type { SshNeeds } from './kinds/ssh/machine.ts';
 import { SshDriver } from './kinds/ssh/ssh.ts';
 
 /** Of kinds that carry what their runs say to this server. */
-type RemoteNeeds = SshNeeds & DockerNeeds & KubernetesNeeds;
+type RemoteNeeds = SshNeeds & MachineNeeds & DockerNeeds & KubernetesNeeds;
 
 export type ComputeKinds = { readonly [K in ComputeKind]: ComputeDriver<K> };
 
 export function computeKinds({ host, remote }: { host: HostNeeds; remote: RemoteNeeds }): ComputeKinds {
+  const docker = new DockerDriver(remote);
   return {
     local: localDriver,
-    host: new HostDriver(host),
-    ssh: new SshDriver(remote),
-    docker: new DockerDriver(remote),
+    host: new HostDriver(host, docker),
+    ssh: new SshDriver(remote, docker),
+    docker,
     kubernetes: new KubernetesDriver(remote),
   };
 }

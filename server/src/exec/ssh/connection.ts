@@ -282,6 +282,12 @@ export async function shownHostKey(to: Omit<SshAddress, 'hostKey'>): Promise<str
   });
 }
 
+/** A new pair, in the forms that sshd reads. */
+export async function newKeys(): Promise<{ private: string; public: string }> {
+  const { utils } = await loaded();
+  return utils.generateKeyPairSync('ed25519');
+}
+
 /** Loaded by those who need it only. */
 async function loaded(): Promise<Pick<typeof import('ssh2'), 'Client' | 'utils'>> {
   return (await import('ssh2')).default;
