@@ -20,7 +20,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { Administrator } from './api.ts';
 import { makeCertificates } from './certificates.ts';
 import { makeGroups, processesIn, removeGroups, spaceOf, statusOf, wordsOf } from './control-groups.ts';
-import { baseImage, writeImages } from './images.ts';
+import { baseImage, writeFirstImages, writeImageOf } from './images.ts';
 import { builtBinary, debianRoot, hasGo } from './programs.ts';
 import { containerdSocket, type Place, partsOf, writeSettings } from './settings.ts';
 
@@ -117,7 +117,7 @@ export class KubernetesCluster implements AsyncDisposable {
     this.#state.machine = child.pid!;
     writeFileSync(join(folder, 'cluster.json'), JSON.stringify(this.#state), { mode: 0o600 });
     await this.#until('containerd answers', async () => this.#ctr('version').status === 0);
-    await this.#importImages();
+    await this.#importFirstImages();
     await this.untilReady();
   }
 
@@ -170,6 +170,25 @@ export class KubernetesCluster implements AsyncDisposable {
     await this.api.ask('PATCH', `/api/v1/nodes/${this.node}/status`, { status: { capacity, allocatable: capacity } });
   }
 
+  /** The node has an image of this name, with Python packages of a folder, or with nothing in it. */
+  addImage(name: string, packages?: string): Promise<void> {
+    return this.#import((archive) => writeImageOf(this.folder, archive, name, packages));
+  }
+
+  /** A volume on the node's disk, for the one who asks for this class. */
+  async addVolume(storageClassName: string): Promise<void> {
+    const path = join(this.folder, 'volumes', storageClassName);
+    mkdirSync(path, { recursive: true });
+    const spec = {
+      storageClassName,
+      capacity: { storage: '1Gi' },
+      accessModes: ['ReadWriteOnce'],
+      persistentVolumeReclaimPolicy: 'Retain',
+      hostPath: { path },
+    };
+    await this.api.ask('POST', '/api/v1/persistentvolumes', { metadata: { name: storageClassName }, spec });
+  }
+
   async label(labels: Record<string, string>): Promise<void> {
     await this.api.ask('PATCH', `/api/v1/nodes/${this.node}`, { metadata: { labels } });
   }
@@ -217,10 +236,14 @@ export class KubernetesCluster implements AsyncDisposable {
     return body.status?.conditions?.find(({ type }) => type === 'Ready')?.status;
   }
 
-  async #importImages(): Promise<void> {
+  async #importFirstImages(): Promise<void> {
     if (this.#ctr('images', 'ls', '-q').stdout.includes(baseImage)) return;
+    await this.#import((archive) => writeFirstImages(this.folder, archive));
+  }
+
+  async #import(write: (archive: string) => Promise<void>): Promise<void> {
     const archive = join(this.folder, 'images.tar');
-    await writeImages(this.folder, archive);
+    await write(archive);
     const done = this.#ctr('images', 'import', archive);
     if (done.status !== 0) throw new Error(`The images could not be imported: ${done.stderr}`);
     rmSync(archive);

@@ -2,7 +2,8 @@
 
 `run [seconds]`: is the first process of one, with the runner as its child. If its place is taken from it (SIGTERM, which whoever takes it sends), the
 script may write a checkpoint for so many seconds, then all ends. `keep`: stays in the other, so that what a dead runner left can be delivered from
-there, for a day at most. `ask`, `kill`: said beside a `run`, to have its runner stop, or to end the container at once with all in it.
+there, for a day at most. `lives`: asked there, whether the other one does. `ask`, `kill`: said beside a `run`, to have its runner stop, or to end
+the container at once with all in it.
 """
 
 from __future__ import annotations
@@ -70,9 +71,9 @@ def keep(folder):
     dead_since = None
     while True:
         has_begun = os.path.exists(_sign(folder))
-        if has_begun and _is_held(_sign(folder)):
+        if _is_held(_sign(folder)):
             dead_since = None
-        elif asked and not (has_begun and os.path.exists(os.path.join(folder, "job"))):
+        elif asked and not (has_begun and os.path.exists(os.path.join(folder, "job"))) and not _delivers():
             return 0
         elif has_begun:
             dead_since = dead_since or time.monotonic()
@@ -81,7 +82,25 @@ def keep(folder):
         time.sleep(0.2)
 
 
+def _delivers():
+    """Whether somebody is at it here, in this moment."""
+    for name in os.listdir("/proc"):
+        try:
+            with open("/proc/%s/cmdline" % int(name), "rb") as file:
+                if b"recover" in file.read().split(b"\0"):
+                    return True
+        except (OSError, ValueError):
+            pass
+    return False
+
+
+def lives(folder):
+    return 0 if _is_held(_sign(folder)) else 1
+
+
 def _is_held(path):
+    if not os.path.exists(path):
+        return False
     with open(path) as sign:
         try:
             fcntl.flock(sign, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,7 +112,7 @@ def _is_held(path):
 def tell(folder, number):
     """A first process that does not listen yet would not hear of it."""
     until = time.monotonic() + _LISTENS_SECONDS
-    while not (os.path.exists(_sign(folder)) and _is_held(_sign(folder))) and time.monotonic() < until:
+    while not _is_held(_sign(folder)) and time.monotonic() < until:
         time.sleep(0.05)
     os.kill(1, number)
 
@@ -103,7 +122,7 @@ def main(arguments):
     if what in _SIGNALS:
         tell(folder, _SIGNALS[what])
         return 0
-    return {"run": run, "keep": keep}[what](folder, *more)
+    return {"run": run, "keep": keep, "lives": lives}[what](folder, *more)
 
 
 if __name__ == "__main__":

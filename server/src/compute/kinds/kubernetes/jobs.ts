@@ -23,7 +23,7 @@ import {
 import { lookInto, type Said } from './looking.ts';
 import { claimManifest, jobManifest, secretManifest } from './manifest.ts';
 import { canceledMark, containers, jobFolder, jobNameOf, place, python } from './places.ts';
-import { isBeginning, isRunning, type JobThere, type Pod, podOf, podsOf, stateOf, statusOf } from './pods.ts';
+import { isBeginning, isRunning, type JobThere, lostPlace, type Pod, podOf, podsOf, stateOf, statusOf } from './pods.ts';
 import type { AskedImage, SignIns } from './pull-secrets.ts';
 import type { Relays } from './relays.ts';
 
@@ -72,7 +72,8 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
       if (!job) return { state: 'ended', reason: 'Its Job is not on the cluster any more.' };
       const pod = await podOf(at.api, at.namespace, at.job);
       const facts = factsOf(at.job, pod);
-      const still = await stateOf(at.api, at.namespace, job, pod);
+      const isOver = pod && isRunning(pod, containers.runner) && !(await runnerLives(at, pod));
+      const still = isOver ? lostPlace(pod) : await stateOf(at.api, at.namespace, job, pod);
       if (still) return { ...still, facts };
       await this.#layWay(target, at, pod!);
       return { state: 'running', facts };
@@ -93,7 +94,7 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
     await refusals(at.api, 'later', async () => {
       const pod = await podOf(at.api, at.namespace, at.job);
       if (pod && (await isReachable(at, pod))) {
-        if (isRunning(pod, containers.runner)) await this.#say(at, pod, 'kill');
+        if (await runnerLives(at, pod)) await this.#say(at, pod, 'kill');
         await this.#layWay(target, at, pod);
         await deliver((words) => outputOf(at.api, keeperOf(at, pod), [...python, ...words], recoversWithinMs));
       } else if ('volume' in handle && (await volumeOf(at))) await this.#deliverFromVolume(target, at);
@@ -150,7 +151,10 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
   async #say(at: At, pod: Pod, how: 'ask' | 'kill'): Promise<void> {
     const where = { ...keeperOf(at, pod), container: containers.runner };
     const words = [...python, '-m', 'stellwerk.runner.container', how, place];
-    const hasEnded = async () => !isRunning(await podOf(at.api, at.namespace, at.job), containers.runner);
+    const hasEnded = async () => {
+      const now = await podOf(at.api, at.namespace, at.job);
+      return now === undefined || !(await runnerLives(at, now));
+    };
     const { code, stderr } = await outputOf(at.api, where, words).catch(async (error) => {
       if (await hasEnded()) return { code: 0, stderr: '' };
       throw error;
@@ -175,6 +179,14 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
   async #at(target: Target<'kubernetes'>, handle: JobHandle): Promise<At> {
     return { api: await this.#needs.apiOf(target), namespace: String(handle.namespace), job: String(handle.job) };
   }
+}
+
+/** Of a pod that is being taken away nothing is told until it is gone: its second container is asked. */
+async function runnerLives(at: At, pod: Pod): Promise<boolean> {
+  if (!isRunning(pod, containers.runner)) return false;
+  if (pod.metadata.deletionTimestamp === undefined || !(await isReachable(at, pod))) return true;
+  const words = [...python, '-m', 'stellwerk.runner.container', 'lives', place];
+  return (await outputOf(at.api, keeperOf(at, pod), words)).code === 0;
 }
 
 async function deliver(ask: (words: readonly string[]) => Promise<Said>): Promise<void> {

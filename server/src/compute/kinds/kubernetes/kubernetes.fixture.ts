@@ -5,7 +5,11 @@ import { connectTo } from '../../../installation.ts';
 import type { Tried } from '../../driver.suite.ts';
 import type { Target } from '../../driver.ts';
 import type { RealServer } from '../../real-server.fixture.ts';
+import type { Api } from './api.ts';
+import { KubernetesJobs } from './jobs.ts';
 import { KubernetesDriver } from './kubernetes.ts';
+import { packed } from './package.ts';
+import { SignIns } from './pull-secrets.ts';
 import { Relays } from './relays.ts';
 
 type Settings = Target<'kubernetes'>['settings'];
@@ -19,6 +23,16 @@ export interface OnCluster extends Tried<'kubernetes'> {
   /** Of the vault. */
   secrets: Record<string, string>;
   targetWith(more: Partial<Settings>): Target<'kubernetes'>;
+  /** Jobs of a service that speaks with the cluster by this. */
+  jobsBy(api: Api): KubernetesJobs;
+}
+
+/** Root's shell on the node, for each process that is the first of a run's container: `$process` is its folder in /proc. */
+export function inRuns(cluster: KubernetesCluster, script: string): void {
+  cluster.shell(`for process in /proc/[0-9]*; do
+  words="$(tr '\\0' ' ' <$process/cmdline 2>/dev/null)" || continue
+  case "$words" in *runner[.]container\\ run\\ *) ${script};; esac
+done`);
 }
 
 const kinds = [
@@ -66,6 +80,14 @@ export async function onCluster(server: Pick<RealServer, 'url'>): Promise<OnClus
       await cut.closeAll();
     },
     targetWith,
+    jobsBy: (api) =>
+      new KubernetesJobs({
+        ...needs,
+        package: packed(needs.pythonPackage),
+        relays,
+        signIns: new SignIns(needs.installation, needs.secret),
+        apiOf: async () => api,
+      }),
     target: targetWith({}),
     async leftovers() {
       const names = await Promise.all(kinds.map((kind) => cluster.names(kind)));

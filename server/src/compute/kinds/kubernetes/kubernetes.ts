@@ -10,7 +10,8 @@ import { Api, Refusal } from './api.ts';
 import { KubernetesJobs } from './jobs.ts';
 import { readKubeconfig } from './kubeconfig.ts';
 import { lookInto, platformFrom } from './looking.ts';
-import { flawsOf, nodesFor } from './nodes.ts';
+import { Namespaces } from './namespaces.ts';
+import { flawsOf, nodesFor, quotaFlaws } from './nodes.ts';
 import { packed } from './package.ts';
 import { probed } from './probe.ts';
 import { type SecretOf, SignIns } from './pull-secrets.ts';
@@ -33,6 +34,7 @@ export class KubernetesDriver implements ComputeDriver<'kubernetes'> {
   readonly hostsServices = false;
   readonly containers = true;
   readonly jobs: KubernetesJobs;
+  readonly lifetime: Namespaces;
   readonly #secret: SecretOf;
   readonly #jobsNeeds: ConstructorParameters<typeof KubernetesJobs>[0];
   readonly #apis = new Map<string, Promise<Api>>();
@@ -49,6 +51,7 @@ export class KubernetesDriver implements ComputeDriver<'kubernetes'> {
       apiOf: (target) => this.#apiOf(target),
     };
     this.jobs = new KubernetesJobs(this.#jobsNeeds);
+    this.lifetime = new Namespaces(this.#jobsNeeds);
   }
 
   async probe(target: Target<'kubernetes'>): Promise<Probe> {
@@ -68,8 +71,10 @@ export class KubernetesDriver implements ComputeDriver<'kubernetes'> {
   /** What none of its nodes has. A cluster that does not answer is submitted to all the same. */
   async flaws(target: Target<'kubernetes'>, configuration: RunConfiguration): Promise<Flaw[]> {
     try {
-      const nodes = await nodesFor(await this.#apiOf(target), target.settings);
-      return nodes ? flawsOf(nodes, target.settings, configuration) : [];
+      const api = await this.#apiOf(target);
+      const nodes = await nodesFor(api, target.settings);
+      const flaws = nodes ? flawsOf(nodes, target.settings, configuration) : [];
+      return flaws.length > 0 ? flaws : await quotaFlaws(api, target.settings, configuration);
     } catch (error) {
       if (error instanceof TargetError || error instanceof Refusal) return [];
       throw error;

@@ -17,15 +17,17 @@ const units: Record<string, number> = {
   M: 1e6,
   G: 1e9,
   T: 1e12,
+  P: 1e15,
   Ki: 2 ** 10,
   Mi: 2 ** 20,
   Gi: 2 ** 30,
   Ti: 2 ** 40,
+  Pi: 2 ** 50,
 };
 
 /** A quantity as clusters write it, such as `1900m` or `16Gi`. */
 export function quantity(text: string | undefined): number {
-  const [, count, unit] = /^([\d.]+(?:e\d+)?)([kMGTm]i?|)$/.exec(text ?? '0') ?? [];
+  const [, count, unit] = /^([\d.]+(?:e\d+)?)(m|k|[KMGTPE]i?|)$/.exec(text ?? '0') ?? [];
   return count === undefined ? 0 : Number(count) * (units[unit!] ?? 1);
 }
 
@@ -57,6 +59,25 @@ export function flawsOf(nodes: readonly Node[], settings: Settings, configuratio
   if (memoryBytes > mostMemory)
     found.push(flaw('memory', `has ${mostMemory.toLocaleString('en')} bytes of memory at most on a node`));
   if (gpus > most(gpuResource)) found.push(flaw('gpus', `has ${most(gpuResource)} GPUs at most on a node`));
+  return found;
+}
+
+/** What the quotas of the namespace would never let in. */
+export async function quotaFlaws(api: Api, settings: Settings, configuration: RunConfiguration): Promise<Flaw[]> {
+  const path = `/api/v1/namespaces/${settings.namespace}/resourcequotas`;
+  type Quota = { spec: { hard?: Record<string, string> } };
+  const { items } = await api.ask<{ items: Quota[] }>({ path });
+  const { cpus = 0, memoryBytes = 0, gpus } = readOf(configuration.resources);
+  const found: Flaw[] = [];
+  for (const [field, wanted, resource, unit] of [
+    ['cpus', cpus, 'requests.cpu', 'CPUs'],
+    ['memory', memoryBytes, 'requests.memory', 'bytes of memory'],
+    ['gpus', gpus, `requests.${settings.gpuResource}`, 'GPUs'],
+  ] as const) {
+    const limits = items.flatMap(({ spec }) => spec.hard?.[resource] ?? []).map(quantity);
+    const most = Math.min(...limits);
+    if (wanted > most) found.push(flaw(field, `has a quota of ${most.toLocaleString('en')} ${unit}`));
+  }
   return found;
 }
 

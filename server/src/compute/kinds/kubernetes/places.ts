@@ -17,11 +17,14 @@ export const containers = { unpack: 'unpack', runner: 'runner', keeper: 'keeper'
 
 const label = 'stellwerk.org';
 export const canceledMark = `${label}/canceled`;
+export const installationLabel = `${label}/installation`;
+export const madeForLabel = `${label}/made-for`;
+export const managed = { 'app.kubernetes.io/managed-by': 'stellwerk' };
 
 /** By these, whoever looks at the cluster sees whose a thing is. */
 export const labelsOf = (installation: string, what: 'run' | 'look') => ({
-  'app.kubernetes.io/managed-by': 'stellwerk',
-  [`${label}/installation`]: installation,
+  ...managed,
+  [installationLabel]: installation,
   [`${label}/what`]: what,
 });
 

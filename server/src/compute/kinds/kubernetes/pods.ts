@@ -101,7 +101,7 @@ async function withoutPod(api: Api, namespace: string, job: JobThere): Promise<E
   const failed = job.status?.conditions?.find(({ type, status }) => /^Failed$/.test(type) && status === 'True');
   if (failed?.reason === 'PodFailurePolicy')
     return { state: 'ended', cause: 'preempted', reason: 'Its pod was evicted from its node, and is gone.' };
-  if (failed) return { state: 'ended', cause: 'node-lost', reason: 'Its pod was deleted from the cluster.' };
+  if (failed) return { state: 'ended', cause: 'node-lost', reason: deleted };
   const refused = (await eventsOf(api, namespace, job.metadata.uid)).filter(({ reason }) => reason === 'FailedCreate');
   const message = refused.at(-1)?.message;
   if (message === undefined) return { state: 'waiting', reason: begins.pod };
@@ -111,7 +111,7 @@ async function withoutPod(api: Api, namespace: string, job: JobThere): Promise<E
 }
 
 function endOf(pod: Pod): Extract<JobState, { state: 'ended' }> | undefined {
-  const disrupted = pod.status.conditions?.find(({ type, status }) => type === 'DisruptionTarget' && status === 'True');
+  const disrupted = pod.status.conditions?.find(isDisruption);
   const runner = statusOf(pod, containers.runner)?.state?.terminated;
   if (disrupted && (runner || pod.status.phase === 'Failed' || isOfNode(disrupted))) return disruption(pod, disrupted);
   if (pod.status.reason === 'Evicted')
@@ -124,6 +124,15 @@ function endOf(pod: Pod): Extract<JobState, { state: 'ended' }> | undefined {
   return pod.status.phase === 'Failed' ? { state: 'ended', ...said(pod.status.message) } : undefined;
 }
 
+/** Of a pod that is taken away, and whose runner has ended. */
+export function lostPlace(pod: Pod): Extract<JobState, { state: 'ended' }> {
+  const disrupted = pod.status.conditions?.find(isDisruption);
+  if (disrupted) return disruption(pod, disrupted);
+  return { state: 'ended', cause: 'node-lost', reason: deleted };
+}
+
+const deleted = 'Its pod was deleted from the cluster.';
+const isDisruption = ({ type, status }: Condition) => type === 'DisruptionTarget' && status === 'True';
 const isOfNode = ({ reason }: Condition) => reason === 'DeletionByTaintManager' || reason === 'DeletionByPodGC';
 
 function disruption({ spec }: Pod, condition: Condition): Extract<JobState, { state: 'ended' }> {

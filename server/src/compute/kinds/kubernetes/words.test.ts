@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { whyNoNode } from './words.ts';
 
-const asked = { cpu: '64', memory: '512000000000', 'nvidia.com/gpu': '8' };
+const asked = { cpu: '64', memory: '512G', 'nvidia.com/gpu': '8' };
 
 test.each([
   ['0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.', 'No node has 64 free CPUs.'],
@@ -16,4 +16,11 @@ test.each([
   ['no nodes available to schedule pods', 'No node takes it: no nodes available to schedule pods.'],
 ])('what the scheduler tells is said in the words of whoever asked: %s', (message, words) => {
   expect(whyNoNode(message, asked)).toBe(words);
+});
+
+test.each([
+  ['1k', 'No node has 1000 free CPUs.'],
+  ['500m', 'No node has 0.5 free CPUs.'],
+])('%s is read as clusters write it', (cpu, words) => {
+  expect(whyNoNode('0/1 nodes are available: 1 Insufficient cpu.', { cpu })).toBe(words);
 });

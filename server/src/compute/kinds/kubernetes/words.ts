@@ -1,5 +1,7 @@
 // Why a pod is not placed on any node, in the words of whoever asked for it: the scheduler counts nodes by reason.
 
+import { quantity } from './nodes.ts';
+
 /** As the container of the runner asks for it. */
 export type Asked = Readonly<Record<string, string>>;
 
@@ -43,12 +45,11 @@ function inWords(reason: string, asked: Asked): Reason {
   return { wrong: reason };
 }
 
-function free(resource: string, count: string): string {
-  if (resource === 'cpu') return `${/m$/.test(count) ? Number.parseInt(count, 10) / 1_000 : count} free CPUs`;
-  if (resource === 'memory')
-    return /^\d+$/.test(count) ? `${inGigabytes(Number(count))} GB of free memory` : `${count} of free memory`;
-  if (/gpu/i.test(resource)) return `${count} free GPUs`;
-  return `${count} free ${resource}`;
+function free(resource: string, asked: string): string {
+  const count = quantity(asked);
+  if (resource === 'cpu') return `${count} free CPUs`;
+  if (resource === 'memory') return `${inGigabytes(count)} GB of free memory`;
+  return `${count} free ${/gpu/i.test(resource) ? 'GPUs' : resource}`;
 }
 
 const inGigabytes = (bytes: number) => Math.max(1, Math.round((bytes / 1e9) * hundredths)) / hundredths;
