@@ -40,6 +40,16 @@ const needs: Need[] = [
     packages: ['openssh-server', 'iproute2'],
     isOptional: true,
   },
+  {
+    what: 'a Docker Engine and a registry',
+    isThere: () =>
+      works('dockerd', '--version') &&
+      works('iptables', '-V') &&
+      works('mmdebstrap', '--version') &&
+      works('docker-registry', '--version'),
+    packages: ['docker.io', 'iptables', 'mmdebstrap', 'docker-registry'],
+    isOptional: true,
+  },
   { what: 'skopeo', isThere: () => works('skopeo', '--version'), packages: ['skopeo'], isOptional: true },
 ];
 

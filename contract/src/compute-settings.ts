@@ -1,12 +1,13 @@
 // The settings of each kind of compute target, one record a kind: validation, flags of the command line, forms and docs come from here.
 // What is secret is not in them: they name secrets of the workspace's vault.
 import * as z from 'zod';
+import { dockerSettings } from './compute-kinds/docker.ts';
 import { hostSettings } from './compute-kinds/host.ts';
 import { localSettings } from './compute-kinds/local.ts';
 import { sshSettings } from './compute-kinds/ssh.ts';
 
 export const computeSettings = z
-  .discriminatedUnion('kind', [localSettings, hostSettings, sshSettings])
+  .discriminatedUnion('kind', [localSettings, hostSettings, sshSettings, dockerSettings])
   .meta({ id: 'ComputeSettings' });
 export type ComputeSettings = z.infer<typeof computeSettings>;
 export type ComputeKind = ComputeSettings['kind'];

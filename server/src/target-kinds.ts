@@ -31,6 +31,6 @@ export function targetKinds({ config, wheel, urlHere, uv, openSecret }: TargetKi
       inherited: config.packageEnvironment,
       uv,
     },
-    ssh: remote,
+    remote,
   });
 }

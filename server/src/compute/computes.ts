@@ -16,7 +16,18 @@ import { invalid, onlyAdministrators, refuseOtherKind, refuseOtherPlace } from '
 import type { Capacity, ComputeDriver, Target } from './driver.ts';
 import { type ComputeKinds, driverOf } from './kinds.ts';
 import { type Load, type OpenRuns, refuseUsed } from './open-runs.ts';
-import { builtIn, isBuiltIn, isMade, isReady, notMade, plainRow, recordOf, requireReady, targetOf } from './records.ts';
+import {
+  builtIn,
+  isBuiltIn,
+  isMade,
+  isOfServer,
+  isReady,
+  notMade,
+  plainRow,
+  recordOf,
+  requireReady,
+  targetOf,
+} from './records.ts';
 import { type ComputeRow, computeTransactions } from './store.ts';
 
 export { ComputeChanges } from './changes.ts';
@@ -28,6 +39,7 @@ export type {
   JobHandle,
   JobOrder,
   JobState,
+  MadeImage,
   RunsJobs,
   Target,
 } from './driver.ts';
@@ -251,7 +263,7 @@ export class Computes {
   #allow(target: Target, caller: Caller): void {
     if (target.settings.kind === 'local')
       throw invalid('The local computer is not attached: it is there, under the name local.');
-    if (target.settings.kind === 'host') onlyAdministrators(caller, 'attach');
+    if (isOfServer(target.settings)) onlyAdministrators(caller, 'attach');
     const lacking = this.#lacksUser(target);
     if (lacking) throw new ServiceError('failed-precondition', 'compute.host-isolation', lacking);
   }

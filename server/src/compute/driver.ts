@@ -1,5 +1,6 @@
 // What a kind of compute target can do: capability by presence. Whoever writes a kind writes this, and runs `driver.suite.ts` on it.
 // A driver never touches the database, never retries and never reads the clock. It throws a TargetError for what the world did.
+import type { Readable } from 'node:stream';
 import type { NodeCounts, Probe } from '@stellwerk/contract/compute.ts';
 import type { ProvisioningOf } from '@stellwerk/contract/compute-kinds/provisioning.ts';
 import type { ComputeKind, SettingsOf } from '@stellwerk/contract/compute-settings.ts';
@@ -20,6 +21,21 @@ export interface JobOrder {
   job: Job;
   /** To sign in to the registry of the image that the run configuration names, where it has secrets for it. */
   imageSignIn?: { user: string; password: string };
+  /** An image that was made here for it, with its environment in it; in place of the one that the run configuration names. */
+  image?: MadeImage;
+}
+
+export interface MadeImage {
+  /** `sha256:…` of its manifest. */
+  digest: string;
+  /** As what an engine loads, under a name. */
+  archive(name: string, signal?: AbortSignal): Promise<Readable>;
+}
+
+/** The container image that a run configuration names. */
+export interface WantedImage {
+  name?: string;
+  signIn?: JobOrder['imageSignIn'];
 }
 
 /** Plain JSON, and all that is kept of a started job: everything works with it after this service was restarted. */
@@ -102,10 +118,12 @@ export interface ComputeDriver<K extends ComputeKind> {
   readonly severalNodes?: true;
   /** Whether the script may run in a container of an image that the run configuration names; elsewhere it is refused. */
   readonly containers?: true;
+  /** Whether it takes images that are made here. */
+  readonly takesImages?: true;
   /** What a run asks for and this target can never give, beyond what its `capacity` tells. Asked at submit. */
   flaws?(target: Target<K>, configuration: RunConfiguration): Promise<Flaw[]>;
   /** What environments of its runs are resolved for. Absent: for the server's own machine, or for that of whoever takes the run up. */
-  platform?(target: Target<K>): Promise<EnvironmentTarget>;
+  platform?(target: Target<K>, image?: WantedImage): Promise<EnvironmentTarget>;
   /** What can train by itself. Absent: runs are taken up by whoever submitted them. */
   readonly jobs?: RunsJobs<K>;
   /** What can be created, and not only attached. */

@@ -1,6 +1,7 @@
 // Every kind of compute target, complete by the compiler.
 import type { ComputeKind } from '@stellwerk/contract/compute-settings.ts';
 import type { ComputeDriver, Target } from './driver.ts';
+import { DockerDriver, type DockerNeeds } from './kinds/docker/docker.ts';
 import { HostDriver, type HostNeeds } from './kinds/host/host.ts';
 import { localDriver } from './kinds/local/local.ts';
 import type { SshNeeds } from './kinds/ssh/machine.ts';
@@ -8,8 +9,14 @@ import { SshDriver } from './kinds/ssh/ssh.ts';
 
 export type ComputeKinds = { readonly [K in ComputeKind]: ComputeDriver<K> };
 
-export function computeKinds(needs: { host: HostNeeds; ssh: SshNeeds }): ComputeKinds {
-  return { local: localDriver, host: new HostDriver(needs.host), ssh: new SshDriver(needs.ssh) };
+/** `remote`: of kinds that carry what their runs say to this server. */
+export function computeKinds({ host, remote }: { host: HostNeeds; remote: SshNeeds & DockerNeeds }): ComputeKinds {
+  return {
+    local: localDriver,
+    host: new HostDriver(host),
+    ssh: new SshDriver(remote),
+    docker: new DockerDriver(remote),
+  };
 }
 
 /** The driver of a target: target and driver are of the same kind, which the compiler cannot see through the table. */

@@ -353,7 +353,8 @@ def _brings_us(environment, env):
     """Whether scripts of the environment find a `stellwerk` of their own."""
     if environment.folder:
         return environment.has("stellwerk")
-    ask = "import importlib.util; print(importlib.util.find_spec('stellwerk') is not None)"
+    # A folder of that name somewhere is none.
+    ask = "import importlib.util; found = importlib.util.find_spec('stellwerk'); print(found is not None and found.origin is not None)"
     return answer_of([environment.python, "-c", ask], env) == "True"
 
 

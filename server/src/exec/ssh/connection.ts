@@ -174,6 +174,17 @@ export class SshConnection {
     });
   }
 
+  /** A connection to a socket over there. */
+  async connectTo(path: string): Promise<Duplex> {
+    const failed = (error: Error) =>
+      error instanceof TargetError
+        ? error
+        : new TargetError('later', `The socket ${path} on ${this.#name} cannot be reached: ${error.message}`);
+    const forward = (done: (error?: Error, stream?: Duplex) => void) =>
+      this.#client.openssh_forwardOutStreamLocal(path, done);
+    return this.#untilCut<Duplex>(forward).catch((error) => Promise.reject(failed(error)));
+  }
+
   /** Once, when nothing can go over it any more. */
   onCut(listener: () => void): void {
     if (this.isOpen) this.#onCut.push(listener);
