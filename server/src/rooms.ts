@@ -33,7 +33,7 @@ import { servicesUrl } from './installation.ts';
 import { Models } from './model/models.ts';
 import { OciImages, searchRegistries } from './oci/oci-images.ts';
 import { Registry } from './registry/registry.ts';
-import { JobOrders, Leases, RunDisposal, RunSelections, Runs, runExecutor, TargetUse } from './run/runs.ts';
+import { JobOrders, Leases, RunDisposal, RunSelections, Runs, runExecutor, Sessions, TargetUse } from './run/runs.ts';
 import { Snapshots } from './snapshot/snapshots.ts';
 import { targetKinds } from './target-kinds.ts';
 import { Journals } from './telemetry/journals.ts';
@@ -370,6 +370,7 @@ export function buildRooms(ground: Ground) {
     datastores,
     experiments: new Experiments({ db, now, discard: (...of) => disposal.discardExperiment(...of) }),
     runs,
+    sessions: new Sessions({ db, newId, computes }),
     journals,
     metrics,
     logs,

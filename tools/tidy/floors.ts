@@ -51,6 +51,7 @@ const doors: Record<string, string[]> = {
   environment: ['environments'],
   exec: [
     'programs',
+    'connected',
     'processes',
     'sandbox',
     'image-root',

@@ -1,6 +1,6 @@
 // What a kind of compute target can do: capability by presence. Whoever writes a kind writes this, and runs `driver.suite.ts` on it.
 // A driver never touches the database, never retries and never reads the clock. It throws a TargetError for what the world did.
-import type { Readable } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import type { NodeCounts, Probe } from '@stellwerk/contract/compute.ts';
 import type { ProvisioningOf } from '@stellwerk/contract/compute-kinds/provisioning.ts';
 import type { ComputeKind, SettingsOf } from '@stellwerk/contract/compute-settings.ts';
@@ -82,6 +82,8 @@ export interface RunsJobs<K extends ComputeKind> {
   cancel(target: Target<K>, handle: JobHandle, how: 'ask' | 'kill'): Promise<void>;
   /** Ships what a dead runner left in its journal; only after it may `cleanUp` delete that. */
   recover(target: Target<K>, handle: JobHandle): Promise<void>;
+  /** Starts `stellwerk.runner.beside` with these words where the job's script runs, as its user: its input and output. Absent: nobody looks in. */
+  beside?(target: Target<K>, handle: JobHandle, words: readonly string[]): Promise<Duplex>;
   /** Removes all that the job left, processes included. Safe twice, safe if the start failed half-way (by the order's id). */
   cleanUp(target: Target<K>, handle: JobHandle | { id: string }): Promise<void>;
 }

@@ -4,7 +4,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { connect as connectTcp, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { TargetError } from '@stellwerk/contract/errors.ts';
-import type { Client, ConnectConfig, ParsedKey, SFTPWrapper } from 'ssh2';
+import type { Client, ClientChannel, ConnectConfig, ParsedKey, SFTPWrapper } from 'ssh2';
 import { keptOf } from '../kept-output.ts';
 import { commandLine } from './quote.ts';
 import { Turns } from './turns.ts';
@@ -134,6 +134,13 @@ export class SshConnection {
   /** Runs a program over there to its end, whatever its exit code. If it is given up, what it started may go on. */
   run(program: RemoteProgram): Promise<RemoteEnded> {
     return this.#turns.take(() => this.#run(program));
+  }
+
+  /** A program over there with its input and output as one stream, which ends with this connection at the latest. */
+  async stream({ words, env }: RemoteProgram): Promise<Duplex> {
+    const channel = await this.#untilCut<ClientChannel>((done) => this.#client.exec(commandLine(words, env), done));
+    channel.stderr.resume();
+    return channel;
   }
 
   /** Whole or not at all, readable by the user alone. */
