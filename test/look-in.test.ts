@@ -65,7 +65,7 @@ test('what is typed goes in, and a program whose user is gone is ended', async (
   const received = client.sessions.receive(opened).then(async (answer) => Buffer.from(await answer.arrayBuffer()));
   await client.sessions.send(opened, 'first ');
   await client.sessions.send({ ...opened, end: true }, 'second');
-  expect((await received).toString('latin1')).toBe('\u0001\0\0\0\u000cFIRST SECOND\u0003\0\0\0\u00010');
+  expect((await received).toString('latin1')).toBe('\u0001\0\0\0\0\u0001\0\0\0\u000cFIRST SECOND\u0003\0\0\0\u00010');
   await expect(client.sessions.send(opened, 'more')).rejects.toMatchObject({ reason: 'run.session-not-found' });
 
   const mark = 'sleep 987654';

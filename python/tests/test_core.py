@@ -14,7 +14,7 @@ from stellwerk._progress import Progress, size_text
 from stellwerk._snapshots import snapshot_of
 from stellwerk._transport import StellwerkError, Transport
 from stellwerk.client import Client, Record, ServiceError
-from stellwerk.core import ComputeTarget, Experiment, Image, Model, Run, Webservice, Workspace
+from stellwerk.core import ComputeTarget, DockerCompute, Experiment, Image, Model, Run, Webservice, Workspace
 from stellwerk.core.exceptions import AzureMLException, ModelNotFoundException, WebserviceException, named_as_before
 from stellwerk.core.image import ContainerImage
 from stellwerk.core.model import model_in
@@ -206,6 +206,32 @@ class ProgressTest(unittest.TestCase):
         self.assertIn("100 % of 2.0 MB", told.getvalue())
         self.assertNotIn("\x1b", told.getvalue())
         self.assertEqual(["999 B", "1.5 GB"], [size_text(999), size_text(1.5e9)])
+
+
+class DockerComputeTest(unittest.TestCase):
+    def test_what_signs_in_is_read_from_files_and_kept_apart_from_the_settings(self):
+        with tempfile.TemporaryDirectory() as folder:
+            names = ("ca", "certificate", "key")
+            for name in names:
+                with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+                    file.write("the " + name)
+            files = {name + "_file": os.path.join(folder, name) for name in names}
+            made = DockerCompute.attach_configuration("tcp://engine:2376", image="base:1", **files)
+        kept = {}
+
+        class Secrets:
+            def set(self, workspace, name, value):
+                kept[name] = (workspace, value)
+
+        class Workspace:
+            name = "w"
+            client = type("Client", (), {"secrets": Secrets()})
+
+        settings = made.kept(Workspace(), "engine")
+        names = {name: "engine-" + name for name in names}
+        self.assertEqual(settings, dict({"kind": "docker", "address": "tcp://engine:2376", "image": "base:1"}, **names))
+        self.assertEqual(kept, {"engine-" + name: ("w", "the " + name) for name in ("ca", "certificate", "key")})
+        self.assertNotIn("the key", repr(made))
 
 
 if __name__ == "__main__":

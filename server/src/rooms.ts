@@ -106,6 +106,7 @@ export function buildRooms(ground: Ground) {
     urlHere: ground.urlHere,
     uv: (watch) => environments.uv(watch),
     openSecret: (...of) => secrets.open(...of),
+    secrets,
   });
   const computes = new Computes({
     stores: { db, activities },

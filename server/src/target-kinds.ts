@@ -1,6 +1,6 @@
 // The kinds of compute target, each with what it needs of this installation.
 import { join } from 'node:path';
-import { type ComputeKinds, computeKinds, type HostNeeds, type Target } from './compute/computes.ts';
+import { type ComputeKinds, computeKinds, type HostNeeds, type MachineNeeds, type Target } from './compute/computes.ts';
 import type { Config } from './config.ts';
 import { ownPlace } from './installation.ts';
 
@@ -12,12 +12,15 @@ export interface TargetKindNeeds {
   uv: HostNeeds['uv'];
   /** Opens a secret of a workspace; it is written down what for. */
   openSecret(workspace: string, name: string, use: string): Promise<string>;
+  /** For what is made by this server itself. */
+  secrets: MachineNeeds['secrets'];
 }
 
-export function targetKinds({ config, wheel, urlHere, uv, openSecret }: TargetKindNeeds): ComputeKinds {
+export function targetKinds({ config, wheel, urlHere, uv, openSecret, secrets }: TargetKindNeeds): ComputeKinds {
   const remote = {
     ...ownPlace(config, urlHere),
     pythonPackage: wheel,
+    secrets,
     secret: ({ workspace, name }: Pick<Target, 'workspace' | 'name'>, secret: string) =>
       openSecret(workspace, secret, `the compute target ${name}`),
   };

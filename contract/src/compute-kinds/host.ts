@@ -1,6 +1,6 @@
 // The machine that the server runs on.
 import * as z from 'zod';
-import { gpus, maxConcurrentRuns } from './places.ts';
+import { dockerSocket, gpus, maxConcurrentRuns } from './places.ts';
 
 export const hostSettings = z
   .strictObject({
@@ -12,6 +12,7 @@ export const hostSettings = z
       .describe('The Unix user that runs are executed as; needed when the server can be reached from other machines.'),
     maxConcurrentRuns,
     gpus,
+    dockerSocket,
   })
   .describe('The machine that the server runs on.')
   .meta({ id: 'HostSettings' });

@@ -33,3 +33,8 @@ export function refuseOtherPlace(row: ComputeRow, wanted: ComputeProvisioning): 
       `The compute target ${row.name} is of the kind ${before.kind} on ${before.on}, which cannot be changed.`,
     );
 }
+
+/** Whoever runs something on such a target may do with the server's own machine what they like. */
+export function isOwnMachine(settings: ComputeSettings): boolean {
+  return settings.kind === 'host' || (settings.kind === 'docker' && settings.address.startsWith('unix:'));
+}

@@ -33,7 +33,7 @@ const kinds: ComputeKinds = {
   local: localDriver,
   docker: new DockerDriver({} as never),
   /** Made on the target `base`. */
-  ssh: Object.assign(new SshDriver({} as never), {
+  ssh: Object.assign(new SshDriver({} as never, {} as never), {
     probe: async () => ({ usable: true, findings: [] }),
     capacity: async () => ({ cpus: 1, memoryBytes: 1e9, gpus: [] }),
     lifetime: {
@@ -153,6 +153,19 @@ test('the host of a server that others reach is attached by an administrator, an
   expect((await refusal(update(host('bad')))).reason).toBe('compute.host-isolation');
   expect((await refusal(update(host()))).reason).toBe('compute.host-isolation');
   expect((await refusal(update({ kind: 'local' }))).reason).toBe('settings.invalid');
+});
+
+test("a container engine of the server's own machine is attached by an administrator", async () => {
+  const computes = computesWith({});
+  const settings = { kind: 'docker' as const, address: 'unix:///var/run/docker.sock', image: 'base:1' };
+  expect((await refusal(computes.attach({ workspace, name: 'engine', settings }, ada))).reason).toBe(
+    'access.administrator-needed',
+  );
+  const elsewhere = { ...settings, address: 'ssh://u@127.0.0.1:1', key: 'k' };
+  expect(await refusal(computes.attach({ workspace, name: 'engine', settings: elsewhere }, ada))).toMatchObject({
+    reason: 'compute.unusable',
+    message: expect.stringContaining('127.0.0.1:1 cannot be reached'),
+  });
 });
 
 test('a target is used by its name, with so many runs at a time as the machine has processors, or as its settings say', async () => {

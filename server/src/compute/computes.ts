@@ -12,22 +12,11 @@ import type { Activities, Beginning } from '../activity/activities.ts';
 import type { Database } from '../db/database.ts';
 import { keyOf, pageFrom } from '../db/paging.ts';
 import { sql } from '../db/transactions.ts';
-import { invalid, onlyAdministrators, refuseOtherKind, refuseOtherPlace } from './checks.ts';
+import { invalid, isOwnMachine, onlyAdministrators, refuseOtherKind, refuseOtherPlace } from './checks.ts';
 import type { Capacity, ComputeDriver, Target } from './driver.ts';
 import { type ComputeKinds, driverOf } from './kinds.ts';
 import { type Load, type OpenRuns, refuseUsed } from './open-runs.ts';
-import {
-  builtIn,
-  isBuiltIn,
-  isMade,
-  isOfServer,
-  isReady,
-  notMade,
-  plainRow,
-  recordOf,
-  requireReady,
-  targetOf,
-} from './records.ts';
+import { builtIn, isBuiltIn, isMade, isReady, notMade, plainRow, recordOf, requireReady, targetOf } from './records.ts';
 import { type ComputeRow, computeTransactions } from './store.ts';
 
 export { ComputeChanges } from './changes.ts';
@@ -44,6 +33,7 @@ export type {
   Target,
 } from './driver.ts';
 export type { HostNeeds } from './kinds/host/host.ts';
+export type { MachineNeeds } from './kinds/ssh/created.ts';
 export { type ComputeKinds, computeKinds } from './kinds.ts';
 export type { Load, OpenRuns } from './open-runs.ts';
 
@@ -263,7 +253,7 @@ export class Computes {
   #allow(target: Target, caller: Caller): void {
     if (target.settings.kind === 'local')
       throw invalid('The local computer is not attached: it is there, under the name local.');
-    if (isOfServer(target.settings)) onlyAdministrators(caller, 'attach');
+    if (isOwnMachine(target.settings)) onlyAdministrators(caller, 'attach');
     const lacking = this.#lacksUser(target);
     if (lacking) throw new ServiceError('failed-precondition', 'compute.host-isolation', lacking);
   }

@@ -125,7 +125,7 @@ export interface ComputeDriver<K extends ComputeKind> {
   /** What a run asks for and this target can never give, beyond what its `capacity` tells. Asked at submit. */
   flaws?(target: Target<K>, configuration: RunConfiguration): Promise<Flaw[]>;
   /** What environments of its runs are resolved for. Absent: for the server's own machine, or for that of whoever takes the run up. */
-  platform?(target: Target<K>, image?: WantedImage): Promise<EnvironmentTarget>;
+  platform?(target: Target<K>, image?: WantedImage): Promise<EnvironmentTarget | undefined>;
   /** What can train by itself. Absent: runs are taken up by whoever submitted them. */
   readonly jobs?: RunsJobs<K>;
   /** What can be created, and not only attached. */

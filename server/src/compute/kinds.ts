@@ -4,19 +4,22 @@ import type { ComputeDriver, Target } from './driver.ts';
 import { DockerDriver, type DockerNeeds } from './kinds/docker/docker.ts';
 import { HostDriver, type HostNeeds } from './kinds/host/host.ts';
 import { localDriver } from './kinds/local/local.ts';
+import type { MachineNeeds } from './kinds/ssh/created.ts';
 import type { SshNeeds } from './kinds/ssh/machine.ts';
 import { SshDriver } from './kinds/ssh/ssh.ts';
 
 export type ComputeKinds = { readonly [K in ComputeKind]: ComputeDriver<K> };
 
 /** `remote`: of kinds that carry what their runs say to this server. */
-export function computeKinds({ host, remote }: { host: HostNeeds; remote: SshNeeds & DockerNeeds }): ComputeKinds {
-  return {
-    local: localDriver,
-    host: new HostDriver(host),
-    ssh: new SshDriver(remote),
-    docker: new DockerDriver(remote),
-  };
+export function computeKinds({
+  host,
+  remote,
+}: {
+  host: HostNeeds;
+  remote: SshNeeds & MachineNeeds & DockerNeeds;
+}): ComputeKinds {
+  const docker = new DockerDriver(remote);
+  return { local: localDriver, host: new HostDriver(host, docker), ssh: new SshDriver(remote, docker), docker };
 }
 
 /** The driver of a target: target and driver are of the same kind, which the compiler cannot see through the table. */

@@ -1,6 +1,5 @@
 // From the row of a compute target to what is seen of it, and to what is used of it.
 import type { ComputeTarget } from '@stellwerk/contract/compute.ts';
-import type { ComputeSettings } from '@stellwerk/contract/compute-settings.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { Target } from './driver.ts';
 import type { Load } from './open-runs.ts';
@@ -46,11 +45,6 @@ export function requireReady(row: ComputeRow): void {
   if (isReady(row)) return;
   const why = row.reason === null ? `is ${row.state}.` : `is not usable: ${row.reason}`;
   throw new ServiceError('failed-precondition', 'compute.not-ready', `The compute target ${row.name} ${why}`);
-}
-
-/** Whoever runs something on such a target may do with the server's own machine what they like. */
-export function isOfServer(settings: ComputeSettings): boolean {
-  return settings.kind === 'host' || (settings.kind === 'docker' && settings.address.startsWith('unix:'));
 }
 
 export function targetOf(row: ComputeRow): Target {

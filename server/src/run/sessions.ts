@@ -59,9 +59,13 @@ export class Sessions {
     body: Readable,
   ): Promise<OutputOf<'sessions', 'send'>> {
     const { stream } = this.#of(input, caller);
-    for await (const chunk of body) {
-      if (stream.destroyed || stream.writableEnded) break; // it reads no more
-      if (!stream.write(chunk)) await untilRoom(stream);
+    try {
+      for await (const chunk of body) {
+        if (stream.destroyed || stream.writableEnded) break; // it reads no more
+        if (!stream.write(chunk)) await untilRoom(stream);
+      }
+    } catch {
+      return {}; // whoever sends is gone
     }
     if (input.end) stream.end();
     return {};

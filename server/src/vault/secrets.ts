@@ -28,7 +28,11 @@ export class Secrets {
     this.#needs = needs;
   }
 
-  async set({ workspace, name, value }: CheckedOf<'secrets', 'set'>, caller: Caller): Promise<Secret> {
+  set({ workspace, name, value }: CheckedOf<'secrets', 'set'>, caller: Caller): Promise<Secret> {
+    return this.#add(workspace, name, value, nameOf(caller));
+  }
+
+  async #add(workspace: string, name: string, value: string, by: string): Promise<Secret> {
     const { db, vault, now } = this.#needs;
     for (;;) {
       const version = await db.transact(vaultTransactions.nextVersion, { workspace, name });
@@ -38,7 +42,7 @@ export class Secrets {
         version,
         sealed: await vault.sealIn(workspace, value, placeOf({ workspace, name, version })),
         created_at: new Date(now()).toISOString(),
-        created_by: nameOf(caller),
+        created_by: by,
       };
       if (await db.transact(vaultTransactions.insert, row)) return secretOf(row);
     }
@@ -88,6 +92,21 @@ export class Secrets {
     const subject = `${name} for ${use}`;
     await this.#needs.audit.record({ caller: 'server', verb: 'secrets.get', workspace, subject, outcome: 'done' });
     return value;
+  }
+
+  /** For the server itself: what it made and will need again. */
+  async keep(workspace: string, name: string, value: string): Promise<void> {
+    await this.#add(workspace, name, value, 'server');
+    await this.#record('secrets.set', workspace, name);
+  }
+
+  async drop(workspace: string, name: string): Promise<void> {
+    await this.delete({ workspace, name });
+    await this.#record('secrets.delete', workspace, name);
+  }
+
+  async #record(verb: 'secrets.set' | 'secrets.delete', workspace: string, subject: string): Promise<void> {
+    await this.#needs.audit.record({ caller: 'server', verb, workspace, subject, outcome: 'done' });
   }
 
   #valueOf(row: SecretRow): Promise<string> {

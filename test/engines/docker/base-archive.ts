@@ -6,7 +6,8 @@ import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 const suite = 'bookworm';
-const packages = ['python3', 'python3-venv', 'ca-certificates'];
+/** With sshd, for machines that are made of it. */
+const packages = ['python3', 'python3-venv', 'ca-certificates', 'openssh-server'];
 
 export function baseArchive(): string {
   const above = `/var/tmp/stellwerk-engines-${process.getuid!()}`;

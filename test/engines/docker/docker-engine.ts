@@ -163,6 +163,14 @@ export class DockerEngine implements AsyncDisposable {
     });
   }
 
+  /** The base image with what is installed in a folder of Python packages. */
+  imageWith(packages: string, name: string): void {
+    this.docker('create', '--name', 'making', this.image, 'true');
+    this.docker('cp', `${packages}/.`, 'making:/usr/local/lib/python3.11/dist-packages/');
+    this.docker('commit', 'making', name);
+    this.docker('rm', 'making');
+  }
+
   /** One that is signed in to, in which the base image is under its name. */
   async registry(): Promise<string> {
     this.#registry ??= await startRegistry(this.folder, this.#state.name);

@@ -234,4 +234,6 @@ def _refuse_others(others: Mapping[str, Any]) -> None:
         raise ComputeTargetException("These belong to a cloud and mean nothing here, leave them out: %s." % ", ".join(sorted(given)))
 
 
-_CLASSES: Dict[str, Any] = {"ssh": RemoteCompute, "slurm": BatchAiCompute}
+from .compute_docker import DockerCompute  # noqa: E402 (it is a ComputeTarget)
+
+_CLASSES: Dict[str, Any] = {"ssh": RemoteCompute, "slurm": BatchAiCompute, "docker": DockerCompute}

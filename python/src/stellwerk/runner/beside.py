@@ -18,7 +18,7 @@ import sys
 import threading
 
 from stellwerk.runner.place import Place
-from stellwerk.runner.processes import start_time
+from stellwerk.runner.processes import die_with_parent, start_time
 
 OUTPUT, ERRORS, END = 1, 2, 3
 _BLOCK = 64 * 1024
@@ -50,8 +50,11 @@ def execute(place, words):
     environment, folder = _of_script(place)
     process = subprocess.Popen(
         words, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        preexec_fn=die_with_parent,
     )  # fmt: skip
+    signal.signal(signal.SIGTERM, lambda *_: _kill(process))
     frames = Frames(1)
+    frames.write(OUTPUT, b"")  # it has begun
     _daemon(_feed, process)
     _daemon(_end_when_unheard, lambda: _kill(process))
     copies = [_daemon(_copy, frames, which, stream) for which, stream in ((OUTPUT, process.stdout), (ERRORS, process.stderr))]

@@ -140,6 +140,7 @@ export class SshConnection {
   async stream({ words, env }: RemoteProgram): Promise<Duplex> {
     const channel = await this.#untilCut<ClientChannel>((done) => this.#client.exec(commandLine(words, env), done));
     channel.stderr.resume();
+    channel.on('end', () => channel.destroy()); // its program has ended
     return channel;
   }
 
@@ -287,6 +288,12 @@ export async function shownHostKey(to: Omit<SshAddress, 'hostKey'>): Promise<str
     client.destroy();
     socket.destroy();
   });
+}
+
+/** A new pair, in the forms that sshd reads. */
+export async function newKeys(): Promise<{ private: string; public: string }> {
+  const { utils } = await loaded();
+  return utils.generateKeyPairSync('ed25519');
 }
 
 /** Loaded by those who need it only. */

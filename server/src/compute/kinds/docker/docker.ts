@@ -38,14 +38,14 @@ export class DockerDriver implements ComputeDriver<'docker'> {
   constructor(needs: DockerNeeds, relays = new Relays(needs.connectHere)) {
     this.#needs = { ...needs, relays };
     this.#ways = new Ways(needs.secret);
-    this.jobs = new DockerJobs({ ...this.#needs, engineOf: (target) => this.#engineOf(target) });
+    this.jobs = new DockerJobs({ ...this.#needs, engineOf: (target) => this.engineOf(target) });
   }
 
   async capacity(target: Target<'docker'>): Promise<Capacity> {
     const { address, gpus = [] } = target.settings;
     let known = this.#known.get(address);
     if (!known) {
-      const { ID, NCPU, MemTotal } = await infoOf(this.#engineOf(target));
+      const { ID, NCPU, MemTotal } = await infoOf(this.engineOf(target));
       known = { id: ID, capacity: { cpus: NCPU, memoryBytes: MemTotal, gpus: [] } };
       this.#known.set(address, known);
     }
@@ -58,7 +58,7 @@ export class DockerDriver implements ComputeDriver<'docker'> {
   }
 
   async platform(target: Target<'docker'>, { name, signIn }: WantedImage = {}): Promise<EnvironmentTarget> {
-    const engine = this.#engineOf(target);
+    const engine = this.engineOf(target);
     const image = name ?? target.settings.image;
     const { id } = await requiredImage(engine, image, signIn);
     const known = this.#platforms.get(id);
@@ -72,15 +72,23 @@ export class DockerDriver implements ComputeDriver<'docker'> {
   }
 
   async probe(target: Target<'docker'>): Promise<Probe> {
-    const findings = await probed(target, this.#engineOf(target), this.#needs);
+    const findings = await probed(target, this.engineOf(target), this.#needs);
     return { usable: findings.every(({ ok }) => ok), findings };
+  }
+
+  /** Why it cannot be used, if it does not even answer. */
+  async flawOfEngine(target: Target<'docker'>): Promise<string | undefined> {
+    return infoOf(this.engineOf(target)).then(
+      () => undefined,
+      (error: Error) => error.message,
+    );
   }
 
   reach(): 'carried' {
     return 'carried';
   }
 
-  #engineOf(target: Target<'docker'>): Engine {
+  engineOf(target: Target<'docker'>): Engine {
     return new Engine(target.settings.address, this.#ways.of(target));
   }
 }

@@ -169,15 +169,15 @@ with open("outputs/large.bin", "wb") as file:
       '--name',
       name,
       '-e',
-      'PYTHONPATH=/stellwerk/bundle',
+      'PYTHONPATH=/opt/stellwerk/bundle',
       '-v',
-      `${name}:/stellwerk`,
+      `${name}:/opt/stellwerk`,
       there.engine.image,
       'python3',
       '-S',
       '-m',
       'stellwerk.runner',
-      '/stellwerk/job',
+      '/opt/stellwerk/job',
     );
     expect(await look(handle)).toMatchObject({ state: 'ended' });
     expect(await start(order)).toEqual(handle);
@@ -203,7 +203,7 @@ with open("outputs/large.bin", "wb") as file:
       CapDrop: ['ALL'],
     });
     expect(shown + docker('top', String(handle.container), 'axe')).not.toContain(order.job.token);
-    expect(docker('exec', String(handle.container), 'stat', '-c', '%a', '/stellwerk/job/job.json')).toBe('600');
+    expect(docker('exec', String(handle.container), 'stat', '-c', '%a', '/opt/stellwerk/job/job.json')).toBe('600');
     expect(await server.log(order)).toMatch(/NoNewPrivs:\\t1/);
     expect(await server.log(order)).toMatch(/CapEff:\\t000000000000000b/);
     expect(await look(handle)).toMatchObject({

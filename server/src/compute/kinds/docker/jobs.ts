@@ -59,7 +59,7 @@ export class DockerJobs implements RunsJobs<'docker'> {
       }
       await this.#needs.relays.ensure(engine, container);
     });
-    return { container };
+    return { container, image: wantedBy(target, order) };
   }
 
   async look(target: Target<'docker'>, handle: JobHandle): Promise<JobState> {
@@ -92,7 +92,7 @@ export class DockerJobs implements RunsJobs<'docker'> {
       const isThere = await engine.tell({ path: `/volumes/${container}`, also: [404] });
       if (isThere === 404) return;
       const seen = await inspected(engine, container);
-      const image = seen?.Image ?? (await requiredImage(engine, target.settings.image)).id;
+      const image = seen?.Image ?? (await requiredImage(engine, String(handle.image))).id;
       await this.#deliver(engine, container, image);
     });
   }
@@ -130,11 +130,10 @@ export class DockerJobs implements RunsJobs<'docker'> {
     order: JobOrder,
     watch: StartWatch,
   ): Promise<void> {
-    const { configuration, resources, gpus } = order.job;
-    const wanted = configuration.container?.image ?? target.settings.image;
+    const { resources, gpus } = order.job;
     const image = order.image
       ? await loadedImage(engine, order.image, watch)
-      : await requiredImage(engine, wanted, order.imageSignIn, watch);
+      : await requiredImage(engine, wantedBy(target, order), order.imageSignIn, watch);
     const { installation } = this.#needs;
     const cache = places.cacheNameOf(installation, target);
     for (const [Name, what] of [
@@ -176,6 +175,10 @@ export class DockerJobs implements RunsJobs<'docker'> {
     const told = (stderr || stdout).trim().split('\n').at(-1);
     throw new TargetError('later', `What the runner left could not be delivered yet: ${told || `exit code ${code}`}`);
   }
+}
+
+function wantedBy({ settings }: Target<'docker'>, { job }: JobOrder): string {
+  return job.configuration.container?.image ?? settings.image;
 }
 
 function jobOf({ job }: JobOrder): object {

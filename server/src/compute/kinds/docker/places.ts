@@ -5,10 +5,10 @@ import type { Target } from '../../driver.ts';
 import { packageEntries } from './wheel.ts';
 
 /** Short: a socket's path must not be long. */
-export const place = '/stellwerk';
+export const place = '/opt/stellwerk';
 export const relayLink = `${place}/relay`;
 export const jobFolder = `${place}/job`;
-export const cachePlace = '/stellwerk-cache';
+export const cachePlace = '/opt/stellwerk-cache';
 const bundle = `${place}/bundle`;
 
 /** What is installed beside the image's Python has no say in a runner. */

@@ -6,6 +6,7 @@ import { TargetError } from '@stellwerk/contract/errors.ts';
 import { SshConnection } from '../../../exec/ssh/connection.ts';
 import { type Connected, SshConnections } from '../../../exec/ssh/connections.ts';
 import type { Target } from '../../driver.ts';
+import { usualSocket } from './contained.ts';
 
 /** Opens a secret that the settings of a target name. */
 export type SecretOf = (target: Pick<Target, 'workspace' | 'name'>, secret: string) => Promise<string>;
@@ -15,12 +16,19 @@ export interface Way {
   connect(): Promise<Duplex>;
 }
 
-const usualSocket = '/var/run/docker.sock';
+interface Identity {
+  ca: string;
+  cert: string;
+  key: string;
+}
+
+const identityForMs = 600_000;
 const keepAliveMs = 15_000;
 
 export class Ways {
   readonly #secret: SecretOf;
   readonly #connections = new SshConnections<Connected>();
+  readonly #identities = new Map<string, Promise<Identity>>();
 
   constructor(secret: SecretOf) {
     this.#secret = secret;
@@ -34,24 +42,39 @@ export class Ways {
   }
 
   async #byTls(target: Target<'docker'>): Promise<Duplex> {
-    const { address, ...names } = target.settings;
-    const [ca, cert, key] = await Promise.all(
-      [names.ca, names.certificate, names.key].map((name) => this.#secret(target, name!)),
-    );
+    const { address } = target.settings;
+    const name = nameOf(target);
+    const identity = await this.#identity(target);
     const { hostname, port } = new URL(address.replace('tcp:', 'https:'));
     try {
-      const socket = connectTls({ host: hostname, port: Number(port || 443), ca, cert, key });
+      const socket = connectTls({ host: hostname, port: Number(port || 443), ...identity });
       socket.setKeepAlive(true, keepAliveMs);
+      socket.once('error', () => this.#identities.delete(name)); // it may have been changed in the vault
       return socket;
     } catch (error) {
+      this.#identities.delete(name);
       throw new TargetError('never', `The certificates for ${address} cannot be used: ${(error as Error).message}`);
     }
   }
 
+  /** Opened once for many connections: each use of a secret is written down. */
+  #identity(target: Target<'docker'>): Promise<Identity> {
+    const name = nameOf(target);
+    const known = this.#identities.get(name);
+    if (known) return known;
+    const { ca, certificate, key } = target.settings;
+    const opened = Promise.all([ca, certificate, key].map((secret) => this.#secret(target, secret!)));
+    const identity = opened.then(([authority, cert, own]) => ({ ca: authority!, cert: cert!, key: own! }));
+    this.#identities.set(name, identity);
+    const forget = () => this.#identities.delete(name);
+    setTimeout(forget, identityForMs).unref();
+    identity.catch(forget);
+    return identity;
+  }
+
   async #bySsh(target: Target<'docker'>): Promise<Duplex> {
     const { pathname } = new URL(target.settings.address);
-    const name = JSON.stringify([target.workspace, target.name, target.settings]);
-    const { connection } = await this.#connections.get(name, async () => ({
+    const { connection } = await this.#connections.get(nameOf(target), async () => ({
       connection: await this.#signedIn(target),
     }));
     return connection.connectTo(pathname.length > 1 ? pathname : usualSocket);
@@ -61,10 +84,14 @@ export class Ways {
     const { address, hostKey, ...names } = target.settings;
     const { hostname, port, username } = new URL(address);
     if (hostKey === undefined) throw new TargetError('never', `The host key of ${hostname} is not known yet.`);
-    const where = { address: hostname, port: Number(port || 22), user: username, hostKey };
+    const where = { address: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 22), user: username, hostKey };
     const opened: Record<string, string> = {};
     for (const what of ['key', 'passphrase', 'password'] as const)
       if (names[what] !== undefined) opened[what] = await this.#secret(target, names[what]);
     return SshConnection.open(where, opened);
   }
+}
+
+function nameOf({ workspace, name, settings }: Target<'docker'>): string {
+  return JSON.stringify([workspace, name, settings]);
 }

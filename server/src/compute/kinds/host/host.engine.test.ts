@@ -10,6 +10,7 @@ import { run } from '../../../exec/programs.ts';
 import { driverSuite } from '../../driver.suite.ts';
 import type { Target } from '../../driver.ts';
 import { RealServer } from '../../real-server.fixture.ts';
+import { DockerDriver } from '../docker/docker.ts';
 import { HostDriver, type HostNeeds } from './host.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -39,12 +40,22 @@ async function needsIn(folder: string): Promise<HostNeeds> {
   };
 }
 
+/** What executes runs in containers; these name no image. */
+const noEngine = new DockerDriver({
+  installation: 'suite',
+  pythonPackage: 'none',
+  secret: async () => '',
+  connectHere: () => {
+    throw new Error('nobody is there');
+  },
+});
+
 async function tried(server: RealServer, settings: Target<'host'>['settings'], line?: string) {
   const needs = await needsIn(server.folder);
   const given = line === undefined ? needs : { ...needs, subordinateIds: idFiles(server.folder, line) };
   const folder = settings.user === undefined ? needs.folder : needs.isolatedFolder;
   return {
-    driver: () => new HostDriver(given),
+    driver: () => new HostDriver(given, noEngine),
     target: { workspace: 'suite', name: 'host', settings },
     leftovers: async () => readdirSync(folder),
     end: async () => {},
@@ -141,7 +152,7 @@ describe('the host, probed', () => {
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
   const probe = (user: string | undefined, more: Partial<HostNeeds> = {}) =>
-    new HostDriver({ ...needs, ...more }).probe({
+    new HostDriver({ ...needs, ...more }, noEngine).probe({
       workspace: 'w',
       name: 'host',
       settings: { kind: 'host', ...(user !== undefined && { user }) },

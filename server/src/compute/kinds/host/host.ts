@@ -3,9 +3,13 @@
 import { availableParallelism, totalmem } from 'node:os';
 import { dirname } from 'node:path';
 import type { Probe } from '@stellwerk/contract/compute.ts';
+import type { EnvironmentTarget } from '@stellwerk/contract/environment.ts';
 import type { Gpu } from '@stellwerk/contract/resources.ts';
+import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import { run } from '../../../exec/programs.ts';
-import type { Capacity, ComputeDriver, StartWatch, Target } from '../../driver.ts';
+import type { Capacity, ComputeDriver, Flaw, RunsJobs, StartWatch, Target, WantedImage } from '../../driver.ts';
+import { Contained, usualSocket } from '../docker/contained.ts';
+import type { DockerDriver } from '../docker/docker.ts';
 import { HostJobs } from './jobs.ts';
 import { findUser, type IdFiles, type UnixIds } from './unix-users.ts';
 
@@ -32,13 +36,26 @@ type Finding = Probe['findings'][number];
 export class HostDriver implements ComputeDriver<'host'> {
   readonly kind = 'host';
   readonly hostsServices = true;
-  readonly jobs: HostJobs;
+  readonly containers = true;
+  readonly takesImages = true;
+  readonly jobs: RunsJobs<'host'>;
+  readonly #contained: Contained<'host'>;
   readonly #needs: HostNeeds;
   #gpus: Promise<Gpu[]> | undefined;
 
-  constructor(needs: HostNeeds) {
+  /** `docker`: what executes runs in containers, with the engine of this machine. */
+  constructor(needs: HostNeeds, docker: DockerDriver) {
     this.#needs = needs;
-    this.jobs = new HostJobs(needs);
+    this.#contained = new Contained(docker, engineHere);
+    this.jobs = this.#contained.jobs(new HostJobs(needs));
+  }
+
+  flaws(target: Target<'host'>, configuration: RunConfiguration): Promise<Flaw[]> {
+    return this.#contained.flaws(target, configuration);
+  }
+
+  async platform(target: Target<'host'>, image: WantedImage = {}): Promise<EnvironmentTarget | undefined> {
+    return image.name === undefined ? undefined : this.#contained.platform(target, image);
   }
 
   /** One machine, whatever workspaces call it. */
@@ -74,6 +91,11 @@ export class HostDriver implements ComputeDriver<'host'> {
     const detail = `Each run gets an id of its own from the ${ids.count} that belong to ${ids.name}, and cannot read the data folder.`;
     return { what: 'isolation', ok: flaw === undefined, detail: flaw ?? detail };
   }
+}
+
+function engineHere({ settings, ...same }: Target<'host'>): Target<'docker'> {
+  const address = `unix://${settings.dockerSocket ?? usualSocket}`;
+  return { ...same, settings: { kind: 'docker', address, image: 'none' } };
 }
 
 async function mayEnter({ first }: UnixIds, folder: string): Promise<boolean> {

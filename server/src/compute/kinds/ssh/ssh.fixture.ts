@@ -5,6 +5,7 @@ import { connectTo } from '../../../installation.ts';
 import type { Tried } from '../../driver.suite.ts';
 import type { Target } from '../../driver.ts';
 import type { RealServer } from '../../real-server.fixture.ts';
+import { DockerDriver } from '../docker/docker.ts';
 import { SshDriver } from './ssh.ts';
 
 export interface OnHost extends Tried<'ssh'> {
@@ -28,13 +29,16 @@ export async function onHost(server: Pick<RealServer, 'url'>, options: SshHostOp
   const host = await SshHost.up(options);
   const secrets: Record<string, string> = { key: host.key(), password: host.password, wrong: 'guessed' };
   const pythonPackage = (await wheelPath())!;
-  const driverOf = (installation: string) =>
-    new SshDriver({
+  const driverOf = (installation: string) => {
+    const needs = {
       installation,
       pythonPackage,
-      secret: async (_, name) => secrets[name]!,
+      secret: async (_: unknown, name: string) => secrets[name]!,
       connectHere: () => connectTo(server.url),
-    });
+      secrets: { has: async (_: string, name: string) => name in secrets, keep: async () => {}, drop: async () => {} },
+    };
+    return new SshDriver(needs, new DockerDriver(needs));
+  };
   const jobs = () => host.shell(`ls ${host.home}/.stellwerk/*/jobs`);
   return {
     host,
