@@ -175,6 +175,37 @@ test('a run is begun again for the causes that it names only, and not once it wa
   expect(await get(other.id)).toMatchObject({ state: 'lost', attempt: 1 });
 });
 
+test('a script that was ended for its own time limit is begun again where that is asked for', async () => {
+  const { id } = await rooms.submit({ ...script, retries: { count: 1, on: ['time-limit'] } });
+  await rooms.worker.start();
+  await until(() => rooms.jobs.running().includes(id));
+  await report(id, { state: 'running' });
+  const failed = { state: 'failed', cause: 'time-limit', reason: 'Its time was over.', exitCode: 143 };
+  expect(await report(id, failed)).toMatchObject({ state: 'lost', cancelRequested: false });
+  expect(await report(id)).toMatchObject({ state: 'lost' }); // a last sign of life does not bring it back
+  rooms.jobs.end(id);
+  await until(async () => (await get(id)).attempt === 2 && rooms.jobs.running().includes(id));
+  expect(await activityOf(id)).toMatchObject({ state: 'running' });
+  await report(id, { state: 'running', attempt: 2 });
+  expect(await report(id, { ...failed, attempt: 2 })).toMatchObject({ state: 'failed' });
+  expect(await get(id)).toMatchObject({ state: 'failed', reason: 'Its time was over.', attempt: 2 });
+});
+
+test('a script that was ended for its time limit has failed where no other attempt is wanted, or it was canceled', async () => {
+  const other = await rooms.submit({ ...script, retries: { count: 3, on: ['preempted'] } });
+  await rooms.worker.start();
+  await until(() => rooms.jobs.running().includes(other.id));
+  await report(other.id, { state: 'failed', cause: 'time-limit', reason: 'Its time was over.' });
+  expect(await get(other.id)).toMatchObject({ state: 'failed' });
+  rooms.jobs.end(other.id);
+  const canceled = await rooms.submit({ ...script, retries: { count: 3, on: ['time-limit'] } });
+  await until(() => rooms.jobs.running().includes(canceled.id));
+  await report(canceled.id, { state: 'running' });
+  await cancel(canceled.id);
+  await report(canceled.id, { state: 'failed', cause: 'time-limit', reason: 'Its time was over.' });
+  expect(await get(canceled.id)).toMatchObject({ state: 'failed', attempt: 1 });
+});
+
 test('a job that cannot be started fails its run and frees the place; what may help later is tried again', async () => {
   rooms.jobs.failStart = 'never';
   const one = await rooms.submit(script);
