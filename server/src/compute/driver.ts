@@ -17,6 +17,8 @@ export interface JobOrder {
   /** Unique for ever: the job carries it as its name over there, so that a second start finds the first. */
   id: string;
   job: Job;
+  /** Who submitted it, for targets where each has a sign-in of his own. */
+  user?: string;
   /** To sign in to the registry of the image that the run configuration names, where it has secrets for it. */
   imageSignIn?: { user: string; password: string };
 }
@@ -66,7 +68,7 @@ export interface RunsJobs<K extends ComputeKind> {
   /** Ships what a dead runner left in its journal; only after it may `cleanUp` delete that. */
   recover(target: Target<K>, handle: JobHandle): Promise<void>;
   /** Removes all that the job left, processes included. Safe twice, safe if the start failed half-way (by the order's id). */
-  cleanUp(target: Target<K>, handle: JobHandle | { id: string }): Promise<void>;
+  cleanUp(target: Target<K>, handle: JobHandle | { id: string; user?: string }): Promise<void>;
 }
 
 export interface ComputeDriver<K extends ComputeKind> {

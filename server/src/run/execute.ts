@@ -127,7 +127,11 @@ class Execution {
       orders.imageSignIn(row),
       work.progress('Making the environment.'),
     ]);
-    const starting = jobs.start(target, { id: orderId(row), job, ...(imageSignIn && { imageSignIn }) }, watch);
+    const starting = jobs.start(
+      target,
+      { id: orderId(row), job, user: row.user, ...(imageSignIn && { imageSignIn }) },
+      watch,
+    );
     const [handle] = await Promise.all([starting, work.progress('Starting the runner.')]);
     await db.transact(runTransactions.keep, {
       key: row.key,
@@ -230,7 +234,7 @@ class Execution {
     const { row, kept, jobs, target } = scene;
     const { db } = this.#needs;
     this.#needs.leases.end(row.key);
-    if (kept.handle === null) await jobs.cleanUp(target, { id: orderId(row) });
+    if (kept.handle === null) await jobs.cleanUp(target, { id: orderId(row), user: row.user });
     else {
       const handle = JSON.parse(kept.handle) as JobHandle;
       if ((await this.#seen(scene, handle)).state === 'running') {

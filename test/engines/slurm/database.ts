@@ -1,7 +1,7 @@
 // The database below Slurm's accounting, made once and kept outside the checkout: making it takes longer than all the rest.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 const setUp = `CREATE DATABASE slurm_acct_db;
@@ -23,7 +23,17 @@ export function databaseArchive(): string {
   try {
     const data = join(making, 'engine-database');
     const said = { stdio: ['pipe', 'ignore', 'ignore'] as ['pipe', 'ignore', 'ignore'] };
-    execFileSync('mariadb-install-db', ['--no-defaults', '--user=root', `--datadir=${data}`, '--auth-root-authentication-method=normal', '--skip-test-db'], said); // biome-ignore format: one call
+    execFileSync(
+      'mariadb-install-db',
+      [
+        '--no-defaults',
+        '--user=root',
+        `--datadir=${data}`,
+        '--auth-root-authentication-method=normal',
+        '--skip-test-db',
+      ],
+      said,
+    );
     const bootstrap = ['--no-defaults', '--user=root', `--datadir=${data}`, '--bootstrap', '--skip-grant-tables=0'];
     execFileSync('/usr/sbin/mariadbd', bootstrap, { ...said, input: `FLUSH PRIVILEGES;\n${setUp}` });
     execFileSync('tar', ['-C', making, '-cf', `${archive}.${process.pid}`, 'engine-database']);

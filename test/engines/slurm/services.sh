@@ -3,7 +3,7 @@ set -e
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mkdir -p /run/sshd /run/munge /run/cgroup /var/spool/slurmctld /etc/slurm /etc/munge
 . /engine/settings
-for user in $USERS; do id "$user" >/dev/null 2>&1 || useradd -m -b /srv -s /bin/bash "$user"; done
+for user in $USERS; do id "$user" >/dev/null 2>&1 || useradd -m -b /srv -s /bin/bash -p '*' "$user"; done
 cp /engine/hosts /etc/hosts
 for file in slurm.conf gres.conf cgroup.conf slurmdbd.conf jwt.key; do install -m 644 "/engine/$file" "/etc/slurm/$file"; done
 install -m 600 /engine/slurmdbd.conf /etc/slurm/slurmdbd.conf

@@ -3,7 +3,16 @@
 // The head is reached by a cable; its other machines reach each other and the head, and nothing else. Needs root. By hand: `node test/engines/slurm/up.ts`.
 import { execFileSync, type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -85,7 +94,10 @@ export class SlurmCluster implements AsyncDisposable {
   }
 
   get hostKey(): string {
-    return readFileSync(join(this.folder, 'engine', 'keys', 'host.pub'), 'utf8').split(' ').slice(0, 2).join(' ');
+    return readFileSync(join(this.folder, 'engine', 'keys', 'host.pub'), 'utf8')
+      .split(' ')
+      .slice(0, 2)
+      .join(' ');
   }
 
   /** A user's private key. */
@@ -99,7 +111,9 @@ export class SlurmCluster implements AsyncDisposable {
 
   /** A token for Slurm's REST interface. */
   token(user: ClusterUser = 'trainer'): string {
-    return this.shell(`scontrol token lifespan=86400 username=${user}`).trim().replace(/^SLURM_JWT=/, '');
+    return this.shell(`scontrol token lifespan=86400 username=${user}`)
+      .trim()
+      .replace(/^SLURM_JWT=/, '');
   }
 
   /** Switches all of it on. */
@@ -155,7 +169,9 @@ export class SlurmCluster implements AsyncDisposable {
 
   /** Command lines of what the users run anywhere on the cluster, but those of sshd and of Slurm itself. The head sees the processes of all. */
   processes(): string[] {
-    const lines = this.shell(`ps -u ${users.join(',')} -o args= || true`).split('\n').map((line) => line.trim()); // biome-ignore format: one chain
+    const lines = this.shell(`ps -u ${users.join(',')} -o args= || true`)
+      .split('\n')
+      .map((line) => line.trim());
     return lines.filter((line) => line !== '' && !/^sshd:|internal-sftp|sftp-server/.test(line));
   }
 
@@ -208,8 +224,7 @@ function furnish(folder: string): void {
   mkdirSync(join(engine, 'keys'), { mode: 0o700 });
   for (const key of ['host', ...users])
     quietly('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', join(engine, 'keys', key));
-  for (const user of users)
-    copyFileSync(join(engine, 'keys', `${user}.pub`), join(engine, 'authorized', user));
+  for (const user of users) copyFileSync(join(engine, 'keys', `${user}.pub`), join(engine, 'authorized', user));
   const files: Record<string, string | Uint8Array> = {
     'slurm.conf': slurmConf(),
     'gres.conf': gresConf,
