@@ -116,6 +116,12 @@ export class Rest implements Scheduler {
     const [error] = read?.errors ?? [];
     if (read && !error && answer.ok) return read;
     const said = error?.error ?? error?.description ?? `status ${answer.status}`;
+    if (/^Unspecified error/.test(said))
+      // so it says to a token that it cannot read, too
+      throw new TargetError(
+        'later',
+        `Slurm's REST interface refused the token of ${this.#user}, or its controller is away.`,
+      );
     const isPassing = answer.status === 503 || /Unable to contact|connect failure|timed out|Authentication/i.test(said);
     throw new TargetError(isPassing ? 'later' : 'never', `Slurm: ${said.replace(/[.\s]+$/, '')}.`);
   }
