@@ -1,16 +1,34 @@
 // Compute targets: where scripts run and web services are hosted. One word names a kind everywhere.
 import * as z from 'zod';
+import { activity } from './activity.ts';
+import { computeProvisioning } from './compute-kinds/provisioning.ts';
 import { computeKind, computeSettings } from './compute-settings.ts';
-import { description, page, pageSize, resourceName, tags, time } from './values.ts';
-import { nothing, pageOf, verb } from './verb.ts';
+import { readResources } from './resources.ts';
+import { runState } from './run-state.ts';
+import { description, page, pageSize, resourceName, runId, tags, time } from './values.ts';
+import { pageOf, verb } from './verb.ts';
+
+export const nodeCounts = z
+  .object({
+    idle: z.int(),
+    running: z.int(),
+    starting: z.int(),
+    off: z.int().optional().describe('Those that are switched on when they are needed.'),
+  })
+  .meta({ id: 'NodeCounts' });
+export type NodeCounts = z.infer<typeof nodeCounts>;
 
 export const computeTarget = z
   .object({
     name: resourceName,
     kind: computeKind,
-    settings: computeSettings,
-    state: z.enum(['usable', 'attaching', 'failed']),
+    settings: computeSettings.optional().describe('How it is used; absent until it has been made.'),
+    state: z.enum(['usable', 'attaching', 'creating', 'detaching', 'deleting', 'failed']),
     reason: z.string().optional(),
+    created: z.boolean().describe('Made from here, so that it can be deleted; others were attached, and are detached.'),
+    provisioning: computeProvisioning.optional().describe('What it was made by.'),
+    activity: z.string().optional().describe('What last changed it, or is changing it.'),
+    nodes: nodeCounts.optional().describe('Of a cluster, how its nodes are just now; only where one target is shown.'),
     trains: z.boolean(),
     hostsServices: z.boolean(),
     description: description.optional(),
@@ -31,8 +49,27 @@ export const probe = z
   .meta({ id: 'Probe' });
 export type Probe = z.infer<typeof probe>;
 
+/** Of the runs that are on a target or wait for it, from all workspaces that use it: those of others are only counted. */
+export const queued = z
+  .object({
+    position: z.int().optional().describe('1 is the next to start; those that are there have none.'),
+    run: runId.optional().describe('Absent for a run of another workspace.'),
+    state: runState,
+    user: z.string().optional(),
+    priority: z.enum(['low', 'normal', 'high']),
+    reason: z.string().optional().describe('What it waits for.'),
+    resources: readResources.optional(),
+    createdAt: time,
+  })
+  .meta({ id: 'QueuedRun' });
+export type QueuedRun = z.infer<typeof queued>;
+
 const one = { workspace: resourceName, target: resourceName };
 const base = '/workspaces/{workspace}/compute';
+const force = z
+  .boolean()
+  .optional()
+  .describe('Cancels the runs that are open on it first; without, it is refused while there are any.');
 
 export const computeVerbs = {
   compute: {
@@ -45,6 +82,20 @@ export const computeVerbs = {
         workspace: resourceName,
         name: resourceName,
         settings: computeSettings,
+        description: description.optional(),
+        tags: tags.optional(),
+      }),
+      output: computeTarget,
+    }),
+    create: verb({
+      summary: 'Makes a compute target on an attached one. Answers at once; its activity tells how far it is.',
+      method: 'POST',
+      path: `${base}/create`,
+      permission: 'contribute',
+      input: z.object({
+        workspace: resourceName,
+        name: resourceName,
+        settings: computeProvisioning,
         description: description.optional(),
         tags: tags.optional(),
       }),
@@ -79,6 +130,23 @@ export const computeVerbs = {
       }),
       output: computeTarget,
     }),
+    listQueue: verb({
+      summary:
+        'Lists the runs that are on the machine of a compute target, and those that wait for it in their order; a thousand of each at most.',
+      method: 'GET',
+      path: `${base}/{target}/queue`,
+      permission: 'read',
+      input: z.object(one),
+      output: z.object({ items: z.array(queued) }).meta({ id: 'ComputeQueue' }),
+    }),
+    scale: verb({
+      summary: 'Changes what a compute target that was created here is made of: its nodes, its quota.',
+      method: 'POST',
+      path: `${base}/{target}/scale`,
+      permission: 'contribute',
+      input: z.object({ ...one, settings: computeProvisioning }),
+      output: computeTarget,
+    }),
     probe: verb({
       summary: 'Tells whether the compute target can be used, and what to do if not. Changes nothing.',
       method: 'POST',
@@ -92,8 +160,16 @@ export const computeVerbs = {
       method: 'DELETE',
       path: `${base}/{target}`,
       permission: 'contribute',
-      input: z.object(one),
-      output: nothing,
+      input: z.object({ ...one, force }),
+      output: activity,
+    }),
+    delete: verb({
+      summary: 'Deletes a compute target that was created here, with all that was made for it.',
+      method: 'POST',
+      path: `${base}/{target}/delete`,
+      permission: 'contribute',
+      input: z.object({ ...one, force }),
+      output: activity,
     }),
   },
 };

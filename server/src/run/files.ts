@@ -79,16 +79,6 @@ export const runReadings = readings('run-read', {
     if (after !== undefined) query = query.where('path', '>', after);
     return tx.all(limit === undefined ? query : query.limit(limit));
   },
-
-  load(tx: Transaction, { workspace }: { workspace: string }): [string, { queued: number; running: number }][] {
-    const rows = tx
-      .statement<{ target: string; queued: number; running: number }>(
-        `SELECT target, sum(state = 'queued') AS queued, sum(state IN ('preparing', 'running', 'finalizing') OR placed = 1) AS running FROM run
-         WHERE workspace = ? AND ended_at IS NULL AND target IS NOT NULL GROUP BY target`,
-      )
-      .all(workspace);
-    return rows.map(({ target, queued, running }) => [target, { queued, running }]);
-  },
 });
 
 export function fileOf(row: RunFileRow): RunFile {

@@ -7,4 +7,4 @@ mount -t sysfs sysfs /sys
 mkdir -p /run/munge /run/cgroup /run/slurmd
 hostname "$1"
 munged --force --key-file=/etc/munge/munge.key --socket=/run/munge/munge.socket.2 --log-file=/run/munge/log --seed-file=/run/munge/seed --pid-file=/run/munge/pid
-exec slurmd -b -D -N "$1"
+slurmd -b -D -N "$1" # not in the place of this shell, which takes note of orphans that ended

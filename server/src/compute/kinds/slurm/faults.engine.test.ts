@@ -37,22 +37,27 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
     name: string,
     withinMs = 120_000,
   ): Promise<T> {
+    let last: unknown;
     for (const began = performance.now(); performance.now() - began < withinMs; await pause(200)) {
-      const found = await what();
-      if (found) return found;
+      try {
+        const found = await what();
+        if (found) return found;
+      } catch (error) {
+        last = error;
+      }
     }
     const told = there.cluster.shell(
       'squeue -a -t all; cat /srv/*/.stellwerk/*/jobs/*/runner.log; tail -n 20 /var/log/slurmctld.log || true',
     );
-    throw new Error(`${name} did not happen: ${told}`);
+    throw new Error(`${name} did not happen: ${told}`, { cause: last });
   }
   const printed = (order: JobOrder, text: string) =>
     until(async () => (await server.log(order)).includes(text), `the output ${text}`);
   const ended = (handle: JobHandle, target = there.target): Promise<Ended> => {
     const driver = there.driver();
     return until(async () => {
-      const state = await driver.jobs.look(target, handle).catch(() => undefined);
-      return state?.state === 'ended' && state;
+      const state = await driver.jobs.look(target, handle);
+      return state.state === 'ended' && state;
     }, 'the end');
   };
   async function order(
