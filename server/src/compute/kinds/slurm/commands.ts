@@ -37,7 +37,8 @@ export class Commands implements Scheduler {
     else await this.#tried(['scancel', '--signal=TERM', '--batch', job.id]);
   }
 
-  async #list(): Promise<SeenJob[]> {
+  /** Asked anew when a moment has passed since the answer. */
+  #list(): Promise<SeenJob[]> {
     const listing = this.#query();
     const forget = () => {
       if (this.#listed === listing) this.#listed = undefined;

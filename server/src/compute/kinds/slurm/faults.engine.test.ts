@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { whyNoSlurm } from '../../../../../test/engines/slurm/packages.ts';
 import type { JobHandle, JobOrder, JobState, Target } from '../../driver.ts';
 import { RealServer } from '../../real-server.fixture.ts';
@@ -28,6 +28,16 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
   afterAll(async () => {
     await there?.end();
     await server?.[Symbol.asyncDispose]();
+  });
+
+  /** A test that fails leaves nothing to the next. */
+  afterEach(() => {
+    there.cluster.shell(
+      'for user in trainer alice; do scancel -u $user; scancel -s KILL --full -u $user; done 2>/dev/null; true',
+    );
+    there.cluster.shell(
+      'for try in $(seq 100); do [ -z "$(squeue -h)" ] && break; sleep 0.1; done; rm -rf /srv/*/.stellwerk/*/jobs/*',
+    );
   });
 
   const jobs = () => there.driver().jobs;
@@ -260,7 +270,7 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
   test('what the cluster refuses fails for good with its words', async () => {
     const made = await order('print(1)');
     for (const [more, words] of [
-      [{ partition: 'gone' }, 'invalid partition'],
+      [{ partition: 'gone' }, 'Invalid partition'],
       [{ constraint: 'unknown' }, 'Invalid feature'],
       [{ reservation: 'nobody' }, 'reservation'],
     ] as const)
@@ -359,10 +369,10 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
     const made = await order(sleeps);
     const driver = there.driver();
     const handle = await driver.jobs.start(target, made);
-    expect(await driver.jobs.look(target, handle)).toMatchObject({
-      state: 'waiting',
-      reason: 'Its nodes are being started.',
-    });
+    await until(async () => {
+      const state = await driver.jobs.look(target, handle);
+      return state.state === 'waiting' && state.reason === 'Its nodes are being started.';
+    }, 'the start of a node');
     await printed(made, 'ready');
     expect(await driver.jobs.look(target, handle)).toMatchObject({ state: 'running', facts: { nodes: ['cloud0'] } });
     await jobs().cancel(target, handle, 'kill');

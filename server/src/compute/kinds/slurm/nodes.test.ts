@@ -58,13 +58,22 @@ describe('what a cluster has', () => {
 });
 
 test('a list of nodes is read as Slurm writes it', () => {
-  expect(nodesOf('node[0-2,07],other,gpu-a[1-2]-x')).toEqual(['node0', 'node1', 'node2', 'node07', 'other', 'gpu-a1-x', 'gpu-a2-x']);
+  expect(nodesOf('node[0-2,07],other,gpu-a[1-2]-x')).toEqual([
+    'node0',
+    'node1',
+    'node2',
+    'node07',
+    'other',
+    'gpu-a1-x',
+    'gpu-a2-x',
+  ]);
   expect(nodesOf('(null)')).toEqual([]);
   expect(nodesOf('')).toEqual([]);
 });
 
 test('accounts are read: the peak of all steps, time with days, signals as exit codes', () => {
-  const text = '7|CANCELLED by 0|0:9||1-02:00:03.5\n7.batch|CANCELLED|0:9|113364K|00:01.000\n7.0|CANCELLED|0:9|2.5G|00:02.000\n';
+  const text =
+    '7|CANCELLED by 0|0:9||1-02:00:03.5\n7.batch|CANCELLED|0:9|113364K|00:01.000\n7.0|CANCELLED|0:9|2.5G|00:02.000\n';
   expect(readAccounts(text, '7')).toEqual({
     state: 'CANCELLED',
     usage: { exitCode: 137, cpuSeconds: 93_603.5, peakMemoryBytes: 2.5 * 2 ** 30 },
