@@ -44,7 +44,17 @@ describe.skipIf(whyNoSlurm)(`a Slurm cluster${whyNoSlurm ? ` (${whyNoSlurm})` : 
     const { address, port, hostKey } = cluster;
     const attach = (...more: string[]) => {
       const where = ['--address', address, '--port', String(port), '--user', 'trainer', '--key', 'cluster-key'];
-      return installation.cli(['compute', 'attach', 'cluster', '--kind', 'slurm', ...where, '--host-key', hostKey, ...more]);
+      return installation.cli([
+        'compute',
+        'attach',
+        'cluster',
+        '--kind',
+        'slurm',
+        ...where,
+        '--host-key',
+        hostKey,
+        ...more,
+      ]);
     };
     const refused = await attach('--partition', 'gone');
     expect(refused.stderr).toContain('no partition gone');
@@ -70,7 +80,11 @@ print(type(ComputeTarget(workspace, "notebook-cluster")).__name__, target.partit
 target.detach()
 `;
     const done = await installation.python(['-c', code, cluster.address, String(cluster.port), key, cluster.hostKey]);
-    expect(done.stdout.split('\n'), done.stderr).toEqual(['notebook-cluster: Succeeded', 'SlurmCompute batch True', '']);
+    expect(done.stdout.split('\n'), done.stderr).toEqual([
+      'notebook-cluster: Succeeded',
+      'SlurmCompute batch True',
+      '',
+    ]);
   });
 
   test('what it has not is refused at once', async () => {

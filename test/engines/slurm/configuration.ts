@@ -3,7 +3,8 @@
 
 export const headAddress = '10.77.0.1';
 export const restPort = 6820;
-export const users = ['trainer', 'alice'] as const;
+/** Two who train, and one who may change the cluster. */
+export const users = ['trainer', 'alice', 'chief'] as const;
 export type ClusterUser = (typeof users)[number];
 
 /** Always on; those with a GPU have two that are only declared. */

@@ -29,6 +29,9 @@ for try in $(seq 600); do sacctmgr -n -i list cluster >/dev/null 2>&1 && break; 
 sacctmgr -i add cluster stellwerk >/dev/null 2>&1 || true
 slurmctld
 for try in $(seq 300); do scontrol ping 2>/dev/null | grep -q 'is UP' && break; sleep 0.1; done
+sacctmgr -i add account team >/dev/null 2>&1 || true
+sacctmgr -i add user chief account=team adminlevel=admin >/dev/null 2>&1 || true
+sacctmgr -i modify user chief set adminlevel=admin >/dev/null 2>&1 || true
 for node in $NODES; do /engine/node.sh up "$node"; done
 setsid runuser -u nobody -- env SLURM_JWT=daemon slurmrestd -a rest_auth/jwt ":$REST" >/var/log/slurmrestd.log 2>&1 </dev/null &
 while :; do sleep 3600 & wait $!; done

@@ -164,7 +164,7 @@ export class SlurmCluster implements AsyncDisposable {
   /** Root's shell on one of the other machines. */
   nodeShell(node: string, script: string): string {
     const pid = this.shell(`cat /proc/$(cat /run/nodes/${node}/pid)/task/*/children | cut -d' ' -f1`).trim();
-    return this.shell(`nsenter --target ${pid} --mount --pid --uts --ipc --net sh -c ${quoted(script)}`);
+    return this.shell(`nsenter --target ${pid} --root --wd=/ --mount --pid --uts --ipc --net sh -c ${quoted(script)}`);
   }
 
   /** Command lines of what the users run anywhere on the cluster, but those of sshd and of Slurm itself. The head sees the processes of all. */

@@ -145,9 +145,14 @@ function later<T>(done: Promise<T>): Promise<T> {
 
 const userOf = ({ user }: JobHandle) => (user === undefined ? undefined : String(user));
 
+/** Where Slurm itself looks after memory, it says so in what the job printed only. */
+const overMemory = /exceeded (job |step )?memory limit|oom[-_]kill/i;
+
 /** What the node said, where a job came to its end without any cause that Slurm names. */
 function withTail(ended: Extract<JobState, { state: 'ended' }>, { there, tail }: FolderState): JobState {
   if (ended.reason !== undefined || !there || tail.length === 0) return ended;
+  if (overMemory.test(tail.join('\n')))
+    return { ...ended, cause: 'out-of-memory', reason: 'It took more memory than it was given, and Slurm ended it.' };
   return {
     ...ended,
     reason: `Its runner ended without saying how the run went. The last of its log: ${tail.join(' / ').slice(0, 500)}`,

@@ -1,14 +1,14 @@
 // A target that is made: a partition of its own on an attached cluster, with nodes of the features that were asked for. Nodes that are always on come
-// first; the others are switched on and off by Slurm's power saving as they are needed. The user of the attached cluster must be an operator of it.
+// first; the others are switched on and off by Slurm's power saving as they are needed. The user of the attached cluster must be an administrator of it.
 // Invariants: the partition's name is made from those of workspace and target, so that making it again finds it; what is removed was made here.
 import { createHash } from 'node:crypto';
-import { TargetError } from '@stellwerk/contract/errors.ts';
 import type { ProvisioningOf } from '@stellwerk/contract/compute-kinds/provisioning.ts';
 import type { SettingsOf } from '@stellwerk/contract/compute-settings.ts';
+import { TargetError } from '@stellwerk/contract/errors.ts';
 import type { RemoteEnded, SshConnection } from '../../../exec/ssh/connection.ts';
 import type { IsProvisioned, StartWatch, Target } from '../../driver.ts';
-import { expandedList } from './scheduler.ts';
 import type { LoginNodes } from './login-node.ts';
+import { nodesOf } from './scheduler.ts';
 
 type Place = Pick<Target, 'workspace' | 'name'>;
 type Wanted = ProvisioningOf<'slurm'>;
@@ -42,11 +42,16 @@ export class Partitions implements IsProvisioned<'slurm'> {
     const nodes = chosen(await listed(connection), partition, wanted);
     const isThere = (await run(connection, ['scontrol', 'show', 'partition', partition])).code === 0;
     const names = nodes.map(({ name }) => name).join(',');
-    await done(connection, ['scontrol', isThere ? 'update' : 'create', `PartitionName=${partition}`, `Nodes=${names}`, 'State=UP']);
+    await done(connection, [
+      'scontrol',
+      isThere ? 'update' : 'create',
+      `PartitionName=${partition}`,
+      `Nodes=${names}`,
+      'State=UP',
+    ]);
     watch.log?.(`The partition ${partition} has the nodes ${names}.`);
     await kept(connection, nodes.slice(0, wanted.minNodes), watch);
-    const { users: _, ...settings } = base.settings;
-    return { ...settings, ...(base.settings.users && { users: base.settings.users }), partition };
+    return { ...base.settings, partition };
   }
 
   async remove(place: Place, _: Wanted, on: Target): Promise<void> {
@@ -57,22 +62,36 @@ export class Partitions implements IsProvisioned<'slurm'> {
   }
 
   #nameOf({ workspace, name }: Place): string {
-    const hash = createHash('sha256').update(JSON.stringify([this.#installation, workspace, name])).digest('hex');
-    return `${ours}${name.toLowerCase().replace(/[^a-z0-9]+/g, '-').slice(0, 24)}-${hash.slice(0, 8)}`;
+    const hash = createHash('sha256')
+      .update(JSON.stringify([this.#installation, workspace, name]))
+      .digest('hex');
+    return `${ours}${name
+      .toLowerCase()
+      .replace(/[^a-z0-9]+/g, '-')
+      .slice(0, 24)}-${hash.slice(0, 8)}`;
   }
 }
 
 /** Those that are always on first, and none that another made partition has. */
 function chosen(all: readonly Node[], partition: string, { vmSize, maxNodes }: Wanted): Node[] {
-  const has = ({ features }: Node) => (vmSize ?? '').split('|').some((any) => any.split(/[&,]/).every((one) => one === '' || features.includes(one)));
+  const has = ({ features }: Node) =>
+    (vmSize ?? '').split('|').some((any) => any.split(/[&,]/).every((one) => one === '' || features.includes(one)));
   const fitting = all.filter(has);
   if (fitting.length === 0) {
     const known = [...new Set(all.flatMap(({ features }) => features))].sort();
-    throw new TargetError('never', `The cluster has no nodes with the features ${vmSize}; it has ${known.join(', ') || 'none at all'}.`);
+    throw new TargetError(
+      'never',
+      `The cluster has no nodes with the features ${vmSize}; it has ${known.join(', ') || 'none at all'}.`,
+    );
   }
-  const free = fitting.filter(({ partitions }) => !partitions.some((name) => name.startsWith(ours) && name !== partition));
+  const free = fitting.filter(
+    ({ partitions }) => !partitions.some((name) => name.startsWith(ours) && name !== partition),
+  );
   if (free.length < maxNodes)
-    throw new TargetError('never', `The cluster has ${free.length} such nodes that no other target was made of, not ${maxNodes}.`);
+    throw new TargetError(
+      'never',
+      `The cluster has ${free.length} such nodes that no other target was made of, not ${maxNodes}.`,
+    );
   return free.sort((one, other) => Number(other.isAlwaysOn) - Number(one.isAlwaysOn)).slice(0, maxNodes);
 }
 
@@ -81,11 +100,16 @@ async function kept(connection: SshConnection, nodes: readonly Node[], watch: St
   const others = nodes.filter(({ isAlwaysOn }) => !isAlwaysOn);
   if (others.length === 0) return;
   const names = others.map(({ name }) => name).join(',');
-  const off = others.filter(({ isOff }) => isOff).map(({ name }) => name).join(',');
+  const off = others
+    .filter(({ isOff }) => isOff)
+    .map(({ name }) => name)
+    .join(',');
   if (off !== '') await done(connection, ['scontrol', 'update', `NodeName=${off}`, 'State=POWER_UP']);
   const told = await run(connection, ['scontrol', 'update', `SuspendExcNodes+=${names}`]);
   if (told.code !== 0)
-    watch.log?.(`This version of Slurm cannot be told to keep ${names} on: have its administrator name them in SuspendExcNodes, or they are switched off when they are idle.`);
+    watch.log?.(
+      `This version of Slurm cannot be told to keep ${names} on: have its administrator name them in SuspendExcNodes, or they are switched off when they are idle.`,
+    );
 }
 
 async function listed(connection: SshConnection): Promise<Node[]> {
@@ -93,24 +117,41 @@ async function listed(connection: SshConnection): Promise<Node[]> {
     done(connection, ['sinfo', '-a', '-h', '-N', '-o', '%N|%f|%P|%T']),
     done(connection, ['scontrol', 'show', 'config']),
   ]);
-  const alwaysOn = new Set(expandedList(/^SuspendExcNodes\s*=\s*(.*)$/m.exec(configuration)?.[1]?.trim() ?? ''));
+  const alwaysOn = new Set(
+    nodesOf(/^SuspendExcNodes\s*=\s*(.*)$/m.exec(configuration)?.[1]?.trim().replace(/:\d+/g, '') ?? ''),
+  );
   const savesPower = /^SuspendProgram\s*=\s*\//m.test(configuration);
   const found = new Map<string, Node>();
-  for (const [name, features, partition, state] of nodes.split('\n').filter(Boolean).map((line) => line.split('|') as [string, string, string, string])) {
+  for (const [name, features, partition, state] of nodes
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => line.split('|') as [string, string, string, string])) {
     const known = found.get(name);
     const partitions = [...(known?.partitions ?? []), partition.replace(/\*$/, '')];
     const isAlwaysOn = !savesPower || alwaysOn.has(name);
-    found.set(name, { name, features: features === '(null)' ? [] : features.split(','), partitions, isAlwaysOn, isOff: /[~%]$/.test(state) });
+    found.set(name, {
+      name,
+      features: features === '(null)' ? [] : features.split(','),
+      partitions,
+      isAlwaysOn,
+      isOff: /[~%]$/.test(state),
+    });
   }
   return [...found.values()];
 }
 
-const run = (connection: SshConnection, words: string[]): Promise<RemoteEnded> => connection.run({ words, timeoutMs: 60_000 });
+const run = (connection: SshConnection, words: string[]): Promise<RemoteEnded> =>
+  connection.run({ words, timeoutMs: 60_000 });
 
 async function done(connection: SshConnection, words: string[]): Promise<string> {
   const { code, stdout, stderr } = await run(connection, words);
   if (code === 0) return stdout;
   const said = (stderr || stdout).trim().split('\n').at(-1)!;
-  const hint = /denied|Invalid user|permission/i.test(said) ? ' Its user must be an operator of the cluster (sacctmgr modify user … set adminlevel=operator).' : '';
-  throw new TargetError(/Unable to contact|timed out/i.test(said) ? 'later' : 'never', `Slurm: ${said.replace(/[.\s]+$/, '')}.${hint}`);
+  const hint = /denied|Invalid user|permission/i.test(said)
+    ? ' Its user must be an administrator of the cluster: sacctmgr modify user … set adminlevel=admin.'
+    : '';
+  throw new TargetError(
+    /Unable to contact|timed out/i.test(said) ? 'later' : 'never',
+    `Slurm: ${said.replace(/[.\s]+$/, '')}.${hint}`,
+  );
 }

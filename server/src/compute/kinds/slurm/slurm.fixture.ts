@@ -39,6 +39,7 @@ export async function onCluster(
   const secrets: Record<string, string> = {
     'trainer-key': cluster.key('trainer'),
     'alice-key': cluster.key('alice'),
+    'chief-key': cluster.key('chief'),
     'trainer-token': cluster.token('trainer'),
     'alice-token': cluster.token('alice'),
     wrong: 'guessed',

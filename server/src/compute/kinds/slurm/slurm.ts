@@ -1,6 +1,6 @@
 // A Slurm cluster. Its login node is reached by SSH; jobs are submitted there by Slurm's commands, or by its REST interface where that is set. Neither
 // login node nor compute nodes need to reach this server: what runners say comes back through the connection.
-import type { Probe } from '@stellwerk/contract/compute.ts';
+import type { NodeCounts, Probe } from '@stellwerk/contract/compute.ts';
 import type { EnvironmentTarget } from '@stellwerk/contract/environment.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import type { SshConnection } from '../../../exec/ssh/connection.ts';
@@ -9,7 +9,8 @@ import type { SshNeeds } from '../ssh/machine.ts';
 import { Commands } from './commands.ts';
 import { SlurmJobs } from './jobs.ts';
 import { LoginNodes, signedInAs } from './login-node.ts';
-import { flawsOf, type NodeGroup, nodeGroups } from './nodes.ts';
+import { countsOf, flawsOf, groupsFor, type NodeGroup, nodeGroups } from './nodes.ts';
+import { Partitions } from './partition.ts';
 import { probed } from './probe.ts';
 import { Rest } from './rest.ts';
 import type { Scheduler } from './scheduler.ts';
@@ -22,6 +23,7 @@ export class SlurmDriver implements ComputeDriver<'slurm'> {
   readonly frameworks = ['MPI'] as const;
   readonly severalNodes = true;
   readonly jobs: SlurmJobs;
+  readonly lifetime: Partitions;
   readonly #needs: SshNeeds;
   readonly #nodes: LoginNodes;
   readonly #schedulers = new WeakMap<SshConnection, Scheduler>();
@@ -30,6 +32,7 @@ export class SlurmDriver implements ComputeDriver<'slurm'> {
   constructor(needs: SshNeeds) {
     this.#needs = needs;
     this.#nodes = new LoginNodes(needs);
+    this.lifetime = new Partitions(this.#nodes, needs.installation);
     this.jobs = new SlurmJobs(this.#nodes, this);
   }
 
@@ -54,6 +57,12 @@ export class SlurmDriver implements ComputeDriver<'slurm'> {
   async flaws(target: Target<'slurm'>, configuration: RunConfiguration): Promise<Flaw[]> {
     const groups = await this.#groupsOf(target).catch(() => undefined);
     return groups ? flawsOf(groups, target.settings, configuration) : [];
+  }
+
+  async nodes(target: Target<'slurm'>): Promise<NodeCounts> {
+    const { connection } = await this.#nodes.of(target);
+    const { down: _, ...counts } = countsOf(groupsFor(await nodeGroups(connection), target.settings.partition));
+    return counts;
   }
 
   /** One for each connection, so that those who ask at the same time share an answer. */
