@@ -343,7 +343,7 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
     expect(ask(secret).trim()).toBe('0');
     const token = made.job.token.slice(0, 40);
     const shown = there.cluster.shell(
-      `ps -eo args; cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -v '^AZUREML_\\|^_='; cat ${handle.folder}/batch.sh ${handle.folder}/runner.log; scontrol show job; cat /var/log/slurm*`,
+      `ps -eo args; cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -v '^AZUREML_\\|^_='; cat ${handle.folder}/batch.sh ${handle.folder}/runner.log; scontrol show job; cat /var/log/slurm*.log`,
     );
     expect(shown).toContain(String(handle.name));
     expect(shown.includes(token)).toBe(false);

@@ -119,7 +119,8 @@ export function countsOf(
   return counts;
 }
 
-function standingOf(state: string): 'idle' | 'running' | 'starting' | 'off' | 'down' {
+/** Of a state as sinfo writes it. */
+export function standingOf(state: string): 'idle' | 'running' | 'starting' | 'off' | 'down' {
   if (/#$|powering_up|configuring/i.test(state)) return 'starting';
   if (/[~%!]$|power(ed|ing)_down/i.test(state)) return 'off';
   if (/^(down|drain|fail|inval|unk|maint|future|reboot)/i.test(state) || /\*$/.test(state)) return 'down';

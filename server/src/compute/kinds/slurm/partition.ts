@@ -2,12 +2,14 @@
 // first; the others are switched on and off by Slurm's power saving as they are needed. The user of the attached cluster must be an administrator of it.
 // Invariants: the partition's name is made from those of workspace and target, so that making it again finds it; what is removed was made here.
 import { createHash } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { ProvisioningOf } from '@stellwerk/contract/compute-kinds/provisioning.ts';
 import type { SettingsOf } from '@stellwerk/contract/compute-settings.ts';
 import { TargetError } from '@stellwerk/contract/errors.ts';
 import type { RemoteEnded, SshConnection } from '../../../exec/ssh/connection.ts';
 import type { IsProvisioned, StartWatch, Target } from '../../driver.ts';
 import type { LoginNodes } from './login-node.ts';
+import { standingOf } from './nodes.ts';
 import { nodesOf } from './scheduler.ts';
 
 type Place = Pick<Target, 'workspace' | 'name'>;
@@ -19,11 +21,13 @@ interface Node {
   features: string[];
   partitions: string[];
   isAlwaysOn: boolean;
-  isOff: boolean;
+  standing: ReturnType<typeof standingOf>;
 }
 
 /** Of all that was made by any installation. */
 const ours = 'stellwerk-';
+const switchedOnWithinPolls = 60;
+const pollMs = 1_000;
 
 export class Partitions implements IsProvisioned<'slurm'> {
   readonly on = 'slurm';
@@ -96,20 +100,23 @@ function chosen(all: readonly Node[], partition: string, { vmSize, maxNodes }: W
 }
 
 /** So many are on at any time: Slurm is told not to switch them off, or, where it cannot be told while it runs, they are only switched on now. */
-async function kept(connection: SshConnection, nodes: readonly Node[], watch: StartWatch): Promise<void> {
-  const others = nodes.filter(({ isAlwaysOn }) => !isAlwaysOn);
-  if (others.length === 0) return;
-  const names = others.map(({ name }) => name).join(',');
-  const off = others
-    .filter(({ isOff }) => isOff)
-    .map(({ name }) => name)
-    .join(',');
-  if (off !== '') await done(connection, ['scontrol', 'update', `NodeName=${off}`, 'State=POWER_UP']);
-  const told = await run(connection, ['scontrol', 'update', `SuspendExcNodes+=${names}`]);
+async function kept(connection: SshConnection, nodes: readonly Node[], { log, signal }: StartWatch): Promise<void> {
+  const names = nodes.filter(({ isAlwaysOn }) => !isAlwaysOn).map(({ name }) => name);
+  if (names.length === 0) return;
+  const told = await run(connection, ['scontrol', 'update', `SuspendExcNodes+=${names.join(',')}`]);
   if (told.code !== 0)
-    watch.log?.(
-      `This version of Slurm cannot be told to keep ${names} on: have its administrator name them in SuspendExcNodes, or they are switched off when they are idle.`,
+    log?.(
+      `This version of Slurm cannot be told to keep ${names.join(', ')} on: have its administrator name them in SuspendExcNodes, or they are switched off when they are idle.`,
     );
+  for (let polls = 0; polls < switchedOnWithinPolls && !signal?.aborted; polls++) {
+    const those = (await listed(connection)).filter(({ name }) => names.includes(name));
+    const off = those.filter(({ standing }) => standing === 'off').map(({ name }) => name);
+    if (those.every(({ standing }) => standing === 'idle' || standing === 'running')) return;
+    // One that is just being switched off does not take it; it is told again.
+    if (off.length > 0) await run(connection, ['scontrol', 'update', `NodeName=${off.join(',')}`, 'State=POWER_UP']);
+    await pause(pollMs);
+  }
+  log?.(`Not all of ${names.join(', ')} are on yet; Slurm goes on starting them.`);
 }
 
 async function listed(connection: SshConnection): Promise<Node[]> {
@@ -134,7 +141,7 @@ async function listed(connection: SshConnection): Promise<Node[]> {
       features: features === '(null)' ? [] : features.split(','),
       partitions,
       isAlwaysOn,
-      isOff: /[~%]$/.test(state),
+      standing: standingOf(state),
     });
   }
   return [...found.values()];
