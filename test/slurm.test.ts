@@ -149,6 +149,46 @@ target.detach()
     await until('nothing is left', () => left().length === 0);
   });
 
+  test('a partition of its own is created on it from a notebook, trains on nodes that are switched on for that, and is deleted', async () => {
+    const kept = await installation.cli(['secret', 'set', 'chief-key', '--stdin'], { input: cluster.key('chief') });
+    expect(kept.code, kept.stderr).toBe(0);
+    const { address, port, hostKey } = cluster;
+    const settings = { kind: 'slurm' as const, address, port, hostKey, user: 'chief', key: 'chief-key' };
+    await installation.client.compute.attach({ workspace, name: 'whole-cluster', settings });
+    await until('it is attached', async () => {
+      const { state } = await installation.client.compute.get({ workspace, target: 'whole-cluster' });
+      return state === 'usable';
+    });
+    const create = `
+from stellwerk.core import Workspace
+from stellwerk.core.compute import AmlCompute, ComputeTarget
+workspace = Workspace.get("story")
+def wanted(size):
+    return AmlCompute.provisioning_configuration(vm_size=size, min_nodes=1, max_nodes=2, on="whole-cluster")
+try:
+    ComputeTarget.create(workspace, "unknown", wanted("Standard_NC6")).wait_for_completion()
+except Exception as error:
+    print("standard_d4" in str(error))
+target = ComputeTarget.create(workspace, "grown", wanted("standard_d4"))
+target.wait_for_completion(show_output=True, min_node_count=1, timeout_in_minutes=2)
+print(target.partition.startswith("stellwerk-grown-"), sorted(target.nodes))
+`;
+    const made = await installation.python(['-c', create]);
+    expect(made.stdout.split('\n'), made.stderr).toEqual([
+      'True',
+      'grown: Succeeded',
+      "True ['idle', 'off', 'running', 'starting']",
+      '',
+    ]);
+    const code = 'import os; print("on", os.uname().nodename)';
+    const run = await runOf(installation, { code, target: 'grown', ...userManaged });
+    expect(run, run.reason).toMatchObject({ state: 'completed' });
+    expect(run.printed).toMatch(/^on cloud\d/);
+    for (const target of ['grown', 'unknown']) await installation.client.compute.delete({ workspace, target });
+    await until('the partition is gone', () => !cluster.shell('sinfo -a -h -o %P').includes('stellwerk-'));
+    await until('nothing is left', () => left().length === 0);
+  });
+
   test('a run that waits shows its place in the queue and why; canceled there, it ends', async () => {
     const filler = cluster
       .shell('runuser -u alice -- sbatch --parsable --chdir=/tmp -o /dev/null -N3 --cpus-per-task=4 --wrap "sleep 600"')
