@@ -19,6 +19,8 @@ export interface JobOrder {
   /** Unique for ever: the job carries it as its name over there, so that a second start finds the first. */
   id: string;
   job: Job;
+  /** Who submitted it, for targets where each has a sign-in of his own. */
+  user?: string;
   /** To sign in to the registry of the image that the run configuration names, where it has secrets for it. */
   imageSignIn?: { user: string; password: string };
   /** An image that was made here for it, with its environment in it; in place of the one that the run configuration names. */
@@ -85,7 +87,7 @@ export interface RunsJobs<K extends ComputeKind> {
   /** Starts `stellwerk.runner.beside` with these words where the job's script runs, as its user: its input and output. Absent: nobody looks in. */
   beside?(target: Target<K>, handle: JobHandle, words: readonly string[]): Promise<Duplex>;
   /** Removes all that the job left, processes included. Safe twice, safe if the start failed half-way (by the order's id). */
-  cleanUp(target: Target<K>, handle: JobHandle | { id: string }): Promise<void>;
+  cleanUp(target: Target<K>, handle: JobHandle | { id: string; user?: string }): Promise<void>;
 }
 
 /** Targets of this kind that are made on an attached one. */

@@ -140,7 +140,13 @@ class Execution {
     const platform = base?.target ?? (await driver.platform?.(target, sought));
     const [made] = await Promise.all([orders.make(row, where, { ...watch, target: platform }), told]);
     const { job, image } = await baked(made, base);
-    const order = { id: orderId(row), job, ...(imageSignIn && { imageSignIn }), ...(image && { image }) };
+    const order = {
+      id: orderId(row),
+      job,
+      user: row.user,
+      ...(imageSignIn && { imageSignIn }),
+      ...(image && { image }),
+    };
     const starting = jobs.start(target, order, watch);
     const [handle] = await Promise.all([starting, work.progress('Starting the runner.')]);
     await db.transact(runTransactions.keep, {
@@ -244,7 +250,7 @@ class Execution {
     const { row, kept, jobs, target } = scene;
     const { db } = this.#needs;
     this.#needs.leases.end(row.key);
-    if (kept.handle === null) await jobs.cleanUp(target, { id: orderId(row) });
+    if (kept.handle === null) await jobs.cleanUp(target, { id: orderId(row), user: row.user });
     else {
       const handle = JSON.parse(kept.handle) as JobHandle;
       if ((await this.#seen(scene, handle)).state === 'running') {

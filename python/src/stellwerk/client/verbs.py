@@ -1833,7 +1833,7 @@ class Runs:
         Returns:
             `Job`: `server`, `caBundle`?, `token`, `workspace`, `experiment`, `run`, `attempt`, `snapshot`?,
                 `configuration`, `resources`, `gpus`?, `environment`, `dataReferences`, `secrets`, `vaultSecrets`,
-                `indexes`, `leaseSeconds`, `cacheFolder`?.
+                `indexes`, `leaseSeconds`, `targetTellsEnd`?, `launcher`?, `cacheFolder`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/runs/{run}/job", {

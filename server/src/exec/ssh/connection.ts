@@ -144,6 +144,28 @@ export class SshConnection {
     return channel;
   }
 
+  /** Starts a program that goes on as long as this connection does: when that is gone, its standard input ends. Gives the first line that it prints. */
+  async keep({ words, env, timeoutMs = connectWithinMs }: RemoteProgram): Promise<string> {
+    const failed = (why: string) => new TargetError('later', `A program on ${this.#name} ${why}.`);
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      return await this.#untilCut<string>((done) => {
+        this.#client.exec(commandLine(words, env), (error, channel) => {
+          if (error) return done(failed(`could not be started: ${error.message}`));
+          timer = setTimeout(() => channel.close(), timeoutMs);
+          const [stdout, stderr] = [keptOf(channel), keptOf(channel.stderr)];
+          channel.on('data', () => {
+            if (stdout().includes('\n')) done(undefined, stdout().split('\n')[0]!);
+          });
+          channel.on('close', () => done(failed(`did not go on: ${stderr().trim() || 'it said nothing'}`)));
+          channel.on('error', () => {}); // it is closed, too
+        });
+      });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
   /** Whole or not at all, readable by the user alone. */
   async put(content: Uint8Array, path: string): Promise<void> {
     const files = await this.#sftp();
