@@ -5,7 +5,7 @@ import { basename, join } from 'node:path';
 import type { Client } from '@stellwerk/client/client.ts';
 import { hashBytes } from '@stellwerk/client/file-hash.ts';
 import type { EnvironmentTarget } from '@stellwerk/contract/environment.ts';
-import type { Job } from '@stellwerk/contract/run.ts';
+import type { Job } from '@stellwerk/contract/job.ts';
 import { output, run } from '@stellwerk/server/exec/programs.ts';
 import { CommandFailed } from './failures.ts';
 import { surroundings } from './surroundings.ts';

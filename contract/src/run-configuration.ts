@@ -93,6 +93,21 @@ export const runConfiguration = z
       .describe('Of the runs that wait for a target, those of a higher priority come first.'),
     environmentVariables: z.record(variableName, z.string().max(32_000)).default({}),
     environment: environmentSource.default({}),
+    container: z
+      .strictObject({
+        image: z
+          .string()
+          .max(500)
+          .regex(
+            /^[a-z0-9][A-Za-z0-9._:/@-]*$/,
+            'must be the name of an image, such as `python:3.11` or `registry.example/team/base@sha256:…`',
+          )
+          .describe('The image to run in, as the engine of the target finds it; Python 3.8 or newer must be in it.'),
+        user: secretName.optional().describe('The secret that holds the user name for its registry.'),
+        password: secretName.optional().describe('The secret that holds the password for its registry.'),
+      })
+      .optional()
+      .describe('The script runs in a container of this image.'),
     dataReferences: z.record(variableName, dataReference).default({}),
     retries: z
       .strictObject({

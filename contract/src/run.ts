@@ -2,9 +2,9 @@
 import * as z from 'zod';
 import { activity } from './activity.ts';
 import { condaAddress } from './conda-lock.ts';
-import { environmentPlan, environmentTarget, indexAccess } from './environment.ts';
-import { readResources } from './resources.ts';
-import { dataReference, runConfiguration } from './run-configuration.ts';
+import { environmentTarget } from './environment.ts';
+import { job, jobFacts, secretValues, usage } from './job.ts';
+import { runConfiguration } from './run-configuration.ts';
 import { runQuery } from './run-query.ts';
 import { selection } from './run-selection.ts';
 import { metricSummary } from './telemetry.ts';
@@ -38,9 +38,6 @@ export type RunState = z.infer<typeof runState>;
 export const endStates: readonly RunState[] = ['completed', 'failed', 'canceled'];
 
 export const parameterValue = z.union([z.number(), z.string().max(limits.tagValueLength), z.boolean(), z.null()]);
-
-/** By the names that the configuration lists under `secrets`; kept, outside every record, until the run has ended. */
-const secretValues = z.record(z.string().max(256), z.string().min(1).max(32_000));
 
 export const gitState = z
   .object({
@@ -87,6 +84,8 @@ export const run = z
     git: gitState.optional(),
     user: z.string().describe('Who submitted or started it.'),
     host: z.string().optional().describe('Where it runs.'),
+    job: jobFacts.optional().describe('What its target tells of it.'),
+    usage: usage.optional().describe('What it took, as far as it is known.'),
     createdAt: time,
     startedAt: time.optional(),
     endedAt: time.optional(),
@@ -104,34 +103,6 @@ export const run = z
   })
   .meta({ id: 'Run' });
 export type Run = z.infer<typeof run>;
-
-/** What a runner needs to execute one attempt of a run. It lies beside the runner in a 0600 file. */
-export const job = z
-  .object({
-    server: z.string().describe('The address that the runner reports to.'),
-    caBundle: z.string().optional().describe('PEM certificates to trust for it.'),
-    token: z.string().describe("The run's token."),
-    workspace: resourceName,
-    experiment: freeName,
-    run: runId,
-    attempt: z.int(),
-    snapshot: digest.optional(),
-    configuration: runConfiguration,
-    resources: readResources,
-    gpus: z.array(z.string()).optional().describe('The GPUs that it may see, where its target gives them out.'),
-    environment: environmentPlan,
-    dataReferences: z.record(z.string(), dataReference),
-    secrets: secretValues.describe('Environment variables for the script, to be masked in its output.'),
-    vaultSecrets: z.record(z.string(), z.string()).describe('Files for the script, to be masked in its output.'),
-    indexes: indexAccess,
-    leaseSeconds: z.number(),
-    cacheFolder: z
-      .string()
-      .optional()
-      .describe('Where environments are shared between runs; the user cache folder unless given.'),
-  })
-  .meta({ id: 'Job' });
-export type Job = z.infer<typeof job>;
 
 const inWorkspace = { workspace: resourceName };
 const ofRun = { workspace: resourceName, run: runId };
@@ -237,6 +208,7 @@ export const runVerbs = {
         exitCode: z.int().optional(),
         lastLines: z.array(z.string().max(2_000)).max(100).optional(),
         host: z.string().max(256).optional(),
+        job: jobFacts.optional(),
         python: z.string().max(100).optional(),
         notices: z.array(z.string().max(2_000)).max(100).optional(),
         condaPackages: z

@@ -1,7 +1,7 @@
 // Puts the rooms together. What a lower room needs of a higher one is handed down here as a function. Nothing is decided here.
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { availableParallelism, hostname } from 'node:os';
+import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
 import { knownHosts } from '@stellwerk/contract/hosts.ts';
 import { Access, asUser, type Caller } from './access/access.ts';
@@ -119,7 +119,6 @@ export function buildRooms(ground: Ground) {
     }),
     loopbackOnly: config.isLoopback,
     load: (workspace) => runs.load(workspace),
-    cpus: availableParallelism(),
   });
 
   const trash = new Trash({

@@ -23,6 +23,7 @@ const kinds: ComputeKinds = {
     hostsServices: true,
     queue: () => 'host',
     reach: () => 'here',
+    capacity: async () => ({ cpus: 3, memoryBytes: 8e9, gpus: [] }),
     async probe({ settings }) {
       const ok = settings.user === undefined || settings.user === 'good';
       return {
@@ -33,7 +34,7 @@ const kinds: ComputeKinds = {
   },
 };
 const computesWith = (more: Partial<ComputeNeeds>) =>
-  new Computes({ db: scratch.db, now: Date.now, kinds, loopbackOnly: false, load: async () => load, cpus: 3, ...more });
+  new Computes({ db: scratch.db, now: Date.now, kinds, loopbackOnly: false, load: async () => load, ...more });
 
 beforeEach(async () => {
   scratch = await scratchDatabase(migrations);

@@ -13,7 +13,17 @@ import type { Capacity, ComputeDriver, Target } from './driver.ts';
 import { type ComputeKinds, driverOf } from './kinds.ts';
 import { type ComputeRow, computeTransactions } from './store.ts';
 
-export type { Capacity, ComputeDriver, EndCause, JobHandle, JobOrder, JobState, RunsJobs, Target } from './driver.ts';
+export type {
+  Capacity,
+  ComputeDriver,
+  EndCause,
+  Flaw,
+  JobHandle,
+  JobOrder,
+  JobState,
+  RunsJobs,
+  Target,
+} from './driver.ts';
 export { type ComputeKinds, computeKinds } from './kinds.ts';
 
 export interface Load {
@@ -29,7 +39,6 @@ export interface ComputeNeeds {
   loopbackOnly: boolean;
   /** Open runs by the name of their target. */
   load(workspace: string): Promise<Map<string, Load>>;
-  cpus: number;
 }
 
 /** A target, ready for work. */
@@ -145,7 +154,8 @@ export class Computes {
     const driver = driverOf(this.#needs.kinds, target);
     const wanted = 'maxConcurrentRuns' in target.settings ? target.settings.maxConcurrentRuns : undefined;
     const capacity = await driver.capacity?.(target);
-    const maxConcurrentRuns = wanted ?? capacity?.cpus ?? this.#needs.cpus;
+    // Where it has a queue of its own, that one decides.
+    const maxConcurrentRuns = wanted ?? capacity?.cpus ?? Number.POSITIVE_INFINITY;
     return { target, driver, queue: driver.queue(target), maxConcurrentRuns, ...(capacity && { capacity }) };
   }
 

@@ -3,8 +3,9 @@
 import type { Probe } from '@stellwerk/contract/compute.ts';
 import type { ComputeKind, SettingsOf } from '@stellwerk/contract/compute-settings.ts';
 import type { EnvironmentTarget } from '@stellwerk/contract/environment.ts';
+import type { Job, JobFacts, Usage } from '@stellwerk/contract/job.ts';
 import type { Gpu } from '@stellwerk/contract/resources.ts';
-import type { Job } from '@stellwerk/contract/run.ts';
+import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 
 export interface Target<K extends ComputeKind = ComputeKind> {
   workspace: string;
@@ -16,6 +17,8 @@ export interface JobOrder {
   /** Unique for ever: the job carries it as its name over there, so that a second start finds the first. */
   id: string;
   job: Job;
+  /** To sign in to the registry of the image that the run configuration names, where it has secrets for it. */
+  imageSignIn?: { user: string; password: string };
 }
 
 /** Plain JSON, and all that is kept of a started job: everything works with it after this service was restarted. */
@@ -24,9 +27,10 @@ export type JobHandle = Readonly<Record<string, string | number>>;
 /** `ended`: its runner is gone, however it went. What came of the run is what the runner reported; if it could not, the cause counts. */
 export type JobState =
   /** In a queue of the target's own, with the reason in words that its users know. */
-  | { state: 'waiting'; reason: string; position?: number }
-  | { state: 'running' }
-  | { state: 'ended'; cause?: EndCause; reason?: string };
+  | { state: 'waiting'; reason: string; position?: number; facts?: JobFacts }
+  | { state: 'running'; facts?: JobFacts }
+  /** `usage`: as the target accounts for it. */
+  | { state: 'ended'; cause?: EndCause; reason?: string; facts?: JobFacts; usage?: Usage };
 
 /** Why a job ended without its runner having said anything, where the target knows. */
 export type EndCause = 'preempted' | 'node-lost' | 'time-limit' | 'out-of-memory' | 'canceled' | 'refused';
@@ -36,6 +40,12 @@ export interface Capacity {
   cpus: number;
   memoryBytes: number;
   gpus: readonly Gpu[];
+}
+
+/** What a target cannot give, with the field of the run configuration that asks for it. The reason goes on after "the compute target x". */
+export interface Flaw {
+  field: string;
+  why: string;
 }
 
 /** How what runs on a target reaches this server: from the same machine, by the server's public address, or only by what the driver lays for it. */
@@ -70,6 +80,14 @@ export interface ComputeDriver<K extends ComputeKind> {
   reach(target: Target<K>): Reach;
   /** What its machine has, where shares of it are given out here. Absent: the target has a queue of its own, or belongs to somebody else. */
   capacity?(target: Target<K>): Promise<Capacity>;
+  /** What it runs beside `Python`; a run configuration with another framework is refused. */
+  readonly frameworks?: readonly RunConfiguration['framework'][];
+  /** Whether a run may have several machines there; elsewhere it is refused. */
+  readonly severalNodes?: true;
+  /** Whether the script may run in a container of an image that the run configuration names; elsewhere it is refused. */
+  readonly containers?: true;
+  /** What a run asks for and this target can never give, beyond what its `capacity` tells. Asked at submit. */
+  flaws?(target: Target<K>, configuration: RunConfiguration): Promise<Flaw[]>;
   /** What environments of its runs are resolved for. Absent: for the server's own machine, or for that of whoever takes the run up. */
   platform?(target: Target<K>): Promise<EnvironmentTarget>;
   /** What can train by itself. Absent: runs are taken up by whoever submitted them. */

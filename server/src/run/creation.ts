@@ -98,6 +98,8 @@ function insertRow(tx: Transaction, { run, parent: parentId, moment }: NewRun): 
     leased: 0,
     resubmitted_from: null,
     differences: null,
+    job: null,
+    usage: null,
     ...run,
     number: countRun(tx, made, parent !== undefined),
     parent_key: parent?.key ?? null,

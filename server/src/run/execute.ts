@@ -121,11 +121,12 @@ class Execution {
     const watch = { log: work.log, signal: work.signal };
     // What is told need not be on the disk before the work begins.
     const platform = await driver.platform?.(target);
-    const [job] = await Promise.all([
+    const [job, imageSignIn] = await Promise.all([
       orders.make(row, where, { ...watch, target: platform }),
+      orders.imageSignIn(row),
       work.progress('Making the environment.'),
     ]);
-    const starting = jobs.start(target, { id: orderId(row), job }, watch);
+    const starting = jobs.start(target, { id: orderId(row), job, ...(imageSignIn && { imageSignIn }) }, watch);
     const [handle] = await Promise.all([starting, work.progress('Starting the runner.')]);
     await db.transact(runTransactions.keep, {
       key: row.key,
@@ -139,7 +140,7 @@ class Execution {
 
   async #look(scene: Scene, handle: JobHandle, work: Work): Promise<Outcome> {
     const { row, kept, jobs, target } = scene;
-    const seen = await jobs.look(target, handle);
+    const seen = await this.#seen(scene, handle);
     if (seen.state === 'ended') return this.#abandoned(scene, handle, seen, work);
     if (seen.state === 'waiting') await this.#waits(row, seen, work);
     if (!row.cancel_requested) return again(lookEveryMs);
@@ -155,6 +156,19 @@ class Execution {
       to: 'canceled',
       reason: `${row.reason ?? 'Canceled.'} Its runner did not end and was killed.`,
     });
+  }
+
+  /** How the job stands; what its target tells of it is kept. */
+  async #seen({ row, jobs, target }: Scene, handle: JobHandle): Promise<JobState> {
+    const seen = await jobs.look(target, handle);
+    const usage = 'usage' in seen ? seen.usage : undefined;
+    if (seen.facts || usage)
+      await this.#needs.db.transact(runTransactions.learn, {
+        key: row.key,
+        ...(seen.facts && { facts: seen.facts }),
+        ...(usage && { usage }),
+      });
+    return seen;
   }
 
   /** In the target's own queue nobody can be heard of: the lease goes on as long as the target says that it waits. */
@@ -201,13 +215,14 @@ class Execution {
   }
 
   /** After the end: the runner leaves, what it could not deliver is delivered, and nothing of the job stays. */
-  async #tidy({ row, kept, jobs, target }: Scene): Promise<Outcome> {
+  async #tidy(scene: Scene): Promise<Outcome> {
+    const { row, kept, jobs, target } = scene;
     const { db } = this.#needs;
     this.#needs.leases.end(row.key);
     if (kept.handle === null) await jobs.cleanUp(target, { id: orderId(row) });
     else {
       const handle = JSON.parse(kept.handle) as JobHandle;
-      if ((await jobs.look(target, handle)).state === 'running') {
+      if ((await this.#seen(scene, handle)).state === 'running') {
         const endedMs = this.#waitedMs(`leave ${row.key}`);
         if (endedMs < leavesWithinMs) return again(endedMs < 5_000 ? soonMs : lookEveryMs);
       }

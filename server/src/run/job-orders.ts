@@ -9,8 +9,9 @@ import type {
   IndexAccess,
   IndexSettings,
 } from '@stellwerk/contract/environment.ts';
+import type { Job } from '@stellwerk/contract/job.ts';
 import { readOf } from '@stellwerk/contract/resources.ts';
-import type { Job, Run } from '@stellwerk/contract/run.ts';
+import type { Run } from '@stellwerk/contract/run.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import type { Database } from '../db/database.ts';
 import { sql } from '../db/transactions.ts';
@@ -112,6 +113,15 @@ export class JobOrders {
       async (name) => [name, await openSecret(workspace, name, `the run ${id}`)] as const,
     );
     return Object.fromEntries(await Promise.all(opened));
+  }
+
+  /** For the registry of the image that the run configuration names. */
+  async imageSignIn({ workspace, id, configuration }: RunRow): Promise<{ user: string; password: string } | undefined> {
+    const { container } = JSON.parse(configuration!) as RunConfiguration;
+    if (container?.user === undefined || container.password === undefined) return undefined;
+    const open = (name: string) => this.#needs.settings.openSecret(workspace, name, `the image of the run ${id}`);
+    const [user, password] = await Promise.all([open(container.user), open(container.password)]);
+    return { user, password };
   }
 
   async token(row: Pick<RunRow, 'key' | 'workspace' | 'id' | 'attempt' | 'user'>): Promise<string> {

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { withCondaPackages } from '@stellwerk/contract/conda-lock.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import type { JobFacts, Usage } from '@stellwerk/contract/job.ts';
 import type { Run, RunFile, RunState } from '@stellwerk/contract/run.ts';
 import { bearerOf, type Caller } from '../access/access.ts';
 import { changeActivity } from '../activity/activities.ts';
@@ -38,6 +39,7 @@ export interface Report {
   python?: string | undefined;
   notices?: string[] | undefined;
   condaPackages?: string[] | undefined;
+  job?: JobFacts | undefined;
   startedAt?: string | undefined;
   endedAt?: string | undefined;
 }
@@ -106,6 +108,7 @@ export const runTransactions = transactions('run', {
     const set: Partial<RunRow> = {
       ...(report.host !== undefined && report.host !== row.host && { host: report.host }),
       ...(environment !== row.environment && { environment }),
+      ...learned(row, report.job),
       ...differing(tx, row, report),
       // Whoever reports by itself is no longer spoken for by its parent's runner.
       ...((row.attendant_key !== row.key || row.leased === 0) && { attendant_key: row.key, leased: 1 }),
@@ -235,11 +238,26 @@ export const runTransactions = transactions('run', {
     if (!isEnd(row.state)) moveRun(tx, row, move, moment);
   },
 
+  /** What the target tells of the job; what is known already stays. */
+  learn(tx: Transaction, { key, facts, usage }: { key: number; facts?: JobFacts; usage?: Usage }): void {
+    const set = learned(runOf(tx, key), facts, usage);
+    if (Object.keys(set).length > 0) setRun(tx, key, set);
+  },
+
   keep(tx: Transaction, { key, row, kept }: { key: number; row?: Partial<RunRow>; kept?: Partial<PrivateRow> }): void {
     if (row) setRun(tx, key, row);
     if (kept) setPrivate(tx, key, kept);
   },
 });
+
+function learned(row: RunRow, facts?: JobFacts, usage?: Usage): Partial<Pick<RunRow, 'job' | 'usage'>> {
+  const changed = (before: string | null, more: object | undefined) => {
+    const after = more && JSON.stringify({ ...(before === null ? {} : JSON.parse(before)), ...more });
+    return after === before ? undefined : after;
+  };
+  const [job, used] = [changed(row.job, facts), changed(row.usage, usage)];
+  return { ...(job !== undefined && { job }), ...(used !== undefined && { usage: used }) };
+}
 
 /** What differs from the run that this one does again, as it is seen. */
 function differing(tx: Transaction, row: RunRow, { host, python }: Report): Pick<RunRow, 'differences'> | undefined {

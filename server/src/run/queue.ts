@@ -57,7 +57,7 @@ export function standAgain(tx: Transaction, key: number, reason: string, moment:
   freePlace(tx, key, moment);
   const row = runOf(tx, key);
   if (row.state !== 'lost') return false;
-  const set = { attempt: row.attempt + 1, leased: 0 };
+  const set = { attempt: row.attempt + 1, leased: 0, job: null };
   setRun(tx, key, set);
   moveRun(tx, { ...row, ...set }, { to: 'queued', reason }, moment);
   return true;

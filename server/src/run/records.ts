@@ -9,7 +9,7 @@ import { positions } from './queue.ts';
 import type { LabelRow, ParameterRow, RunRow } from './store.ts';
 
 /** Columns that may hold much. */
-export type WideField = 'configuration' | 'environment' | 'git' | 'lastLines' | 'differences';
+export type WideField = 'configuration' | 'environment' | 'git' | 'lastLines' | 'differences' | 'job' | 'usage';
 export interface Wanted {
   wide: readonly WideField[];
   /** Of the narrow ones: what identifies a run comes always. */
@@ -27,6 +27,8 @@ const wideColumns = {
   git: 'git',
   lastLines: 'last_lines',
   differences: 'differences',
+  job: 'job',
+  usage: 'usage',
 } as const satisfies Record<WideField, keyof RunRow>;
 /** By their field; `null` in a row is a field that the run does not have. */
 const optionalColumns = {

@@ -3,8 +3,9 @@
 // lost, and comes back; an end is for good; an attempt that a newer one has superseded writes nothing more; secrets enter no record.
 import type { Activity } from '@stellwerk/contract/activity.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
+import type { Job } from '@stellwerk/contract/job.ts';
 import { readOf } from '@stellwerk/contract/resources.ts';
-import type { Job, Run, RunFile } from '@stellwerk/contract/run.ts';
+import type { Run, RunFile } from '@stellwerk/contract/run.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import type { TrashEntry } from '@stellwerk/contract/trash.ts';
 import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';

@@ -78,6 +78,9 @@ export interface RunRow {
   resubmitted_from: string | null;
   /** JSON: Run['differences']. */
   differences: string | null;
+  /** JSON: JobFacts and Usage. */
+  job: string | null;
+  usage: string | null;
   archived_at: string | null;
   /** The entry of the trash it lies in. */
   trash: number | null;
@@ -232,6 +235,13 @@ export const runMigrations: Migration[] = [
         CASE WHEN json_extract(configuration, '$.timeLimitSeconds') IS NULL THEN json_object('nodes', json_extract(configuration, '$.nodeCount'))
         ELSE json_object('nodes', json_extract(configuration, '$.nodeCount'), 'timeLimit', json_extract(configuration, '$.timeLimitSeconds')) END
       )), '$.nodeCount', '$.timeLimitSeconds') WHERE configuration IS NOT NULL AND json_extract(configuration, '$.nodeCount') IS NOT NULL;
+    `,
+  },
+  {
+    name: '0090-run-job',
+    up: `
+      ALTER TABLE run ADD COLUMN job TEXT;
+      ALTER TABLE run ADD COLUMN usage TEXT;
     `,
   },
 ];

@@ -29,8 +29,9 @@ export async function checkSubmission(
 ): Promise<UsableTarget> {
   const { workspace, snapshot, configuration } = input;
   const usable = await needs.computes.require(workspace, configuration.target);
-  checkFramework(configuration);
-  checkResources(configuration, usable);
+  checkAbilities(configuration, usable);
+  checkCapacity(configuration, usable);
+  await checkFlaws(configuration, usable);
   checkPaths(configuration);
   checkSecrets(configuration, input.secrets ?? {});
   checkCredentials(configuration);
@@ -50,18 +51,29 @@ export async function checkSubmission(
   return usable;
 }
 
-function checkFramework({ framework, target }: RunConfiguration): void {
-  if (framework !== 'Python')
-    throw misconfigured('framework', `the compute target ${target} runs Python only, not ${framework}`);
+/** What its kind can do at all. */
+function checkAbilities({ framework, resources, container, target }: RunConfiguration, { driver }: UsableTarget): void {
+  const frameworks = ['Python', ...(driver.frameworks ?? [])];
+  const refuse = (field: string, does: string) => {
+    throw misconfigured(field, `the compute target ${target} ${does}`);
+  };
+  if (!frameworks.includes(framework))
+    refuse('framework', `runs ${frameworks.length === 1 ? 'Python only' : frameworks.join(' and ')}, not ${framework}`);
+  if (resources.nodes !== 1 && !driver.severalNodes) refuse('resources.nodes', 'has one machine');
+  if (container && !driver.containers) refuse('container', 'runs nothing in containers');
+}
+
+async function checkFlaws(configuration: RunConfiguration, { driver, target }: UsableTarget): Promise<void> {
+  const flaw = (await driver.flaws?.(target, configuration))?.[0];
+  if (flaw) throw misconfigured(flaw.field, `the compute target ${configuration.target} ${flaw.why}`);
 }
 
 /** What a target can never give is refused at once, not waited for. */
-function checkResources({ resources, target }: RunConfiguration, { capacity }: UsableTarget): void {
-  const { nodes, cpus = 0, memoryBytes = 0, gpus, gpuType } = readOf(resources);
+function checkCapacity({ resources, target }: RunConfiguration, { capacity }: UsableTarget): void {
+  const { cpus = 0, memoryBytes = 0, gpus, gpuType } = readOf(resources);
   const refuse = (field: string, has: string) => {
     throw misconfigured(`resources.${field}`, `the compute target ${target} has ${has}`);
   };
-  if (nodes !== 1) refuse('nodes', 'one machine');
   if (!capacity) return;
   if (cpus > capacity.cpus) refuse('cpus', `${capacity.cpus} CPUs`);
   if (memoryBytes > capacity.memoryBytes)

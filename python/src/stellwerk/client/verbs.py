@@ -1571,8 +1571,8 @@ class Runs:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             experiment: Created if it does not exist. Up to 256 characters.
             configuration: The contract's `RunConfiguration`: `script`, `arguments`?, `target`?, `framework`?,
-                `resources`?, `priority`?, `environmentVariables`?, `environment`?, `dataReferences`?, `retries`?,
-                `graceSeconds`?, `secrets`?, `vaultSecrets`?.
+                `resources`?, `priority`?, `environmentVariables`?, `environment`?, `container`?, `dataReferences`?,
+                `retries`?, `graceSeconds`?, `secrets`?, `vaultSecrets`?.
             snapshot: `sha256:` and 64 lower-case hexadecimal digits.
             id: Made by the server unless given. Giving it makes the call safe to repeat. Up to 256 characters.
             display_name: Up to 256 characters.
@@ -1586,8 +1586,8 @@ class Runs:
             `Run`: `id`, `workspace`, `experiment`, `number`, `displayName`?, `description`?, `parent`?, `root`,
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
-                `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
+                `host`?, `job`?, `usage`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?,
+                `lastLines`?, `activity`?, `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/runs", {
@@ -1636,8 +1636,8 @@ class Runs:
             `Run`: `id`, `workspace`, `experiment`, `number`, `displayName`?, `description`?, `parent`?, `root`,
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
-                `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
+                `host`?, `job`?, `usage`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?,
+                `lastLines`?, `activity`?, `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/runs/{run}/resubmit", {
@@ -1687,8 +1687,8 @@ class Runs:
             `Run`: `id`, `workspace`, `experiment`, `number`, `displayName`?, `description`?, `parent`?, `root`,
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
-                `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
+                `host`?, `job`?, `usage`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?,
+                `lastLines`?, `activity`?, `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/runs/start", {
@@ -1746,6 +1746,7 @@ class Runs:
         exit_code: Optional[int] = None,
         last_lines: Optional[Sequence[str]] = None,
         host: Optional[str] = None,
+        job: Optional[Mapping[str, Any]] = None,
         python: Optional[str] = None,
         notices: Optional[Sequence[str]] = None,
         conda_packages: Optional[Sequence[str]] = None,
@@ -1765,6 +1766,7 @@ class Runs:
             progress: What is being done, for the activity. Up to 1000 characters.
             last_lines: Up to 100 entries.
             host: Up to 256 characters.
+            job: The contract's `JobFacts`: `id`?, `nodes`?, `image`?, `application`?, `url`?.
             python: Up to 100 characters.
             notices: Up to 100 entries.
             conda_packages: What conda installed, each with its address and checksum; becomes part of the lock. Up to
@@ -1785,6 +1787,7 @@ class Runs:
             "exitCode": exit_code,
             "lastLines": last_lines,
             "host": host,
+            "job": job,
             "python": python,
             "notices": notices,
             "condaPackages": conda_packages,
@@ -1807,8 +1810,8 @@ class Runs:
             `Run`: `id`, `workspace`, `experiment`, `number`, `displayName`?, `description`?, `parent`?, `root`,
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
-                `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
+                `host`?, `job`?, `usage`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?,
+                `lastLines`?, `activity`?, `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
         Readers of the workspace may call it.
         """
         return self._calls.json("GET", "/workspaces/{workspace}/runs/{run}", {
@@ -1943,8 +1946,8 @@ class Runs:
             `Run`: `id`, `workspace`, `experiment`, `number`, `displayName`?, `description`?, `parent`?, `root`,
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
-                `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
+                `host`?, `job`?, `usage`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?,
+                `lastLines`?, `activity`?, `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("PATCH", "/workspaces/{workspace}/runs/{run}", {
@@ -1971,8 +1974,8 @@ class Runs:
             `Run`: `id`, `workspace`, `experiment`, `number`, `displayName`?, `description`?, `parent`?, `root`,
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
-                `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
+                `host`?, `job`?, `usage`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?,
+                `lastLines`?, `activity`?, `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/runs/{run}/cancel", {
@@ -1995,8 +1998,8 @@ class Runs:
             `Run`: `id`, `workspace`, `experiment`, `number`, `displayName`?, `description`?, `parent`?, `root`,
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
-                `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
+                `host`?, `job`?, `usage`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?,
+                `lastLines`?, `activity`?, `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/runs/{run}/archive", {
@@ -2019,8 +2022,8 @@ class Runs:
             `Run`: `id`, `workspace`, `experiment`, `number`, `displayName`?, `description`?, `parent`?, `root`,
                 `childCount`, `state`, `reason`?, `attempt`, `interactive`, `target`?, `queuePosition`?,
                 `configuration`?, `snapshot`?, `parameters`, `tags`, `properties`, `environment`?, `git`?, `user`,
-                `host`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?, `lastLines`?, `activity`?,
-                `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
+                `host`?, `job`?, `usage`?, `createdAt`, `startedAt`?, `endedAt`?, `durationMs`?, `exitCode`?,
+                `lastLines`?, `activity`?, `resubmittedFrom`?, `differences`?, `archivedAt`?, `metrics`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/runs/{run}/reactivate", {

@@ -11,6 +11,8 @@ const wide: Record<string, WideField> = {
   git: 'git',
   lastlines: 'lastLines',
   differences: 'differences',
+  job: 'job',
+  usage: 'usage',
 };
 
 /** Without columns: all but what is wide, and no metrics. */

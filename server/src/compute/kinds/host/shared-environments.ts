@@ -7,7 +7,7 @@
 import { chmod, chown, copyFile, lstat, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TargetError } from '@stellwerk/contract/errors.ts';
-import type { Job } from '@stellwerk/contract/run.ts';
+import type { Job } from '@stellwerk/contract/job.ts';
 import { output, run } from '../../../exec/programs.ts';
 import type { JobOrder, StartWatch } from '../../driver.ts';
 import type { HostNeeds } from './host.ts';
