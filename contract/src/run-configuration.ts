@@ -117,11 +117,20 @@ export const runConfiguration = z
           .max(4)
           .default(['preempted', 'node-lost'])
           .describe(
-            'What an attempt may end for to be followed by another: its place was taken from it, its machine or runner was lost, the limit of the cluster, its memory.',
+            'What an attempt may end for to be followed by another: its place was taken from it, its machine or runner was lost, its time limit or that of the cluster, its memory.',
           ),
       })
       .default({ count: 0, on: ['preempted', 'node-lost'] })
       .describe('Whether the run is begun again when it was not its script that ended it.'),
+    warning: z
+      .strictObject({
+        signal: z.enum(['USR1', 'USR2', 'INT', 'TERM']).default('USR1'),
+        seconds: z.number().min(1).max(86_400).default(60).describe('How long ahead.'),
+      })
+      .optional()
+      .describe(
+        'The script gets this signal ahead of its time limit, and when its target tells that its place will be taken, to write a checkpoint. None unless given: a script that does not expect it would end.',
+      ),
     graceSeconds: z
       .number()
       .min(0)

@@ -206,6 +206,11 @@ export const runVerbs = {
         reason: z.string().max(limits.errorMessageLength).optional(),
         progress: z.string().max(1_000).optional().describe('What is being done, for the activity.'),
         exitCode: z.int().optional(),
+        cause: z
+          .enum(['time-limit', 'out-of-memory'])
+          .optional()
+          .describe('With `failed`: what the script was ended for, where `retries` may have it begun again for that.'),
+        usage: usage.optional(),
         lastLines: z.array(z.string().max(2_000)).max(100).optional(),
         host: z.string().max(256).optional(),
         job: jobFacts.optional(),

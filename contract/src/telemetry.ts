@@ -1,9 +1,19 @@
 // What runs report: the journal they ship, the metrics and logs it becomes, and how those are read.
 import * as z from 'zod';
-import { limits, relativePath, resourceName, runId, time } from './values.ts';
+import { limits, relativePath, runId, time, resourceName as workspaceName } from './values.ts';
 import { verb } from './verb.ts';
 
 const metricName = z.string().min(1).max(limits.metricNameLength);
+/** No name of a metric begins with the letter by which series of resources are kept apart. */
+const loggedName = metricName.refine(
+  (name) => !name.startsWith('\u001f'),
+  'may not begin with the control character U+001F',
+);
+/** Such as `memoryBytes`, `gpu0.powerWatts`. */
+const resourceName = z
+  .string()
+  .regex(/^[A-Za-z][A-Za-z0-9]*(\.[A-Za-z0-9]+){0,3}$/)
+  .max(100);
 /** Non-finite numbers travel as text, since JSON has none. */
 export const metricNumber = z.union([z.number(), z.enum(['NaN', 'Infinity', '-Infinity'])]);
 export const metricValue = z.union([metricNumber, z.string().max(limits.metricTextLength), z.boolean(), z.null()]);
@@ -22,14 +32,15 @@ const seconds = z.number().min(-8.64e12).max(8.64e12);
  * - `["tag", key, value]`, `["prop", key, value]`, `["param", name, value]` (a value of JSON type), `["name", text]`
  * - `["state", "completed" | "failed" | "canceled", reason?, time?]` an interactive run ends itself; the reason may be null
  * - `["file", path, digest, sizeBytes]` bytes brought before by `blobs.append` are now this file of the run
+ * - `["u", name, value, time]` what the run takes of a resource of its machine
  */
 export const journalEntry = z.union([
-  z.tuple([z.literal('m'), metricName, metricNumber, step, seconds]),
-  z.tuple([z.literal('l'), metricName, z.array(metricValue).max(limits.listValues), step, seconds]),
-  z.tuple([z.literal('r'), metricName, z.record(z.string().max(limits.metricTextLength), metricValue), step, seconds]),
+  z.tuple([z.literal('m'), loggedName, metricNumber, step, seconds]),
+  z.tuple([z.literal('l'), loggedName, z.array(metricValue).max(limits.listValues), step, seconds]),
+  z.tuple([z.literal('r'), loggedName, z.record(z.string().max(limits.metricTextLength), metricValue), step, seconds]),
   z.tuple([
     z.literal('t'),
-    metricName,
+    loggedName,
     z.record(
       z.string().max(limits.metricTextLength),
       z.union([metricValue, z.array(metricValue).max(limits.listValues)]),
@@ -39,7 +50,7 @@ export const journalEntry = z.union([
   ]),
   z.tuple([
     z.literal('o'),
-    metricName,
+    loggedName,
     z.enum(['image', 'confusion_matrix', 'predictions', 'residuals', 'accuracy_table']),
     z.record(z.string(), z.unknown()),
     step,
@@ -64,6 +75,7 @@ export const journalEntry = z.union([
     seconds.optional(),
   ]),
   z.tuple([z.literal('file'), z.string(), z.string(), z.int()]),
+  z.tuple([z.literal('u'), resourceName, z.number(), seconds]),
 ]);
 export type JournalEntry = z.infer<typeof journalEntry>;
 
@@ -137,7 +149,13 @@ export const logFile = z
   })
   .meta({ id: 'LogFile' });
 
-const ofRun = { workspace: resourceName, run: runId };
+const ofRun = { workspace: workspaceName, run: runId };
+const kindOfSeries = z
+  .enum(['script', 'resources'])
+  .optional()
+  .describe(
+    'What the script logged (unless given), or what its processes took of their machine (`cpus`, `memoryBytes`, …).',
+  );
 const base = '/workspaces/{workspace}/runs/{run}';
 
 export const telemetryVerbs = {
@@ -181,6 +199,7 @@ export const telemetryVerbs = {
         ...ofRun,
         name: z.string().max(limits.metricNameLength).optional(),
         recursive: z.boolean().optional(),
+        of: kindOfSeries,
       }),
       output: z
         .object({ items: z.array(metricSummary), byRun: z.record(z.string(), z.array(metricSummary)).optional() })
@@ -195,6 +214,7 @@ export const telemetryVerbs = {
       input: z.object({
         ...ofRun,
         name: metricName,
+        of: kindOfSeries,
         offset: z.int().min(0).optional(),
         limit: z.int().min(1).max(100_000).optional(),
         buckets: z.int().min(1).max(10_000).optional(),

@@ -190,7 +190,7 @@ print("end")
         time.sleep(1.0)
         self.server.restart()
         self.assertEqual(process.wait(60), 0)
-        self.assertEqual([entry[3] for entry in self.server.entries("r1")], list(range(30)))
+        self.assertEqual([entry[3] for entry in self.server.entries("r1") if entry[0] == "m"], list(range(30)))
         self.assertEqual(self.server.log("r1"), "begin\nend\n")
 
     def test_cut_connections_busy_answers_and_lost_answers_lose_and_double_nothing(self):

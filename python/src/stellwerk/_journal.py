@@ -22,6 +22,7 @@ LIST_VALUES = 10_000
 LINE_BYTES = 1024 * 1024
 MAIN = "journal.jsonl"
 FILES = "files.jsonl"
+RESOURCES = "resources.jsonl"  # what the run takes of its machine: written by its runner
 STAGED = "files"
 _LARGEST = 2**53
 _write = os.write

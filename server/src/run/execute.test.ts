@@ -108,6 +108,21 @@ test('a job that waits in the queue of its target says why, is not lost meanwhil
   expect((await get(id)).reason).toBeUndefined();
 });
 
+test('what its target tells of a job is on the run: where it is, and in the end what it took', async () => {
+  rooms.jobs.waiting = { state: 'waiting', reason: 'Waits.', facts: { id: '17' } };
+  const { id } = await rooms.submit(script);
+  await rooms.worker.start();
+  await until(async () => (await get(id)).job?.id === '17');
+  rooms.jobs.waiting = undefined;
+  await report(id, { state: 'running', job: { application: 'app-1' } });
+  expect((await get(id)).job).toEqual({ id: '17', application: 'app-1' });
+  await report(id, { state: 'completed' });
+  const usage = { cpuSeconds: 12.5, peakMemoryBytes: 1e9, exitCode: 0 };
+  rooms.jobs.end(id, { state: 'ended', facts: { id: '17', nodes: ['n1', 'n2'] }, usage });
+  await until(async () => (await get(id)).usage !== undefined);
+  expect(await get(id)).toMatchObject({ job: { id: '17', application: 'app-1', nodes: ['n1', 'n2'] }, usage });
+});
+
 test.each([
   ['out-of-memory', 'failed'],
   ['refused', 'failed'],
@@ -158,6 +173,37 @@ test('a run is begun again for the causes that it names only, and not once it wa
   rooms.jobs.end(other.id);
   await until(async () => (await activityOf(other.id)).endedAt !== undefined);
   expect(await get(other.id)).toMatchObject({ state: 'lost', attempt: 1 });
+});
+
+test('a script that was ended for its own time limit is begun again where that is asked for', async () => {
+  const { id } = await rooms.submit({ ...script, retries: { count: 1, on: ['time-limit'] } });
+  await rooms.worker.start();
+  await until(() => rooms.jobs.running().includes(id));
+  await report(id, { state: 'running' });
+  const failed = { state: 'failed', cause: 'time-limit', reason: 'Its time was over.', exitCode: 143 };
+  expect(await report(id, failed)).toMatchObject({ state: 'lost', cancelRequested: false });
+  expect(await report(id)).toMatchObject({ state: 'lost' }); // a last sign of life does not bring it back
+  rooms.jobs.end(id);
+  await until(async () => (await get(id)).attempt === 2 && rooms.jobs.running().includes(id));
+  expect(await activityOf(id)).toMatchObject({ state: 'running' });
+  await report(id, { state: 'running', attempt: 2 });
+  expect(await report(id, { ...failed, attempt: 2 })).toMatchObject({ state: 'failed' });
+  expect(await get(id)).toMatchObject({ state: 'failed', reason: 'Its time was over.', attempt: 2 });
+});
+
+test('a script that was ended for its time limit has failed where no other attempt is wanted, or it was canceled', async () => {
+  const other = await rooms.submit({ ...script, retries: { count: 3, on: ['preempted'] } });
+  await rooms.worker.start();
+  await until(() => rooms.jobs.running().includes(other.id));
+  await report(other.id, { state: 'failed', cause: 'time-limit', reason: 'Its time was over.' });
+  expect(await get(other.id)).toMatchObject({ state: 'failed' });
+  rooms.jobs.end(other.id);
+  const canceled = await rooms.submit({ ...script, retries: { count: 3, on: ['time-limit'] } });
+  await until(() => rooms.jobs.running().includes(canceled.id));
+  await report(canceled.id, { state: 'running' });
+  await cancel(canceled.id);
+  await report(canceled.id, { state: 'failed', cause: 'time-limit', reason: 'Its time was over.' });
+  expect(await get(canceled.id)).toMatchObject({ state: 'failed', attempt: 1 });
 });
 
 test('a job that cannot be started fails its run and frees the place; what may help later is tried again', async () => {

@@ -14,6 +14,7 @@ import type { Leases } from './leases.ts';
 import { runTransactions } from './lifecycle.ts';
 import type { Moment, Move } from './moves.ts';
 import type { Room } from './queue.ts';
+import { mayTryAgain } from './retries.ts';
 import { isEnd } from './states.ts';
 import type { PrivateRow, RunRow } from './store.ts';
 
@@ -197,8 +198,9 @@ class Execution {
     await jobs.recover(target, handle);
     leases.end(row.key);
     await jobs.cleanUp(target, handle);
-    if (mayTryAgain(row, seen.cause ?? 'node-lost')) {
-      const message = `Attempt ${row.attempt} ended: ${reason} Another one waits for a place.`;
+    const own = await this.#ownEnd(row);
+    if (mayTryAgain(row, own?.cause ?? seen.cause ?? 'node-lost')) {
+      const message = `Attempt ${row.attempt} ended: ${own?.reason ?? reason} Another one waits for a place.`;
       const stands = { key: row.key, reason: message, moment: this.#needs.moment() };
       if (await db.transact(runTransactions.standAgain, stands)) {
         work.log(message);
@@ -212,6 +214,15 @@ class Execution {
       return this.#end({ ...row, placed: 0 }, { to: seen.cause === 'canceled' ? 'canceled' : 'failed', reason });
     await db.transact(runTransactions.lose, { key: row.key, reason, moment: this.#needs.moment() });
     return { state: 'failed', error: { reason: 'run.lost', message: after?.reason ?? reason } };
+  }
+
+  /** What its runner said that the attempt ended for, where another one may follow. */
+  async #ownEnd({ key }: RunRow): Promise<{ cause: EndCause; reason: string | null } | undefined> {
+    const { db } = this.#needs;
+    const kept = await db.first(sql.selectFrom('run_private').select('ended_for').where('run_key', '=', key));
+    if (!kept?.ended_for) return undefined;
+    const row = await db.first(sql.selectFrom('run').select('reason').where('key', '=', key));
+    return { cause: kept.ended_for, reason: row?.reason ?? null };
   }
 
   /** After the end: the runner leaves, what it could not deliver is delivered, and nothing of the job stays. */
@@ -264,12 +275,6 @@ class Execution {
     await this.#needs.db.transact(runTransactions.move, { key: row.key, move, moment: this.#needs.moment() });
     return row.placed ? again(0) : over;
   }
-}
-
-function mayTryAgain({ configuration, attempt }: RunRow, cause: EndCause): boolean {
-  const { retries } = JSON.parse(configuration!) as RunConfiguration;
-  // Those from before there were retries have none.
-  return retries !== undefined && attempt <= retries.count && (retries.on as string[]).includes(cause);
 }
 
 function orderId({ workspace, id, attempt }: RunRow): string {

@@ -15,6 +15,7 @@ import { cancelRun, type Moment, type Move, moveRun } from './moves.ts';
 import { freePlace, type Room, standAgain, takePlace } from './queue.ts';
 import { recordsOf } from './records.ts';
 import { differencesOnceRunning } from './resubmission.ts';
+import { mayTryAgain } from './retries.ts';
 import { attendedStates, isEnd } from './states.ts';
 import {
   inTrash,
@@ -34,6 +35,8 @@ export interface Report {
   reason?: string | undefined;
   progress?: string | undefined;
   exitCode?: number | undefined;
+  cause?: 'time-limit' | 'out-of-memory' | undefined;
+  usage?: Usage | undefined;
   lastLines?: string[] | undefined;
   host?: string | undefined;
   python?: string | undefined;
@@ -103,12 +106,12 @@ export const runTransactions = transactions('run', {
         'run.move-refused',
         `The run ${row.id} has not been taken up; nobody can report for it yet.`,
       );
-    if (isEnd(row.state)) return heard(tx, row);
+    if (isEnd(row.state) || privateOf(tx, row.key).ended_for !== null) return heard(tx, row);
     const environment = environmentAfter(row, report);
     const set: Partial<RunRow> = {
       ...(report.host !== undefined && report.host !== row.host && { host: report.host }),
       ...(environment !== row.environment && { environment }),
-      ...learned(row, report.job),
+      ...learned(row, report.job, report.usage),
       ...differing(tx, row, report),
       // Whoever reports by itself is no longer spoken for by its parent's runner.
       ...((row.attendant_key !== row.key || row.leased === 0) && { attendant_key: row.key, leased: 1 }),
@@ -119,7 +122,11 @@ export const runTransactions = transactions('run', {
     }
     if (row.state === 'lost' && (report.state === undefined || report.state === row.state_before))
       row = moveRun(tx, row, { to: row.state_before ?? 'running' }, moment);
-    if (report.state !== undefined) row = moveRun(tx, row, { ...report, to: report.state }, moment);
+    if (report.state !== undefined && endsForAnother(row, report)) {
+      // Not heard of any more, until another attempt has begun: that is for whoever looks after its job.
+      setPrivate(tx, row.key, { ended_for: report.cause! });
+      row = moveRun(tx, row, { ...report, to: 'lost' }, moment);
+    } else if (report.state !== undefined) row = moveRun(tx, row, { ...report, to: report.state }, moment);
     if (report.progress !== undefined && row.activity !== null && !isEnd(row.state))
       changeActivity(tx, row.activity, { message: report.progress, at: moment.at });
     return heard(tx, row);
@@ -250,13 +257,26 @@ export const runTransactions = transactions('run', {
   },
 });
 
+function endsForAnother(row: RunRow, { state, cause }: Report): boolean {
+  return state === 'failed' && cause !== undefined && row.queue !== null && mayTryAgain(row, cause);
+}
+
 function learned(row: RunRow, facts?: JobFacts, usage?: Usage): Partial<Pick<RunRow, 'job' | 'usage'>> {
   const changed = (before: string | null, more: object | undefined) => {
-    const after = more && JSON.stringify({ ...(before === null ? {} : JSON.parse(before)), ...more });
+    const after = more && JSON.stringify(merged(before === null ? {} : JSON.parse(before), more));
     return after === before ? undefined : after;
   };
   const [job, used] = [changed(row.job, facts), changed(row.usage, usage)];
   return { ...(job !== undefined && { job }), ...(used !== undefined && { usage: used }) };
+}
+
+/** What is known of a number from two sides, or by and by, is the greater one. */
+function merged(before: Record<string, unknown>, more: object): object {
+  const greater = Object.entries(more).map(([name, value]): [string, unknown] => {
+    const known = before[name];
+    return [name, typeof value === 'number' && typeof known === 'number' ? Math.max(value, known) : value];
+  });
+  return { ...before, ...Object.fromEntries(greater) };
 }
 
 /** What differs from the run that this one does again, as it is seen. */
@@ -271,14 +291,15 @@ function differing(tx: Transaction, row: RunRow, { host, python }: Report): Pick
 }
 
 function heard(tx: Transaction, row: RunRow): Heard {
+  const kept = privateOf(tx, row.key);
   return {
     key: row.key,
     state: row.state,
-    leased: !isEnd(row.state),
+    leased: !isEnd(row.state) && kept.ended_for === null,
     cancelRequested: row.cancel_requested === 1 || row.state === 'canceled',
     attempt: row.attempt,
     user: row.user,
-    tokenUntil: privateOf(tx, row.key).token_until,
+    tokenUntil: kept.token_until,
   };
 }
 

@@ -59,6 +59,7 @@ export function standAgain(tx: Transaction, key: number, reason: string, moment:
   if (row.state !== 'lost') return false;
   const set = { attempt: row.attempt + 1, leased: 0, job: null };
   setRun(tx, key, set);
+  setPrivate(tx, key, { ended_for: null });
   moveRun(tx, { ...row, ...set }, { to: 'queued', reason }, moment);
   return true;
 }

@@ -2,6 +2,7 @@
 // What must not enter a record (secrets, the handle of its job, how the environment is made) stands in a row of its own.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { RunState } from '@stellwerk/contract/run.ts';
+import type { EndCause } from '../compute/computes.ts';
 import type { Migration } from '../db/migrations.ts';
 import { sql, type Transaction } from '../db/transactions.ts';
 import { usesSnapshots } from '../snapshot/snapshots.ts';
@@ -108,6 +109,8 @@ export interface PrivateRow {
   cancel_at: number | null;
   /** Whether its runner has been asked. */
   cancel_asked: number;
+  /** What its newest attempt ended for, once another one is to follow. */
+  ended_for: EndCause | null;
 }
 
 export interface LabelRow {
@@ -242,6 +245,7 @@ export const runMigrations: Migration[] = [
     up: `
       ALTER TABLE run ADD COLUMN job TEXT;
       ALTER TABLE run ADD COLUMN usage TEXT;
+      ALTER TABLE run_private ADD COLUMN ended_for TEXT;
     `,
   },
 ];

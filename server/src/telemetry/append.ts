@@ -1,11 +1,12 @@
 // Applies a part of a journal inside a transaction of the run's: its series here, what is about the run itself by the given handlers.
 // Invariants: a byte of a journal is applied once, however often it is sent; a part is applied as a whole or not at all.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
-import { jsonText } from '@stellwerk/contract/json-shape.ts';
 import type { MetricKind } from '@stellwerk/contract/telemetry.ts';
 import type { Transaction } from '../db/transactions.ts';
-import { invalid, type Logged, type LoggedRow, type OtherEntry, readJournal } from './journal-lines.ts';
-import { type ChunkColumns, Points } from './points.ts';
+import { appendPoints, appendRows, setLast } from './chunks.ts';
+import { invalid, type Logged, type OtherEntry, readJournal } from './journal-lines.ts';
+import type { Points } from './points.ts';
+import { rewind } from './rewind.ts';
 import type { MetricRow } from './store.ts';
 
 export interface JournalPart {
@@ -13,6 +14,8 @@ export interface JournalPart {
   journal: string;
   offset: number;
   body: Uint8Array;
+  /** Which attempt of the run logged it, where that is known. */
+  attempt?: number | undefined;
 }
 
 /** Told each entry about the run itself. A ServiceError that it throws refuses the part, with the line it is about. */
@@ -21,9 +24,6 @@ export type EntryHandler = (tx: Transaction, entry: OtherEntry) => void;
 export const namesPerRun = 100_000;
 /** A runner has a few, one or two for each attempt. */
 const journalsPerRun = 1_000;
-const chunkPoints = 1_024;
-const chunkRows = 256;
-const chunkRowsLength = 256 * 1024;
 
 /** Returns how many bytes of the journal are applied: with the commit, they are durable. */
 export function appendJournal(tx: Transaction, part: JournalPart, handle: EntryHandler): number {
@@ -38,7 +38,7 @@ export function appendJournal(tx: Transaction, part: JournalPart, handle: EntryH
     throw invalid(1, `this part does not continue the journal ${part.journal}, of which ${applied} bytes are durable`);
   const text = decode(part.body.subarray(skipped, end));
   const { series, others } = readJournal(text);
-  const names: NamesOfRun = { runKey: part.runKey };
+  const names: NamesOfRun = { runKey: part.runKey, attempt: part.attempt ?? 0 };
   for (const [name, logged] of series) appendSeries(tx, names, name.toWellFormed(), logged);
   for (const { entry, line } of others) handled(() => handle(tx, entry), line);
   tx.statement(
@@ -97,12 +97,17 @@ function handled(act: () => void, line: number): void {
 
 interface NamesOfRun {
   runKey: number;
+  attempt: number;
   /** How many there are: counted once for a part, which may bring many new ones. */
   count?: number;
 }
 
 function appendSeries(tx: Transaction, names: NamesOfRun, name: string, logged: Logged): void {
   const metric = metricNamed(tx, names, name, logged);
+  if (names.attempt > metric.attempt) {
+    rewind(tx, metric, logged.points?.steps[0] ?? logged.rows?.[0]?.step);
+    metric.attempt = names.attempt;
+  }
   if (logged.points && logged.points.count > 0) {
     if (metric.points === 0) setFirst(tx, metric.id, logged.points);
     summarise(metric, logged.points, logged.isList === true);
@@ -111,7 +116,7 @@ function appendSeries(tx: Transaction, names: NamesOfRun, name: string, logged: 
   if (logged.rows) appendRows(tx, metric, logged.rows);
   tx.statement(
     `UPDATE metric SET kind = ?, points = ?, rows = ?, chunks = ?, row_chunks = ?, last = ?, last_text = ?, min = ?, max = ?,
-       last_step = ?, last_at = ? WHERE id = ?`,
+       last_step = ?, last_at = ?, attempt = ? WHERE id = ?`,
   ).run(
     metric.kind,
     metric.points,
@@ -124,6 +129,7 @@ function appendSeries(tx: Transaction, names: NamesOfRun, name: string, logged: 
     metric.max,
     metric.last_step,
     metric.last_at,
+    metric.attempt,
     metric.id,
   );
 }
@@ -155,6 +161,7 @@ function metricNamed(tx: Transaction, names: NamesOfRun, name: string, logged: L
     max: null,
     last_step: null,
     last_at: 0,
+    attempt: names.attempt,
   };
   const { id } = tx
     .statement<{ id: number }>(
@@ -188,109 +195,4 @@ function summarise(metric: MetricRow, points: Points, isList: boolean): void {
   if (max !== null) metric.max = metric.max === null ? max : Math.max(metric.max, max);
   if (isList && metric.kind === 'number') metric.kind = 'list';
   setLast(metric, points.steps.at(-1)!, points.times.at(-1)!);
-}
-
-function setLast(metric: MetricRow, step: number | null, time: number): void {
-  metric.last_step = step === null || Number.isNaN(step) ? null : step;
-  metric.last_at = time;
-}
-
-function appendPoints(tx: Transaction, metric: MetricRow, added: Points): void {
-  let points = added;
-  let { chunks } = metric;
-  let start = metric.points;
-  metric.points += added.count;
-  while (chunks > 0) {
-    const tail = tx
-      .statement<{ start: number; count: number }>(
-        'SELECT start, count FROM point_chunk WHERE metric = ? AND number = ?',
-      )
-      .get(metric.id, chunks - 1)!;
-    if (tail.count >= chunkPoints || tail.count > points.count) break;
-    const columns = tx
-      .statement<ChunkColumns>(
-        'SELECT numbers, steps, times, odd, first_step, last_step FROM point_chunk WHERE metric = ? AND number = ?',
-      )
-      .get(metric.id, chunks - 1)!;
-    const merged = Points.of(columns);
-    merged.append(points);
-    points = merged;
-    start = tail.start;
-    chunks--;
-  }
-  if (chunks < metric.chunks)
-    tx.statement('DELETE FROM point_chunk WHERE metric = ? AND number >= ?').run(metric.id, chunks);
-  for (let at = 0; at < points.count; at += chunkPoints) {
-    insertPoints(
-      tx,
-      metric.id,
-      chunks++,
-      start + at,
-      points.count <= chunkPoints ? points : points.slice(at, at + chunkPoints),
-    );
-  }
-  metric.chunks = chunks;
-}
-
-function insertPoints(tx: Transaction, metric: number, number: number, start: number, points: Points): void {
-  const { min, max } = points.extremes();
-  const steps = points.extremeSteps();
-  const columns = points.columns();
-  tx.statement(
-    `INSERT INTO point_chunk
-       (metric, number, start, count, min, max, last, first_step, last_step, min_step, max_step, numbers, steps, times, odd)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-  ).run(
-    metric,
-    number,
-    start,
-    points.count,
-    min,
-    max,
-    points.valueAt(points.count - 1).number,
-    columns.first_step,
-    columns.last_step,
-    steps.min,
-    steps.max,
-    columns.numbers,
-    columns.steps,
-    columns.times,
-    columns.odd,
-  );
-}
-
-function appendRows(tx: Transaction, metric: MetricRow, rows: readonly LoggedRow[]): void {
-  const last = rows.at(-1)!;
-  if (metric.kind === 'row' && rows.some(({ kind }) => kind === 'table')) metric.kind = 'table';
-  setLast(metric, last.step, last.time);
-  for (let at = 0; at < rows.length; at += chunkRows) appendRowChunk(tx, metric, rows.slice(at, at + chunkRows));
-}
-
-function appendRowChunk(tx: Transaction, metric: MetricRow, added: readonly LoggedRow[]): void {
-  let rows = jsonText(added.map(({ step, time, row }) => [step, time, row]));
-  let count = added.length;
-  let start = metric.rows;
-  metric.rows += count;
-  let number = metric.row_chunks;
-  while (number > 0) {
-    const tail = tx
-      .statement<{ start: number; count: number; rows: string }>(
-        'SELECT start, count, rows FROM row_chunk WHERE metric = ? AND number = ?',
-      )
-      .get(metric.id, number - 1)!;
-    if (tail.count > count || tail.count + count > chunkRows || tail.rows.length + rows.length > chunkRowsLength) break;
-    rows = `${tail.rows.slice(0, -1)},${rows.slice(1)}`;
-    count += tail.count;
-    start = tail.start;
-    number--;
-  }
-  tx.statement('DELETE FROM row_chunk WHERE metric = ? AND number >= ?').run(metric.id, number);
-  tx.statement('INSERT INTO row_chunk (metric, number, start, count, rows) VALUES (?, ?, ?, ?, ?)').run(
-    metric.id,
-    number,
-    start,
-    count,
-    rows,
-  );
-  metric.row_chunks = number + 1;
 }

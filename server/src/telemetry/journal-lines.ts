@@ -5,6 +5,7 @@ import { flawOfJson, isNestedTooDeep } from '@stellwerk/contract/json-shape.ts';
 import { type JournalEntry, journalEntry } from '@stellwerk/contract/telemetry.ts';
 import { limits } from '@stellwerk/contract/values.ts';
 import { Points } from './points.ts';
+import { isOfResource, keptName } from './resource-series.ts';
 
 export interface LoggedRow {
   kind: 'row' | 'table' | 'image' | 'confusion_matrix' | 'predictions' | 'residuals' | 'accuracy_table';
@@ -20,7 +21,7 @@ export interface Logged {
   rows?: LoggedRow[];
 }
 
-export type OtherEntry = Exclude<JournalEntry, ['m' | 'l' | 'r' | 't' | 'o', ...unknown[]]>;
+export type OtherEntry = Exclude<JournalEntry, ['m' | 'l' | 'r' | 't' | 'o' | 'u', ...unknown[]]>;
 
 export interface JournalContent {
   series: Map<string, Logged>;
@@ -67,7 +68,8 @@ function readLine(text: string, line: number, content: JournalContent): void {
 function readNumber(entry: unknown[], content: JournalContent): boolean {
   if (entry[0] !== 'm' || entry.length !== 5) return false;
   const [, name, given, step, time] = entry;
-  if (typeof name !== 'string' || name === '' || name.length > limits.metricNameLength) return false;
+  if (typeof name !== 'string' || name === '' || name.length > limits.metricNameLength || isOfResource(name))
+    return false;
   const value = typeof given === 'number' ? given : odd[given as string];
   if (value === undefined || !(step === null || Number.isSafeInteger(step)) || !isTime(time)) return false;
   pointsOf(content, name).add(value, step as number | null, time);
@@ -83,6 +85,9 @@ function readRare(raw: unknown[], line: number, content: JournalContent): void {
   switch (entry[0]) {
     case 'm':
       pointsOf(content, entry[1]).add(Number(entry[2]), entry[3], entry[4]);
+      break;
+    case 'u':
+      pointsOf(content, keptName(entry[1])).add(entry[2], null, entry[3]);
       break;
     case 'l':
       readList(entry, content);
@@ -142,7 +147,7 @@ interface Issue {
 }
 
 /** In the order of the contract's alternatives. */
-const kinds = ['m', 'l', 'r', 't', 'o', 'tag', 'prop', 'param', 'name', 'state', 'file'];
+const kinds = ['m', 'l', 'r', 't', 'o', 'tag', 'prop', 'param', 'name', 'state', 'file', 'u'];
 
 function flawOf([kind]: unknown[], [issue]: readonly Issue[]): string {
   const meant = kinds.indexOf(kind as string);

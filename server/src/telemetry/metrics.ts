@@ -6,6 +6,7 @@ import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
 import type { Database } from '../db/database.ts';
 import { readings, sql, type Transaction } from '../db/transactions.ts';
 import { wireNumber } from './points.ts';
+import { isOfResource, keptName } from './resource-series.ts';
 import {
   type Bucket,
   type LoggedRows,
@@ -18,6 +19,7 @@ import {
   timeOf,
 } from './series.ts';
 
+export { keptName as keptNameOfResource } from './resource-series.ts';
 export { valueAtStep } from './steps.ts';
 
 /** What the run room knows of a run. */
@@ -64,9 +66,9 @@ const metricReadings = readings('metric', {
 
   summaries(
     tx: Transaction,
-    { runKeys, name }: { runKeys: number[]; name?: string | undefined },
+    { runKeys, name, of }: { runKeys: number[]; name?: string | undefined; of?: 'script' | 'resources' | undefined },
   ): [number, MetricSummary[]][] {
-    return summariesOf(tx, runKeys, name === undefined ? undefined : [name]);
+    return summariesOf(tx, runKeys, name === undefined ? undefined : [name], of);
   },
 });
 
@@ -75,6 +77,7 @@ export function summariesOf(
   tx: Transaction,
   runKeys: readonly number[],
   names?: readonly string[],
+  of: 'script' | 'resources' = 'script',
 ): [number, MetricSummary[]][] {
   const byRun = new Map<number, MetricSummary[]>(runKeys.map((key) => [key, []]));
   for (let at = 0; at < runKeys.length; at += runsAtOnce) {
@@ -86,9 +89,10 @@ export function summariesOf(
       query = query.where(
         'name',
         'in',
-        names.map((name) => name.toWellFormed()),
+        names.map((name) => (of === 'script' ? name.toWellFormed() : keptName(name))),
       );
-    for (const row of tx.all(query.orderBy('run_key').orderBy('id'))) byRun.get(row.run_key)!.push(summaryOf(row));
+    for (const row of tx.all(query.orderBy('run_key').orderBy('id')))
+      if (isOfResource(row.name) === (of === 'resources')) byRun.get(row.run_key)!.push(summaryOf(row));
   }
   return [...byRun];
 }
@@ -100,11 +104,17 @@ export class Metrics {
     this.#needs = needs;
   }
 
-  async list({ workspace, run, name, recursive }: CheckedOf<'metrics', 'list'>): Promise<OutputOf<'metrics', 'list'>> {
+  async list({
+    workspace,
+    run,
+    name,
+    recursive,
+    of,
+  }: CheckedOf<'metrics', 'list'>): Promise<OutputOf<'metrics', 'list'>> {
     const { key } = await this.#needs.placeOf(workspace, run);
     const below = recursive ? await this.#needs.below(workspace, run) : [];
     const runKeys = [key, ...below.map((descendant) => descendant.key)];
-    const found = new Map(await this.#needs.db.transact(metricReadings.summaries, { runKeys, name }));
+    const found = new Map(await this.#needs.db.transact(metricReadings.summaries, { runKeys, name, of }));
     const items = found.get(key) ?? [];
     if (!recursive) return { items };
     return {
@@ -115,13 +125,16 @@ export class Metrics {
 
   async getSeries(input: CheckedOf<'metrics', 'getSeries'>): Promise<Series> {
     const { key } = await this.#needs.placeOf(input.workspace, input.run);
-    const { offset = 0, limit = usualLimit, name, buckets } = input;
+    const { offset = 0, limit = usualLimit, buckets } = input;
+    const name = input.of === 'resources' ? keptName(input.name) : input.name;
     const read = await this.#needs.db.transact(metricReadings.series, { runKey: key, name, offset, limit, buckets });
     if (!read)
       throw new ServiceError(
         'not-found',
         'run.metric-not-found',
-        `The run ${input.run} has not logged a metric ${JSON.stringify(name)}.`,
+        input.of === 'resources'
+          ? `Of the run ${input.run} no resource ${JSON.stringify(input.name)} was sampled.`
+          : `The run ${input.run} has not logged a metric ${JSON.stringify(name)}.`,
       );
     return {
       summary: read.summary,

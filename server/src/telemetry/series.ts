@@ -3,6 +3,7 @@ import type { bucket, MetricSummary } from '@stellwerk/contract/telemetry.ts';
 import type { z } from 'zod';
 import { sql, type Transaction } from '../db/transactions.ts';
 import { doubles, stepOf, stepsOf, wireNumber } from './points.ts';
+import { shownName } from './resource-series.ts';
 import type { MetricRow, PointChunkRow } from './store.ts';
 
 export type Bucket = z.infer<typeof bucket>;
@@ -16,7 +17,7 @@ export function metricOf(tx: Transaction, runKey: number, name: string): MetricR
 export function summaryOf(row: MetricRow): MetricSummary {
   const hasPoints = row.points > 0;
   return {
-    name: row.name,
+    name: shownName(row.name),
     kind: row.kind,
     count: row.points + row.rows,
     ...(hasPoints && { first: summaryValue(row.first, row.first_text), last: summaryValue(row.last, row.last_text) }),

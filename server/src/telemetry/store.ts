@@ -23,6 +23,8 @@ export interface MetricRow {
   last_step: number | null;
   /** Seconds since 1970. */
   last_at: number;
+  /** The newest attempt of the run that logged it; 0 where that is not known. */
+  attempt: number;
 }
 
 /** Of the points, by number: headers first, so that a chart can skip the columns. */
@@ -118,4 +120,5 @@ export const telemetryMigrations: Migration[] = [
       CREATE INDEX metric_by_count ON metric (name, (points + rows), run_key);
     `,
   },
+  { name: '0091-metric-attempt', up: 'ALTER TABLE metric ADD COLUMN attempt INTEGER NOT NULL DEFAULT 0' },
 ];

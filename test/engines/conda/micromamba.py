@@ -52,7 +52,15 @@ def main():
         asyncio.run(create(given.prefix, given.channel, given.specs))
     except Exception as error:
         print("error    libmamba Could not solve for environment specs\n%s" % error, file=sys.stderr, flush=True)
-        os._exit(1)  # rattler's threads do not bear Python's own end
+        ended(1)
+    ended(0)
+
+
+def ended(code):
+    """At once: rattler's threads do not bear Python's own end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

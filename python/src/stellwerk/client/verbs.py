@@ -1572,7 +1572,7 @@ class Runs:
             experiment: Created if it does not exist. Up to 256 characters.
             configuration: The contract's `RunConfiguration`: `script`, `arguments`?, `target`?, `framework`?,
                 `resources`?, `priority`?, `environmentVariables`?, `environment`?, `container`?, `dataReferences`?,
-                `retries`?, `graceSeconds`?, `secrets`?, `vaultSecrets`?.
+                `retries`?, `warning`?, `graceSeconds`?, `secrets`?, `vaultSecrets`?.
             snapshot: `sha256:` and 64 lower-case hexadecimal digits.
             id: Made by the server unless given. Giving it makes the call safe to repeat. Up to 256 characters.
             display_name: Up to 256 characters.
@@ -1744,6 +1744,8 @@ class Runs:
         reason: Optional[str] = None,
         progress: Optional[str] = None,
         exit_code: Optional[int] = None,
+        cause: Optional[str] = None,
+        usage: Optional[Mapping[str, Any]] = None,
         last_lines: Optional[Sequence[str]] = None,
         host: Optional[str] = None,
         job: Optional[Mapping[str, Any]] = None,
@@ -1764,6 +1766,9 @@ class Runs:
             state: One of `preparing`, `running`, `finalizing`, `completed`, `failed`, `canceled`.
             reason: Up to 3000 characters.
             progress: What is being done, for the activity. Up to 1000 characters.
+            cause: With `failed`: what the script was ended for, where `retries` may have it begun again for that. One
+                of `time-limit`, `out-of-memory`.
+            usage: The contract's `Usage`: `cpuSeconds`?, `peakMemoryBytes`?, `exitCode`?.
             last_lines: Up to 100 entries.
             host: Up to 256 characters.
             job: The contract's `JobFacts`: `id`?, `nodes`?, `image`?, `application`?, `url`?.
@@ -1785,6 +1790,8 @@ class Runs:
             "reason": reason,
             "progress": progress,
             "exitCode": exit_code,
+            "cause": cause,
+            "usage": usage,
             "lastLines": last_lines,
             "host": host,
             "job": job,
@@ -2300,6 +2307,7 @@ class Metrics:
         *,
         name: Optional[str] = None,
         recursive: Optional[bool] = None,
+        of: Optional[str] = None,
     ) -> Record:
         """The summaries of all metrics of a run; `recursive` adds those of its descendants, by run.
 
@@ -2308,6 +2316,8 @@ class Metrics:
             run: Free text up to 256 characters, without slashes and control characters; chosen by the client or made
                 by the server.
             name: Up to 255 characters.
+            of: What the script logged (unless given), or what its processes took of their machine (`cpus`,
+                `memoryBytes`, …). One of `script`, `resources`.
         Returns:
             `MetricSummaries`: `items`, `byRun`?.
         Readers of the workspace may call it.
@@ -2317,6 +2327,7 @@ class Metrics:
             "run": run,
             "name": name,
             "recursive": recursive,
+            "of": of,
         }, query=True)
 
     def get_series(
@@ -2325,6 +2336,7 @@ class Metrics:
         run: str,
         name: str,
         *,
+        of: Optional[str] = None,
         offset: Optional[int] = None,
         limit: Optional[int] = None,
         buckets: Optional[int] = None,
@@ -2336,6 +2348,8 @@ class Metrics:
             run: Free text up to 256 characters, without slashes and control characters; chosen by the client or made
                 by the server.
             name: Up to 255 characters.
+            of: What the script logged (unless given), or what its processes took of their machine (`cpus`,
+                `memoryBytes`, …). One of `script`, `resources`.
             offset: At least 0.
             limit: From 1 to 100000.
             buckets: From 1 to 10000.
@@ -2347,6 +2361,7 @@ class Metrics:
             "workspace": workspace,
             "run": run,
             "name": name,
+            "of": of,
             "offset": offset,
             "limit": limit,
             "buckets": buckets,

@@ -16,12 +16,14 @@ import time
 
 from stellwerk._downloads import download_run_files, download_snapshot
 from stellwerk._files import cache_folder, safe_join, write_json, write_whole
+from stellwerk._journal import RESOURCES
 from stellwerk._run_folder import RunFolder, now
-from stellwerk._transport import StellwerkError, Transport, path_of
+from stellwerk._transport import StellwerkError, Transport
 from stellwerk.runner.data import Data
-from stellwerk.runner.delivery import LIMIT_SECONDS, NotDelivered, Patience, end_children, ship_everything
+from stellwerk.runner.delivery import LIMIT_SECONDS, NotDelivered, Patience, add_logs, deliver
 from stellwerk.runner.environments import clean_environment, conda_packages, credentials_of, make_environment
 from stellwerk.runner.lease import Lease
+from stellwerk.runner.memory import MemoryKills
 from stellwerk.runner.output import Log, last_lines, masked
 from stellwerk.runner.outputs import FOLDERS, Outputs
 from stellwerk.runner.place import Place, say
@@ -29,6 +31,7 @@ from stellwerk.runner.processes import MARK, adopt_orphans, start_time, sweep
 from stellwerk.runner.programs import Cancelled, PreparationFailed, Programs, answer_of
 from stellwerk.runner.script import Guard, Script, package_root
 from stellwerk.runner.shipping import Loop, Shipper
+from stellwerk.runner.usage import Usage
 
 _PATIENCE_BEFORE_START = 600.0
 SUPERSEDED = 3
@@ -44,9 +47,11 @@ class Attempt:
         self.mark = os.urandom(16).hex()
         self.cancelled = threading.Event()
         self.why = None  # cancel | superseded | stopped | time limit: why the script is to end
+        self.warned = threading.Event()  # whether the target told that the script's place will be taken
         self.secrets = [*self.job["secrets"].values(), *self.job["vaultSecrets"].values()]
         self.credentials = credentials_of(self.job["indexes"])
         self.verdict = None
+        self.used = None  # what the script took, once it has ended
         self.folder = self._run_folder()
         names = (self.job["workspace"], self.job["run"], self.job["attempt"])
         self.outputs = Outputs(self.transport, *names, self.place.work, say)
@@ -74,6 +79,7 @@ class Attempt:
         adopt_orphans()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: self._asked_to_stop())
+        signal.signal(signal.SIGUSR1, lambda *_: self.warned.set())
         self.guard = Guard()  # it takes a moment to be there; meanwhile the script is made ready
         self.place.note(mark=self.mark, runner={"pid": os.getpid(), "startTime": start_time(os.getpid())})
         self.lease.report(state="preparing", host=socket.gethostname()[:256])
@@ -213,16 +219,23 @@ class Attempt:
         limit = self.job["resources"].get("timeLimitSeconds")
         until = time.monotonic() + limit if limit else None
         self.place.note(startedAt=started, session=script.pid)
+        kills = MemoryKills()
+        usage = Usage(self.folder.file(RESOURCES), script.family(), self.job.get("gpus"), self.job["resources"].get("gpus", 0))
+        usage.start()
         self.lease.report(state="running", startedAt=started, python=environment.version, notices=environment.notices or None, condaPackages=conda_packages(environment.folder) or None)
+        foretold = Foretold(self.configuration.get("warning"), until, self.warned)
         while not script.poll(0.2) and not self.cancelled.is_set():
             if until and time.monotonic() > until:
                 self.end_because("time limit")
+            elif foretold.is_due():
+                script.warn(foretold.number)
         script.stop(0 if self.why == "superseded" else self.configuration.get("graceSeconds", 10))
+        self.used = usage.finish()
         script.close()
         log.close()
-        return self._verdict(script.code)
+        return self._verdict(script.code, kills)
 
-    def _verdict(self, code):
+    def _verdict(self, code, kills=None):
         """What became of the run, from its exit code and from why it was ended."""
         lines = last_lines(self.place.output)
         if self.why == "stopped" and self.lease.cancel_heard:
@@ -233,20 +246,22 @@ class Attempt:
             return self._ended("failed", "The runner was asked to stop (SIGTERM), so the script was ended.", code, lines)
         if self.why == "time limit":
             limit = self.job["resources"]["timeLimitSeconds"]
-            return self._ended("failed", "The script was ended after its time limit of %g s." % limit, code, lines)
+            return self._ended("failed", "The script was ended after its time limit of %g s." % limit, code, lines, "time-limit")
         own = self.place.verdict_of_script()
         if code == 0 and own:
             return self._ended("failed", own.get("reason") or "The script called the run failed.", code, lines)
         if code == 0:
             return self._ended("completed", None, code)
+        if kills and kills.explain(code):
+            return self._ended("failed", kills.reason(self.used), code, lines, "out-of-memory")
         return self._ended("failed", _reason(code), code, lines)
 
     def _masked(self, text):
         return masked(text, self.secrets + self.credentials)
 
-    def _ended(self, state, reason, code=None, lines=None):
+    def _ended(self, state, reason, code=None, lines=None, cause=None):
         reason = self._masked(reason)[:3000] if reason else None
-        self.verdict = {"state": state, "reason": reason, "endedAt": now(), "lastLines": lines}
+        self.verdict = {"state": state, "reason": reason, "endedAt": now(), "lastLines": lines, "cause": cause, "usage": self.used}
         if code is not None:
             self.verdict["exitCode"] = code if code >= 0 else 128 - code
         self.verdict = {name: value for name, value in self.verdict.items() if value is not None}
@@ -317,6 +332,23 @@ class Attempt:
         write_json(os.path.join(self.place.run, "connection.json"), connection)
 
 
+class Foretold:
+    """When the script is told that its time or its place will be taken from it, where its configuration asks for that."""
+
+    def __init__(self, wanted, until, told):
+        self.number = getattr(signal, "SIG" + wanted["signal"]) if wanted else None
+        self._at = until - wanted["seconds"] if wanted and until else None
+        self._told = told
+        self._over = wanted is None
+
+    def is_due(self):
+        """Once."""
+        if self._over or not (self._told.is_set() or (self._at is not None and time.monotonic() > self._at)):
+            return False
+        self._over = True
+        return True
+
+
 def _brings_us(environment, env):
     """Whether scripts of the environment find a `stellwerk` of their own."""
     if environment.folder:
@@ -330,44 +362,6 @@ def _say_where(error):
     import traceback
 
     say("".join(traceback.format_exception(type(error), error, error.__traceback__)))
-
-
-def add_logs(shipper, place, job):
-    """Tells the shipper of the logs. Those of a later attempt go on where the earlier one's end, which the server knows."""
-    if shipper.logs:
-        return
-    base = place.state().get("logBase")
-    if base is None:
-        base = _log_bases(shipper.transport, job) if job["attempt"] > 1 else {}
-        place.note(logBase=base)
-    shipper.add_log("preparation.txt", place.preparation, base.get("preparation.txt", 0))
-    shipper.add_log("output.txt", place.output, base.get("output.txt", 0))
-
-
-def _log_bases(transport, job):
-    place = path_of("/workspaces/{workspace}/runs/{run}/logs", workspace=job["workspace"], run=job["run"])
-    return {item["name"]: item["sizeBytes"] for item in transport.call("GET", place)["items"]}
-
-
-def deliver(attempt, patience):
-    """Everything to its end, then the verdict. `attempt` needs: job, place, folder, shipper, outputs, data, lease, verdict."""
-    verdict = attempt.verdict
-    if verdict:
-        end_children(attempt.folder, verdict["state"], verdict.get("reason"))
-    patience.until_done(attempt.outputs.collect)
-    notices = patience.until_done(attempt.data.bring)
-    for notice in notices:
-        say(notice)
-    patience.until_done(lambda: add_logs(attempt.shipper, attempt.place, attempt.job))
-    ship_everything(attempt.shipper, patience)
-    if verdict:
-        attempt.lease.report(notices=notices or None, **verdict)
-        patience.until_done(lambda: _reported(attempt.lease))
-
-
-def _reported(lease):
-    if lease.pending():
-        lease.exchange_or_raise()
 
 
 def _reason(code):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from stellwerk._transport import StellwerkError
+from stellwerk._transport import StellwerkError, path_of
+from stellwerk.runner.place import say
 from stellwerk.runner.shipping import transient
 
 LIMIT_SECONDS = 60.0
@@ -64,3 +65,41 @@ def ship_everything(shipper, patience):
         if not any(moved):
             patience.rest()
     patience.until_done(lambda: shipper.ship_logs(complete=True))
+
+
+def add_logs(shipper, place, job):
+    """Tells the shipper of the logs. Those of a later attempt go on where the earlier one's end, which the server knows."""
+    if shipper.logs:
+        return
+    base = place.state().get("logBase")
+    if base is None:
+        base = _log_bases(shipper.transport, job) if job["attempt"] > 1 else {}
+        place.note(logBase=base)
+    shipper.add_log("preparation.txt", place.preparation, base.get("preparation.txt", 0))
+    shipper.add_log("output.txt", place.output, base.get("output.txt", 0))
+
+
+def _log_bases(transport, job):
+    place = path_of("/workspaces/{workspace}/runs/{run}/logs", workspace=job["workspace"], run=job["run"])
+    return {item["name"]: item["sizeBytes"] for item in transport.call("GET", place)["items"]}
+
+
+def deliver(attempt, patience):
+    """Everything to its end, then the verdict. `attempt` needs: job, place, folder, shipper, outputs, data, lease, verdict."""
+    verdict = attempt.verdict
+    if verdict:
+        end_children(attempt.folder, verdict["state"], verdict.get("reason"))
+    patience.until_done(attempt.outputs.collect)
+    notices = patience.until_done(attempt.data.bring)
+    for notice in notices:
+        say(notice)
+    patience.until_done(lambda: add_logs(attempt.shipper, attempt.place, attempt.job))
+    ship_everything(attempt.shipper, patience)
+    if verdict:
+        attempt.lease.report(notices=notices or None, **verdict)
+        patience.until_done(lambda: _reported(attempt.lease))
+
+
+def _reported(lease):
+    if lease.pending():
+        lease.exchange_or_raise()

@@ -2,7 +2,7 @@
 
 The guard is the script's parent. It holds one end of a pipe to the runner: when the runner dies, however it
 dies, the pipe closes and the guard kills every process of the script. It needs no root. Commands come in as
-JSON lines (`start`, `signal`, `kill`, `leave`), what happens goes out as JSON lines (`started`, `ended`, `left`).
+JSON lines (`start`, `signal`, `warn`, `kill`, `leave`), what happens goes out as JSON lines (`started`, `ended`, `left`).
 """
 
 from __future__ import annotations
@@ -87,6 +87,10 @@ class Guard:
 
     def do_signal(self, number):
         self.tell(left=self.family.signal(number) if self.family else 0)
+
+    def do_warn(self, number):
+        if self.script and self.script.returncode is None:
+            os.kill(self.script.pid, number)
 
     def do_count(self):
         self.tell(left=len(self.family.members()) if self.family else 0)

@@ -12,9 +12,9 @@ import time
 
 from stellwerk._run_folder import RunFolder, now
 from stellwerk._transport import Transport
-from stellwerk.runner.attempt import UNDELIVERED, deliver
+from stellwerk.runner.attempt import UNDELIVERED
 from stellwerk.runner.data import Data
-from stellwerk.runner.delivery import NotDelivered, Patience
+from stellwerk.runner.delivery import NotDelivered, Patience, deliver
 from stellwerk.runner.lease import Lease
 from stellwerk.runner.outputs import Outputs
 from stellwerk.runner.output import last_lines

@@ -11,7 +11,7 @@ import sys
 import time
 
 from stellwerk.runner.output import Capture
-from stellwerk.runner.processes import sweep
+from stellwerk.runner.processes import Cgroup, Family, sweep
 
 
 def package_root():
@@ -49,6 +49,10 @@ class Guard:
             for end in (self.commands, self.events, self.printed, self.output):
                 os.close(end)
             self._process.wait()
+
+    @property
+    def pid(self):
+        return self._process.pid
 
     def wait(self):
         self._process.wait()
@@ -94,6 +98,14 @@ class Script:
         self._count("kill")
         while self.code is None and self.error is None and self._events is not None:
             self.poll(0.1)
+
+    def family(self):
+        """Its processes, its guard not among them."""
+        return Family(ancestors=[self._guard.pid], sessions=[self.pid], cgroup=Cgroup.of(self.mark))
+
+    def warn(self, number):
+        """Sends the script itself a signal, and none of what it started."""
+        self._say(do="warn", number=int(number))
 
     def leftovers(self):
         """How many processes of the script are alive."""

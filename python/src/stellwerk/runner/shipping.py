@@ -11,7 +11,7 @@ import os
 import threading
 import time
 
-from stellwerk._journal import STAGED
+from stellwerk._journal import RESOURCES, STAGED
 from stellwerk._run_folder import RunFolder
 from stellwerk._transport import ServiceError, StellwerkError, Unreachable, path_of
 from stellwerk._uploads import upload_blob
@@ -73,6 +73,7 @@ class ShippedRun:
         self.main_name, self.files_name = prefix + "main", prefix + "files"
         self.main = Part(folder.main_file)
         self.files = Part(folder.files_file)
+        self.resources_name, self.resources = prefix + "resources", Part(folder.file(RESOURCES))
 
 
 def _begun(record):
@@ -112,6 +113,8 @@ class Shipper:
                 moved += 1
             if run.main.behind() and not (self.root_waits and run is self.root):
                 moved += self._ship_part(run, run.main, run.main_name)
+            if run is self.root and run.resources.behind():
+                moved += self._ship_part(run, run.resources, run.resources_name)
             if moved >= _AT_ONCE:
                 break
         return moved > 0
@@ -139,7 +142,7 @@ class Shipper:
         """Whether anything is still to be sent."""
         self._look_for_children()
         return any(log.part.behind() for log in self.logs) or any(
-            not run.created or run.files.lines_behind() or (run.main.lines_behind() and not (self.root_waits and run is self.root))
+            not run.created or run.files.lines_behind() or run.resources.lines_behind() or (run.main.lines_behind() and not (self.root_waits and run is self.root))
             for run in list(self.runs.values())
         )
 

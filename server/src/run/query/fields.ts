@@ -97,6 +97,11 @@ export function groupNamed(word: string): Group | undefined {
   return Object.hasOwn(groups, lower) ? groups[lower] : undefined;
 }
 
+/** What a run took of its machine. */
+export function isResources(word: string): boolean {
+  return /^resources?$/i.test(word);
+}
+
 /** `attributes.status`, as MLflow writes it. */
 export function isAttributes(word: string): boolean {
   return attributes.test(word);

@@ -2,6 +2,8 @@
 //   state = 'completed' and (metrics.mse < 3000 or metrics."val loss".min <= 0.1) and tags.kind in ('ridge', 'lasso')
 //   not parameters.alpha is null and createdAt >= now-7d and name like 'try%' and metrics.loss.at(100) < 1
 // Pure: from text to a tree; what time it is, is told. A comparison with something that a run does not have is false; `not` turns it round.
+
+import { keptNameOfResource } from '../../telemetry/metrics.ts';
 import {
   type Aggregate,
   aggregates,
@@ -10,6 +12,7 @@ import {
   groupNamed,
   holdingOf,
   isAttributes,
+  isResources,
   type PlainField,
   plainFieldNamed,
   plainFields,
@@ -141,11 +144,15 @@ class Reader {
     let first = this.#fieldWord();
     if (isAttributes(first.value) && this.#takesSign('.')) first = this.#fieldWord();
     const group = groupNamed(first.value);
+    if (isResources(first.value)) return this.#resource(first.value);
     const name = plainFieldNamed(first.value);
     if (name && !(group && this.#isSign('.'))) return { of: 'run', name };
     if (!group) {
       const fields = Object.keys(plainFields) as PlainField[];
-      return this.#refuse(`one of ${fields.join(', ')}, metrics.…, tags.…, properties.…, parameters.…`, first.at);
+      return this.#refuse(
+        `one of ${fields.join(', ')}, metrics.…, resources.…, tags.…, properties.…, parameters.…`,
+        first.at,
+      );
     }
     const parts = this.#parts(first.value);
     return group === 'metrics' ? this.#metric(parts) : { of: group, name: joinedName(parts) };
@@ -156,6 +163,17 @@ class Reader {
     if (word.kind !== 'name' && word.kind !== 'quoted-name') this.#refuse('a field, such as state or metrics.mse');
     this.#next++;
     return word;
+  }
+
+  /** `resources.memoryBytes.max`: kept as a metric, apart from those of scripts. Its greatest value unless another is asked for. */
+  #resource(of: string): Field {
+    const parts = this.#parts(of);
+    const field = this.#metric(parts) as Extract<Field, { of: 'metrics' }>;
+    const asked =
+      'aggregate' in field && parts.at(-1)!.value.toLowerCase() !== field.aggregate
+        ? { aggregate: 'max' as const }
+        : {};
+    return { ...field, ...asked, name: keptNameOfResource(field.name) };
   }
 
   /** `mse`, `mse.min`, `loss.at(100)`. A metric that is called `min` stands in quotes, unless it is the only word. */
