@@ -3,10 +3,11 @@
 import * as z from 'zod';
 import { hostSettings } from './compute-kinds/host.ts';
 import { localSettings } from './compute-kinds/local.ts';
+import { sparkSettings } from './compute-kinds/spark.ts';
 import { sshSettings } from './compute-kinds/ssh.ts';
 
 export const computeSettings = z
-  .discriminatedUnion('kind', [localSettings, hostSettings, sshSettings])
+  .discriminatedUnion('kind', [localSettings, hostSettings, sshSettings, sparkSettings])
   .meta({ id: 'ComputeSettings' });
 export type ComputeSettings = z.infer<typeof computeSettings>;
 export type ComputeKind = ComputeSettings['kind'];

@@ -5,6 +5,7 @@ import { type ScratchDatabase, scratchDatabase } from '../db/scratch-database.ts
 import { migrations } from '../stores.ts';
 import { type ComputeKinds, type ComputeNeeds, Computes, type Load } from './computes.ts';
 import { localDriver } from './kinds/local/local.ts';
+import { SparkDriver } from './kinds/spark/spark.ts';
 import { SshDriver } from './kinds/ssh/ssh.ts';
 
 const admin: UserCaller = { kind: 'user', user: 'root', administrator: true, tokenId: 't' };
@@ -18,6 +19,7 @@ let load: Map<string, Load>;
 const kinds: ComputeKinds = {
   local: localDriver,
   ssh: new SshDriver({} as never),
+  spark: new SparkDriver({} as never),
   host: {
     kind: 'host',
     hostsServices: true,

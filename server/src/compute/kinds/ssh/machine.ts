@@ -10,6 +10,10 @@ import { type RemoteEnded, type RemoteProgram, SshConnection, type SshSignIn } f
 import { type Connected, SshConnections } from '../../../exec/ssh/connections.ts';
 import type { Capacity, Target } from '../../driver.ts';
 
+/** Kinds whose runs are executed by a machine that is reached by SSH. */
+type SshKind = 'ssh' | 'spark';
+export type SshTarget = { [K in SshKind]: Target<K> }[SshKind];
+
 export interface SshNeeds {
   /** A word that no other installation has. */
   installation: string;
@@ -73,17 +77,17 @@ export class Machines {
     this.#needs = needs;
   }
 
-  of(target: Target<'ssh'>): Promise<Machine> {
+  of(target: SshTarget): Promise<Machine> {
     return this.#connections.get(nameOf(target), () => this.#make(target));
   }
 
-  async #make(target: Target<'ssh'>): Promise<Machine> {
+  async #make(target: SshTarget): Promise<Machine> {
     const connection = await connect(target, this.#needs);
     try {
       const place = await furnished(connection, target, this.#needs.installation);
       const { folder } = place;
       const bundle = await this.#bundle(connection, target, place);
-      const [relay, { platform, ...has }] = await Promise.all([
+      const [relay, { platform, ...capacity }] = await Promise.all([
         this.#relay(connection, target, folder),
         described(connection, target, bundle),
       ]);
@@ -93,7 +97,7 @@ export class Machines {
         bundle,
         relay,
         platform,
-        capacity: { ...has, gpus: target.settings.gpus ?? has.gpus },
+        capacity,
       };
     } catch (error) {
       connection.close();
@@ -101,7 +105,7 @@ export class Machines {
     }
   }
 
-  async #bundle(connection: SshConnection, target: Target<'ssh'>, place: Furnished): Promise<string> {
+  async #bundle(connection: SshConnection, target: SshTarget, place: Furnished): Promise<string> {
     const { folder, bundles, freeKilobytes } = place;
     const content = await readFile(this.#needs.pythonPackage);
     const digest = createHash('sha256').update(content).digest('hex').slice(0, 24);
@@ -122,7 +126,7 @@ export class Machines {
     return bundle;
   }
 
-  async #relay(connection: SshConnection, of: Target<'ssh'>, folder: string): Promise<string> {
+  async #relay(connection: SshConnection, of: SshTarget, folder: string): Promise<string> {
     const own = `${folder}/relay/${createHash('sha256').update(nameOf(of)).digest('hex').slice(0, 8)}`;
     const path = `${own}-${randomBytes(4).toString('hex')}`;
     if (path.length > longestSocketPath)
@@ -133,13 +137,13 @@ export class Machines {
   }
 }
 
-export async function connect(target: Target<'ssh'>, needs: Pick<SshNeeds, 'secret'>): Promise<SshConnection> {
+export async function connect(target: SshTarget, needs: Pick<SshNeeds, 'secret'>): Promise<SshConnection> {
   const { address, port, user, hostKey } = target.settings;
   if (hostKey === undefined) throw new TargetError('never', `The host key of ${address} is not known yet.`);
   return SshConnection.open({ address, port, user, hostKey }, await signInOf(target, needs));
 }
 
-async function signInOf(target: Target<'ssh'>, needs: Pick<SshNeeds, 'secret'>): Promise<SshSignIn> {
+async function signInOf(target: SshTarget, needs: Pick<SshNeeds, 'secret'>): Promise<SshSignIn> {
   const { key, passphrase, password } = target.settings;
   const secret = (name: string) => needs.secret(target, name);
   return {
@@ -157,7 +161,7 @@ interface Furnished {
 
 async function furnished(
   connection: SshConnection,
-  { settings }: Target<'ssh'>,
+  { settings }: SshTarget,
   installation: string,
 ): Promise<Furnished> {
   const wanted = `${settings.folder.replace(/^~\//, '').replace(/\/+$/, '')}/${installation}`;
@@ -168,19 +172,19 @@ async function furnished(
   return { folder, bundles, freeKilobytes: Number(free) };
 }
 
-async function described(connection: SshConnection, target: Target<'ssh'>, bundle: string) {
+async function described(connection: SshConnection, target: SshTarget, bundle: string) {
   const done = await connection.run(programOf(target, bundle, ['-m', 'stellwerk.runner.remote', 'describe']));
   if (done.code !== 0) throw failureOf(target, done);
   return JSON.parse(done.stdout) as Capacity & { platform: EnvironmentTarget };
 }
 
 /** Our Python package with these arguments. -S: what is installed beside that machine's Python has no say in a runner, and does not delay it. */
-export function programOf({ settings }: Target<'ssh'>, bundle: string, args: string[]): RemoteProgram {
+export function programOf({ settings }: SshTarget, bundle: string, args: string[]): RemoteProgram {
   return { words: [settings.python, '-S', ...args], env: { PYTHONPATH: bundle, PYTHONDONTWRITEBYTECODE: '1' } };
 }
 
 /** What a program of ours over there says when it cannot do its work; a machine that lacks something will not have it by itself. */
-export function failureOf({ settings }: Target<'ssh'>, { code, signal, stdout, stderr }: RemoteEnded): TargetError {
+export function failureOf({ settings }: SshTarget, { code, signal, stdout, stderr }: RemoteEnded): TargetError {
   const { address, python } = settings;
   if (code === 127 || code === 126)
     return new TargetError(
@@ -193,6 +197,6 @@ export function failureOf({ settings }: Target<'ssh'>, { code, signal, stdout, s
   return new TargetError('later', `On ${address}: ${said}`);
 }
 
-function nameOf({ workspace, name, settings }: Target<'ssh'>): string {
+function nameOf({ workspace, name, settings }: SshTarget): string {
   return JSON.stringify([workspace, name, settings]);
 }

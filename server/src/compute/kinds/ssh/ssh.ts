@@ -1,7 +1,7 @@
 // A Linux machine that is reached by SSH. It need not reach this server: what its runners say comes back through the connection.
 import type { Probe } from '@stellwerk/contract/compute.ts';
 import type { EnvironmentTarget } from '@stellwerk/contract/environment.ts';
-import type { Capacity, ComputeDriver, Target } from '../../driver.ts';
+import type { Capacity, ComputeDriver, RunsJobs, Target } from '../../driver.ts';
 import { SshJobs } from './jobs.ts';
 import { Machines, type SshNeeds } from './machine.ts';
 import { probed } from './probe.ts';
@@ -9,7 +9,7 @@ import { probed } from './probe.ts';
 export class SshDriver implements ComputeDriver<'ssh'> {
   readonly kind = 'ssh';
   readonly hostsServices = false;
-  readonly jobs: SshJobs;
+  readonly jobs: RunsJobs<'ssh'>;
   readonly #needs: SshNeeds;
   readonly #machines: Machines;
   /** As it was when it was last seen, by the target's queue: a machine that is off is submitted to all the same. */
@@ -23,10 +23,9 @@ export class SshDriver implements ComputeDriver<'ssh'> {
 
   async capacity(target: Target<'ssh'>): Promise<Capacity> {
     const known = this.#capacities.get(this.queue(target));
-    if (known) return { ...known, gpus: target.settings.gpus ?? known.gpus };
-    const { capacity } = await this.#machines.of(target);
-    this.#capacities.set(this.queue(target), capacity);
-    return capacity;
+    const capacity = known ?? (await this.#machines.of(target)).capacity;
+    if (!known) this.#capacities.set(this.queue(target), capacity);
+    return { ...capacity, gpus: target.settings.gpus ?? capacity.gpus };
   }
 
   async platform(target: Target<'ssh'>): Promise<EnvironmentTarget> {
