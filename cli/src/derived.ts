@@ -3,6 +3,8 @@ import { createReadStream, createWriteStream } from 'node:fs';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Client } from '@stellwerk/client/client.ts';
+import type { Activity } from '@stellwerk/contract/activity.ts';
+import type { ComputeTarget } from '@stellwerk/contract/compute.ts';
 import type { Verb } from '@stellwerk/contract/verb.ts';
 import type { WebService } from '@stellwerk/contract/web-service.ts';
 import { Command, Option } from 'commander';
@@ -56,7 +58,16 @@ export function derivedCommand(derived: DerivedVerb, sessionOf: (command: Comman
 }
 
 /** What answers at once with an activity that goes on: the command waits for it. */
-const waitsFor = new Set(['services.deploy', 'services.update', 'services.scale']);
+const waitsFor = new Set([
+  'services.deploy',
+  'services.update',
+  'services.scale',
+  'compute.attach',
+  'compute.create',
+  'compute.scale',
+  'compute.detach',
+  'compute.delete',
+]);
 
 const hasFlag = (positional: Positional, declaration: Verb) =>
   positional.optional && !declaration.path.includes(`{${positional.field}}`);
@@ -121,7 +132,7 @@ async function perform(derived: DerivedVerb, input: Input, session: Session, typ
       const columns = input.columns as string[] | undefined;
       if (typed.all === true) return printAnswer(await everyPage(call, input), name, session, columns);
       const answer = await call(input);
-      if (waitsFor.has(name) && typed.wait === true) return await printSettled(answer as WebService, name, session);
+      if (waitsFor.has(name) && typed.wait === true) return await printSettled(answer as Changing, name, session);
       return await printAnswer(answer, name, session, columns);
     }
     case 'upload':
@@ -133,11 +144,19 @@ async function perform(derived: DerivedVerb, input: Input, session: Session, typ
   }
 }
 
-async function printSettled(service: WebService, name: string, session: Session): Promise<void> {
+/** A web service or a compute target that is being changed, or the activity that takes one away. */
+type Changing = Activity | Pick<WebService | ComputeTarget, 'name' | 'activity'>;
+
+async function printSettled(answer: Changing, name: string, session: Session): Promise<void> {
   const { awaitActivity } = await import('./await-activity.ts');
-  if (service.activity) await awaitActivity(service.activity, session);
-  const client = await session.client();
-  await printAnswer(await client.services.get({ workspace: session.workspace, service: service.name }), name, session);
+  if ('subject' in answer) return printAnswer(await awaitActivity(answer.id, session), name, session);
+  if (answer.activity) await awaitActivity(answer.activity, session);
+  const { services, compute } = await session.client();
+  const { workspace } = session;
+  const now = name.startsWith('services.')
+    ? services.get({ workspace, service: answer.name })
+    : compute.get({ workspace, target: answer.name });
+  await printAnswer(await now, name, session);
 }
 
 async function everyPage(call: Call, input: Input): Promise<{ items: unknown[] }> {

@@ -20,6 +20,7 @@ const alsoPositional: Record<string, string[]> = {
   'tokens.create': ['name'],
   'experiments.create': ['name'],
   'compute.attach': ['name'],
+  'compute.create': ['name'],
   'services.deploy': ['name'],
   'services.scale': ['replicas'],
   'members.set': ['role'],

@@ -5,6 +5,11 @@ import { pageOf, verb } from './verb.ts';
 
 export const activityKind = z.enum([
   'run',
+  'compute.attach',
+  'compute.create',
+  'compute.update',
+  'compute.detach',
+  'compute.delete',
   'image.build',
   'web-service.deploy',
   'web-service.update',
@@ -24,7 +29,7 @@ export const activity = z
     id: z.string(),
     workspace: resourceName,
     kind: activityKind,
-    subject: z.string().describe('What it is about: the run, image or web service.'),
+    subject: z.string().describe('What it is about: the run, compute target, image or web service.'),
     state: activityState,
     progress: z.object({ fraction: z.number().min(0).max(1).optional(), message: z.string() }),
     cancelRequested: z.boolean(),

@@ -62,7 +62,10 @@ export const hints = {
     'Attach the host with another Unix user that can read neither the data folder nor other runs: `--user <name>`.',
   'compute.unusable': 'Probe the compute target to see what is missing.',
   'compute.not-yours': 'The local computer belongs to its user; submit to a shared compute target instead.',
-  'compute.in-use': 'Cancel the runs on the compute target first.',
+  'compute.in-use': 'Wait for what uses it, or give `force`, which cancels its runs.',
+  'compute.not-ready': 'Wait until its activity has ended: `stellwerk activity wait`.',
+  'compute.not-created': 'What was attached is detached: `stellwerk compute detach`.',
+  'compute.created': 'What was created here is deleted: `stellwerk compute delete`.',
   'experiment.not-found': 'List experiments with `stellwerk experiment list`.',
   'experiment.archived': 'Bring it back first: `stellwerk experiment reactivate`, or use another experiment.',
   'experiment.in-trash':

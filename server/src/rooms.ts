@@ -12,7 +12,7 @@ import { Blobs } from './blob/blobs.ts';
 import type { Digest } from './blob/bytes.ts';
 import { FileBytes } from './blob/files.ts';
 import { Collections, EmptyTrash } from './collection/collections.ts';
-import { Computes, computeKinds } from './compute/computes.ts';
+import { ComputeChanges, Computes, type OpenRuns } from './compute/computes.ts';
 import { HostServices } from './compute/kinds/host/services.ts';
 import { usedMarker } from './compute/kinds/host/unpacked-package.ts';
 import type { Config } from './config.ts';
@@ -29,12 +29,13 @@ import type { Service } from './http/service.ts';
 import { ImageBuilding, Images, imageLayerCache, imageShelf, Recipes } from './image/images.ts';
 import { imageKinds } from './image/kinds.ts';
 import type { Incidents } from './incidents.ts';
-import { ownPlace, servicesUrl } from './installation.ts';
+import { servicesUrl } from './installation.ts';
 import { Models } from './model/models.ts';
 import { OciImages, searchRegistries } from './oci/oci-images.ts';
 import { Registry } from './registry/registry.ts';
 import { JobOrders, Leases, RunDisposal, RunSelections, Runs, runExecutor } from './run/runs.ts';
 import { Snapshots } from './snapshot/snapshots.ts';
+import { targetKinds } from './target-kinds.ts';
 import { Journals } from './telemetry/journals.ts';
 import { Logs } from './telemetry/logs.ts';
 import { Metrics } from './telemetry/metrics.ts';
@@ -98,28 +99,27 @@ export function buildRooms(ground: Ground) {
     contentOf: (workspace, digest, caller) => blobs.contentOf(workspace, digest, caller),
     mayUse: (caller, datastore, path, way) => runs.mayUseDatastore(caller, datastore, path, way),
   });
-  const computes = new Computes({
-    db,
-    now,
-    kinds: computeKinds({
-      host: {
-        folder: inData('runs'),
-        isolatedFolder: config.isolatedRuns,
-        dataFolder: config.data,
-        pythonPackage: ground.wheel,
-        cacheFolder: config.cache,
-        inherited: config.packageEnvironment,
-        uv: (watch) => environments.uv(watch),
-      },
-      ssh: {
-        ...ownPlace(config, ground.urlHere),
-        pythonPackage: ground.wheel,
-        secret: ({ workspace, name }, secret) => secrets.open(workspace, secret, `the compute target ${name}`),
-      },
-    }),
-    loopbackOnly: config.isLoopback,
+  const openRuns: OpenRuns = {
     load: (workspace) => runs.load(workspace),
+    on: (workspace, target) => runs.on(workspace, target),
+    cancel: (workspace, run, by) => runs.cancelFor(workspace, run, by),
+  };
+  const compute = targetKinds({
+    config,
+    wheel: ground.wheel,
+    urlHere: ground.urlHere,
+    uv: (watch) => environments.uv(watch),
+    openSecret: (...of) => secrets.open(...of),
   });
+  const computes = new Computes({
+    stores: { db, activities },
+    now,
+    newId,
+    kinds: compute,
+    loopbackOnly: config.isLoopback,
+    runs: openRuns,
+  });
+  const computeChanges = new ComputeChanges({ db, kinds: compute, runs: openRuns });
 
   const trash = new Trash({
     db,
@@ -313,6 +313,7 @@ export function buildRooms(ground: Ground) {
     leaseMs: config.leases.activityMs,
     executors: {
       run: runExecutor({ db, moment, steadyMs, computes, orders, leases }),
+      ...computeChanges.executors,
       'image.build': (work) => building.build(work),
       'web-service.deploy': (work) => rollout.apply(work),
       'web-service.update': (work) => rollout.apply(work),

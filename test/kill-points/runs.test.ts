@@ -1,10 +1,16 @@
 import { activityKind } from '@stellwerk/contract/activity.ts';
 import { expect, test } from 'vitest';
-import { dieAtEachPoint, longMs, stories } from './stories.ts';
+import { dieAtEachPoint, longMs, onEngines, stories } from './stories.ts';
 
 test('every kind of activity has its story', () => {
-  expect(Object.keys(stories).sort()).toEqual([...activityKind.options].sort());
+  expect([...Object.keys(stories), ...onEngines].sort()).toEqual([...activityKind.options].sort());
 });
+
+test(
+  'a compute target is attached, changed and detached, wherever the server dies',
+  () => dieAtEachPoint('compute.attach', 'compute.update', 'compute.detach'),
+  longMs,
+);
 
 test('a run is executed once, wherever the server dies', () => dieAtEachPoint('run'), longMs);
 

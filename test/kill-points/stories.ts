@@ -103,6 +103,52 @@ class Building implements Story {
   }
 }
 
+/** A target is attached, changed, and detached while a run is on it. */
+class Targeting implements Story {
+  static count = 0;
+  readonly #kind: 'compute.attach' | 'compute.update' | 'compute.detach';
+  readonly #ask: (name: string) => Promise<unknown>;
+
+  constructor(kind: 'compute.attach' | 'compute.update' | 'compute.detach', ask: (name: string) => Promise<unknown>) {
+    this.#kind = kind;
+    this.#ask = ask;
+  }
+
+  async act() {
+    const { client } = installation;
+    const name = `target-${this.#kind === 'compute.attach' ? ++Targeting.count : Targeting.count}`;
+    const isThere = (await client.compute.list({ workspace })).items.some((one) => one.name === name);
+    if (this.#kind !== 'compute.attach' && !isThere)
+      await client.compute.attach({ workspace, name, settings: { kind: 'host', maxConcurrentRuns: 1 } });
+    if (this.#kind === 'compute.detach')
+      await submit(installation, {
+        code: 'import time\ntime.sleep(600)\n',
+        target: name,
+        environment: { userManaged: true },
+      });
+    await this.#ask(name);
+  }
+
+  async settled() {
+    const { client } = installation;
+    const name = `target-${Targeting.count}`;
+    // It died before it was asked for, with the run that is to be in the way: whoever was told so asks again.
+    if ((await client.activities.list({ workspace, kind: this.#kind, subject: name })).items.length === 0)
+      await this.#ask(name);
+    await endsOf(this.#kind, name);
+    const found = (await client.compute.list({ workspace })).items.find((one) => one.name === name);
+    if (this.#kind === 'compute.detach') {
+      expect(found).toBeUndefined();
+      const { items } = await client.runs.list({ workspace, filter: `target = '${name}'` });
+      expect(items.map(({ state }) => state)).toEqual(items.map(() => 'canceled'));
+      expect(readdirSync(below('runs'))).toEqual([]);
+    } else {
+      const maxConcurrentRuns = this.#kind === 'compute.attach' ? 1 : 7;
+      expect(found).toMatchObject({ state: 'usable', settings: { maxConcurrentRuns } });
+    }
+  }
+}
+
 /** One web service for all of them, which exists between its deployment and its deletion. */
 class Serving implements Story {
   static replicas = 1;
@@ -249,7 +295,7 @@ class Collecting implements Story {
 const digestOf = (content: string | Buffer) => `sha256:${createHash('sha256').update(content).digest('hex')}`;
 
 /** The activities of a kind about something, the last first. */
-async function endsOf(kind: ActivityKind, subject: string): Promise<Activity[]> {
+async function endsOf(kind: StoryKind, subject: string): Promise<Activity[]> {
   const ended = await until('the activities have ended', async () => {
     const { items } = await installation.client.activities.list({ workspace, kind, subject });
     return items.length > 0 && items.every(({ endedAt }) => endedAt !== undefined) && items;
@@ -258,9 +304,22 @@ async function endsOf(kind: ActivityKind, subject: string): Promise<Activity[]> 
   return ended;
 }
 
+/** What is made lies on an engine: theirs are with the kinds that make something. */
+export const onEngines = ['compute.create', 'compute.delete'] as const satisfies ActivityKind[];
+
 /** A kind of activity that comes without a story does not compile. */
-export const stories: Record<ActivityKind, Story> = {
+type StoryKind = Exclude<ActivityKind, (typeof onEngines)[number]>;
+export const stories: Record<StoryKind, Story> = {
   run: new Running(),
+  'compute.attach': new Targeting('compute.attach', (name) =>
+    installation.client.compute.attach({ workspace, name, settings: { kind: 'host', maxConcurrentRuns: 1 } }),
+  ),
+  'compute.update': new Targeting('compute.update', (target) =>
+    installation.client.compute.update({ workspace, target, settings: { kind: 'host', maxConcurrentRuns: 7 } }),
+  ),
+  'compute.detach': new Targeting('compute.detach', (target) =>
+    installation.client.compute.detach({ workspace, target, force: true }),
+  ),
   'image.build': new Building(),
   'web-service.deploy': new Serving(() => {
     const image = `bild:${Serving.image}`;
@@ -284,9 +343,9 @@ export const stories: Record<ActivityKind, Story> = {
 
 /** What asks for the activity is told of a failure by its answer; and some things go on all the time. */
 const others =
-  / (activity\.(renew|releaseAll)|(run|image|web-service)\.insert|(run-selection|trash-activity|collection)\.begin|run-trash\.discard|run-selection\.keys|collection\.last|snapshot\.(insert|touch|complete)|blob\.(touch|touchAll|hold)|web-service\.(begin|settleAbandoned)|run\.report$)(?![a-zA-Z])/;
-const isOfTheActivity = (kind: ActivityKind) => (point: string) =>
-  /^(before|after) (activity|run|image|web-service|run-selection|run-trash|trash|collection|blob|snapshot)\./.test(
+  / (activity\.(renew|releaseAll)|(run|image|web-service|compute)\.(insert|begin)|(run-selection|trash-activity|collection)\.begin|run-trash\.discard|run-selection\.keys|collection\.last|snapshot\.(insert|touch|complete)|blob\.(touch|touchAll|hold)|web-service\.(begin|settleAbandoned)|run\.report$)(?![a-zA-Z])/;
+const isOfTheActivity = (kind: StoryKind) => (point: string) =>
+  /^(before|after) (activity|compute|run|image|web-service|run-selection|run-trash|trash|collection|blob|snapshot)\./.test(
     point,
   ) &&
   !others.test(point) &&
@@ -297,7 +356,7 @@ const preload = { NODE_OPTIONS: `--import ${join(import.meta.dirname, 'dying-ser
 let recordings = 0;
 
 /** Lets it happen on a server that may die, and looks that it is right. */
-export async function happens(kind: ActivityKind, death: Death): Promise<void> {
+export async function happens(kind: StoryKind, death: Death): Promise<void> {
   await installation.stop(); // what is left of the story before is not met again
   await installation.up({ ...preload, ...death });
   const acting = stories[kind].act().catch(() => {}); // its answer may die with the server
@@ -313,15 +372,15 @@ export async function happens(kind: ActivityKind, death: Death): Promise<void> {
 }
 
 /** The points of an activity, in their order, as they are met when nothing goes wrong. */
-async function pointsOf(kind: ActivityKind): Promise<string[]> {
+async function pointsOf(kind: StoryKind): Promise<string[]> {
   const file = join(installation.folder, `changes-${++recordings}`);
   await happens(kind, { STORY_CHANGES: file });
   return [...new Set(readFileSync(file, 'utf8').trim().split('\n').filter(isOfTheActivity(kind)))];
 }
 
 /** At each point of each kind in turn: what one makes is what the next one changes. */
-export async function dieAtEachPoint(...kinds: ActivityKind[]): Promise<void> {
-  const points: { kind: ActivityKind; of: string[] }[] = [];
+export async function dieAtEachPoint(...kinds: StoryKind[]): Promise<void> {
+  const points: { kind: StoryKind; of: string[] }[] = [];
   for (const kind of kinds) points.push({ kind, of: await pointsOf(kind) });
   for (const { kind, of } of points) {
     process.stdout.write(

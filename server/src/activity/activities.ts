@@ -87,6 +87,22 @@ export class Activities {
     return activityOf(row);
   }
 
+  /** As it is when it has ended, or after that time. */
+  async settled(of: CheckedOf<'activities', 'get'>, withinMs: number): Promise<Activity> {
+    let wake = Promise.withResolvers<void>();
+    const unlisten = this.#needs.db.listen(changedTopic, () => wake.resolve());
+    const late = pause(withinMs, 'late' as const, { ref: false });
+    try {
+      for (;;) {
+        const activity = await this.get(of);
+        if (activity.endedAt || (await Promise.race([wake.promise, late])) === 'late') return activity;
+        wake = Promise.withResolvers<void>();
+      }
+    } finally {
+      unlisten();
+    }
+  }
+
   async cancel(input: CheckedOf<'activities', 'cancel'>, caller: Caller): Promise<Activity> {
     const activity = await this.get(input);
     const canceler = this.#cancelers[activity.kind];

@@ -1,9 +1,15 @@
-import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { ServiceError, TargetError } from '@stellwerk/contract/errors.ts';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { UserCaller } from '../access/access.ts';
+import { Activities, ActivityWorker, type Executors } from '../activity/activities.ts';
 import { type ScratchDatabase, scratchDatabase } from '../db/scratch-database.ts';
 import { migrations } from '../stores.ts';
-import { type ComputeKinds, type ComputeNeeds, Computes, type Load } from './computes.ts';
+import type { OpenRuns } from './computes.ts';
+import { ComputeChanges, type ComputeKinds, type ComputeNeeds, Computes, type Load } from './computes.ts';
+import type { IsProvisioned } from './driver.ts';
 import { localDriver } from './kinds/local/local.ts';
 import { SparkDriver } from './kinds/spark/spark.ts';
 import { SshDriver } from './kinds/ssh/ssh.ts';
@@ -15,11 +21,40 @@ const host = (user?: string) => ({ kind: 'host' as const, ...(user !== undefined
 
 let scratch: ScratchDatabase;
 let load: Map<string, Load>;
+let open: { id: string; ended: boolean }[];
+let canceled: string[];
+let activities: Activities;
+let worker: ActivityWorker;
+/** What the cluster was told to make, by the names of the targets. */
+let made: Map<string, object>;
+let refuses: TargetError | undefined;
 /** A host that keeps `good` apart, and no other user. */
 const kinds: ComputeKinds = {
   local: localDriver,
-  ssh: new SshDriver({} as never),
   spark: new SparkDriver({} as never),
+  /** Made on the target `base`. */
+  ssh: Object.assign(new SshDriver({} as never), {
+    probe: async () => ({ usable: true, findings: [] }),
+    capacity: async () => ({ cpus: 1, memoryBytes: 1e9, gpus: [] }),
+    lifetime: {
+      async provide({ name }, wanted, on) {
+        if (refuses) throw refuses;
+        made.set(name, wanted);
+        return {
+          kind: 'ssh',
+          address: `${name}.${on.name}`,
+          user: 'u',
+          key: 'k',
+          port: 22,
+          folder: 'f',
+          python: 'python3',
+        };
+      },
+      async remove({ name }) {
+        made.delete(name);
+      },
+    } satisfies IsProvisioned<'ssh'>,
+  }),
   host: {
     kind: 'host',
     hostsServices: true,
@@ -35,14 +70,48 @@ const kinds: ComputeKinds = {
     },
   },
 };
+const runs: OpenRuns = {
+  load: async () => load,
+  on: async () => open,
+  cancel: async (_, run) => {
+    canceled.push(run);
+    open = [{ id: run, ended: true }];
+    setTimeout(() => {
+      open = [];
+    }, 50);
+  },
+};
 const computesWith = (more: Partial<ComputeNeeds>) =>
-  new Computes({ db: scratch.db, now: Date.now, kinds, loopbackOnly: false, load: async () => load, ...more });
+  new Computes({
+    stores: { db: scratch.db, activities },
+    now: Date.now,
+    newId: randomUUID,
+    kinds,
+    loopbackOnly: false,
+    runs,
+    ...more,
+  });
 
 beforeEach(async () => {
   scratch = await scratchDatabase(migrations);
   load = new Map();
+  [open, canceled, made, refuses] = [[], [], new Map(), undefined];
+  activities = new Activities({ db: scratch.db, now: Date.now, folder: join(scratch.folder, 'activities') });
+  const changes = new ComputeChanges({ db: scratch.db, kinds, runs });
+  worker = new ActivityWorker({
+    db: scratch.db,
+    activities,
+    executors: changes.executors as unknown as Executors,
+    now: Date.now,
+    leaseMs: 30_000,
+    incident: (error) => String(error),
+  });
+  await worker.start();
 });
-afterEach(() => scratch[Symbol.asyncDispose]());
+afterEach(async () => {
+  await worker.stop();
+  await scratch[Symbol.asyncDispose]();
+});
 
 async function refusal(act: Promise<unknown>): Promise<ServiceError> {
   const error = await act.then(
@@ -101,9 +170,11 @@ test('a target with open runs is not detached, and what is there by itself never
   const computes = computesWith({ loopbackOnly: true });
   await computes.attach({ workspace, name: 'box', settings: host() }, admin);
   load.set('box', { queued: 1, running: 2 });
+  open = [{ id: 'run-1', ended: false }];
   expect(await computes.get({ workspace, target: 'box' })).toMatchObject({ queued: 1, running: 2 });
   expect((await refusal(computes.detach({ workspace, target: 'box' }, admin))).reason).toBe('compute.in-use');
   load.clear();
+  open = [];
   expect((await refusal(computes.detach({ workspace, target: 'box' }, ada))).reason).toBe(
     'access.administrator-needed',
   );
@@ -140,4 +211,125 @@ test('targets are listed in the order of their names, page by page', async () =>
     page = answer.nextPage;
   } while (page !== undefined);
   expect(names).toEqual(['a-box', 'b-box', 'host', 'local', 'z-box']);
+});
+
+test('with force, the runs that are open on a target are canceled first, and it is told which; it goes when nothing of them is left', async () => {
+  const computes = computesWith({ loopbackOnly: true });
+  await computes.attach({ workspace, name: 'box', settings: host() }, admin);
+  open = [{ id: 'run-1', ended: false }];
+  const refused = await refusal(computes.detach({ workspace, target: 'box' }, admin));
+  expect(refused).toMatchObject({ reason: 'compute.in-use', message: expect.stringContaining('run-1') });
+  expect(await computes.require(workspace, 'box')).toMatchObject({ queue: 'host' });
+  const activity = await computes.detach({ workspace, target: 'box', force: true }, admin);
+  expect(activity).toMatchObject({ kind: 'compute.detach', state: 'succeeded', report: { canceled: ['run-1'] } });
+  expect([canceled, open]).toEqual([['run-1'], []]);
+  expect((await refusal(computes.get({ workspace, target: 'box' }))).reason).toBe('compute.not-found');
+});
+
+test('what is attached is an activity of its own, which says how that went', async () => {
+  const computes = computesWith({});
+  await refusal(computes.attach({ workspace, name: 'box', settings: host('bad') }, admin));
+  const target = await computes.attach({ workspace, name: 'box', settings: host('good') }, admin);
+  expect(target).toMatchObject({ state: 'usable', created: false });
+  const { items } = await activities.list({ workspace, subject: 'box' });
+  expect(items.map(({ kind, state, createdBy }) => [kind, state, createdBy])).toEqual([
+    ['compute.attach', 'succeeded', 'root'],
+    ['compute.attach', 'failed', 'root'],
+  ]);
+  expect(items[0]!.id).toBe(target.activity);
+});
+
+const settled = async (target: { workspace?: string; activity?: string | undefined }) =>
+  activities.settled({ workspace, activity: target.activity! }, 10_000);
+const wanted = (more: object = {}) => ({ kind: 'ssh' as const, on: 'base', ...more });
+
+test('a target is created on an attached one, changed, and deleted with all that was made for it', async () => {
+  const computes = computesWith({ loopbackOnly: true });
+  expect((await refusal(computes.create({ workspace, name: 'made', settings: wanted() }, ada))).reason).toBe(
+    'compute.not-found',
+  );
+  await computes.attach({ workspace, name: 'base', settings: host() }, admin);
+  const begun = await computes.create({ workspace, name: 'made', settings: wanted({ cpus: 1 }) }, ada);
+  expect(await settled(begun)).toMatchObject({ kind: 'compute.create', state: 'succeeded' });
+  expect(await computes.get({ workspace, target: 'made' })).toMatchObject({
+    state: 'usable',
+    created: true,
+    provisioning: { on: 'base', cpus: 1 },
+    settings: { address: 'made.base' },
+  });
+  await computes.scale({ workspace, target: 'made', settings: wanted({ cpus: 2 }) }, ada);
+  expect(made.get('made')).toMatchObject({ cpus: 2 });
+  expect((await computes.get({ workspace, target: 'made' })).provisioning).toMatchObject({ cpus: 2 });
+  const another = { ...wanted(), on: 'made' };
+  const refusals = [
+    await refusal(computes.scale({ workspace, target: 'made', settings: another }, ada)),
+    await refusal(computes.scale({ workspace, target: 'base', settings: wanted() }, ada)),
+    await refusal(computes.detach({ workspace, target: 'made' }, ada)),
+    await refusal(computes.delete({ workspace, target: 'base' }, ada)),
+    await refusal(computes.detach({ workspace, target: 'base', force: true }, admin)),
+    await refusal(computes.create({ workspace, name: 'Made', settings: wanted() }, ada)),
+    await refusal(
+      computes.create(
+        {
+          workspace,
+          name: 'other',
+          settings: { kind: 'slurm', on: 'base', minNodes: 0, maxNodes: 1, idleSecondsBeforeScaleDown: 1 },
+        },
+        ada,
+      ),
+    ),
+  ];
+  expect(refusals.map(({ reason }) => reason)).toEqual([
+    'settings.invalid',
+    'settings.invalid',
+    'compute.created',
+    'compute.not-created',
+    'compute.in-use',
+    'compute.name-taken',
+    'settings.invalid',
+  ]);
+  expect(await computes.delete({ workspace, target: 'made' }, ada)).toMatchObject({ state: 'succeeded' });
+  expect(made.size).toBe(0);
+  await computes.detach({ workspace, target: 'base' }, admin);
+});
+
+test('what cannot be made has failed, takes no runs, and can be deleted; a change that fails leaves it as it was', async () => {
+  const computes = computesWith({ loopbackOnly: true });
+  await computes.attach({ workspace, name: 'base', settings: host() }, admin);
+  refuses = new TargetError('never', 'There is no room.');
+  const begun = await computes.create({ workspace, name: 'made', settings: wanted() }, ada);
+  expect(await settled(begun)).toMatchObject({ state: 'failed', error: { message: 'There is no room.' } });
+  expect(await computes.get({ workspace, target: 'made' })).toMatchObject({
+    state: 'failed',
+    reason: 'There is no room.',
+  });
+  expect(await refusal(computes.require(workspace, 'made'))).toMatchObject({
+    reason: 'compute.not-ready',
+    message: expect.stringContaining('There is no room.'),
+  });
+  await computes.delete({ workspace, target: 'made' }, ada);
+  refuses = undefined;
+  await settled(await computes.create({ workspace, name: 'made', settings: wanted({ cpus: 1 }) }, ada));
+  refuses = new TargetError('never', 'There is no room.');
+  const refused = await refusal(computes.scale({ workspace, target: 'made', settings: wanted({ cpus: 9 }) }, ada));
+  expect(refused.message).toBe('There is no room.');
+  expect(await computes.get({ workspace, target: 'made' })).toMatchObject({
+    state: 'usable',
+    provisioning: { cpus: 1 },
+  });
+  expect(await computes.require(workspace, 'made')).toMatchObject({ target: { name: 'made' } });
+});
+
+test('what may come right is tried again, can be canceled, and nothing else changes the target meanwhile', async () => {
+  const computes = computesWith({ loopbackOnly: true });
+  await computes.attach({ workspace, name: 'base', settings: host() }, admin);
+  refuses = new TargetError('later', 'Not now.');
+  const begun = await computes.create({ workspace, name: 'made', settings: wanted() }, ada);
+  await pause(300);
+  expect(await computes.get({ workspace, target: 'made' })).toMatchObject({ state: 'creating' });
+  expect((await refusal(computes.require(workspace, 'made'))).reason).toBe('compute.not-ready');
+  expect((await refusal(computes.delete({ workspace, target: 'made' }, ada))).reason).toBe('compute.not-ready');
+  await activities.cancel({ workspace, activity: begun.activity! }, ada);
+  expect(await settled(begun)).toMatchObject({ state: 'canceled' });
+  expect((await refusal(computes.get({ workspace, target: 'made' }))).reason).toBe('compute.not-found');
 });

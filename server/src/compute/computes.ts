@@ -1,18 +1,24 @@
 // Compute targets: where scripts run. Attached ones belong to a workspace and are shared by its users; `local` is everyone's own
 // machine; `host` is there by itself only on a single-user server.
 // Invariants: a server that others can reach runs nothing of theirs as its own user; a target with open runs is not detached.
-import type { ComputeTarget, Probe } from '@stellwerk/contract/compute.ts';
+import type { Activity, ActivityKind } from '@stellwerk/contract/activity.ts';
+import type { ComputeTarget, NodeCounts, Probe } from '@stellwerk/contract/compute.ts';
+import type { ComputeProvisioning } from '@stellwerk/contract/compute-kinds/provisioning.ts';
 import type { ComputeKind, ComputeSettings } from '@stellwerk/contract/compute-settings.ts';
-import { ServiceError } from '@stellwerk/contract/errors.ts';
+import { type ErrorReason, ServiceError, TargetError } from '@stellwerk/contract/errors.ts';
 import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
 import { type Caller, isAdministrator, nameOf } from '../access/access.ts';
+import type { Activities, Beginning } from '../activity/activities.ts';
 import type { Database } from '../db/database.ts';
 import { keyOf, pageFrom } from '../db/paging.ts';
 import { sql } from '../db/transactions.ts';
 import type { Capacity, ComputeDriver, Target } from './driver.ts';
 import { type ComputeKinds, driverOf } from './kinds.ts';
+import { type Load, type OpenRuns, refuseUsed } from './open-runs.ts';
+import { isMade, isReady, notMade, plainRow, recordOf, requireReady, targetOf } from './records.ts';
 import { type ComputeRow, computeTransactions } from './store.ts';
 
+export { ComputeChanges } from './changes.ts';
 export type {
   Capacity,
   ComputeDriver,
@@ -24,21 +30,18 @@ export type {
   RunsJobs,
   Target,
 } from './driver.ts';
+export type { HostNeeds } from './kinds/host/host.ts';
 export { type ComputeKinds, computeKinds } from './kinds.ts';
-
-export interface Load {
-  queued: number;
-  running: number;
-}
+export type { Load, OpenRuns } from './open-runs.ts';
 
 export interface ComputeNeeds {
-  db: Database;
+  stores: { db: Database; activities: Pick<Activities, 'get' | 'settled'> };
   now(): number;
+  newId(): string;
   kinds: ComputeKinds;
   /** Whether only this machine can reach the server: then whoever submits owns the machine anyway. */
   loopbackOnly: boolean;
-  /** Open runs by the name of their target. */
-  load(workspace: string): Promise<Map<string, Load>>;
+  runs: OpenRuns;
 }
 
 /** A target, ready for work. */
@@ -51,7 +54,15 @@ export interface UsableTarget {
   capacity?: Capacity;
 }
 
+/** What a target is to become. */
+export type Wanted = { settings: ComputeSettings } | { provisioning: ComputeProvisioning };
+export interface LeaveInput {
+  force: boolean;
+  by: string;
+}
+
 const always = new Date(0).toISOString();
+const waitsMs = 30_000;
 
 export class Computes {
   readonly #needs: ComputeNeeds;
@@ -61,29 +72,37 @@ export class Computes {
   }
 
   async attach(input: CheckedOf<'compute', 'attach'>, caller: Caller): Promise<ComputeTarget> {
+    const { settings } = input;
+    this.#allow({ ...input, settings }, caller);
+    const row = this.#newRow(input, caller, { kind: settings.kind, settings: JSON.stringify(settings) }, 'attaching');
+    const activity = this.#activity('compute.attach', row, 'Looking whether it can be used.', caller);
+    await this.#needs.stores.db.transact(computeTransactions.insert, { row, activity });
+    await this.#done(activity);
+    return this.get({ workspace: input.workspace, target: input.name });
+  }
+
+  async create(input: CheckedOf<'compute', 'create'>, caller: Caller): Promise<ComputeTarget> {
     const { workspace, name, settings } = input;
-    if (this.#builtIn(workspace).some((row) => row.name === name.toLowerCase()))
-      throw new ServiceError('conflict', 'compute.name-taken', `The compute target ${name} is there by itself.`);
-    await this.#check({ workspace, name, settings }, caller);
-    const row: ComputeRow = {
-      workspace,
-      name,
-      kind: settings.kind,
-      settings: JSON.stringify(settings),
-      state: 'usable',
-      reason: null,
-      description: input.description ?? null,
-      tags: JSON.stringify(input.tags ?? {}),
-      created_at: new Date(this.#needs.now()).toISOString(),
-      created_by: nameOf(caller),
-    };
-    await this.#needs.db.transact(computeTransactions.insert, row);
-    return this.#record(row, await this.#needs.load(workspace));
+    this.#refuseBuiltIn(workspace, name);
+    const kind = settings.kind as ComputeKind;
+    if (!this.#needs.kinds[kind]?.lifetime)
+      throw new ServiceError(
+        'invalid-argument',
+        'settings.invalid',
+        `Compute targets of the kind ${kind} are attached, not created.`,
+      );
+    const base = await this.#attached(workspace, settings.on);
+    requireReady(base);
+    const made = { kind, settings: notMade, provisioning: JSON.stringify(settings), base: base.name };
+    const row = this.#newRow(input, caller, made, 'creating');
+    const activity = this.#activity('compute.create', row, 'Making it.', caller);
+    await this.#needs.stores.db.transact(computeTransactions.insert, { row, activity });
+    return this.get({ workspace, target: name });
   }
 
   async list(input: CheckedOf<'compute', 'list'>): Promise<OutputOf<'compute', 'list'>> {
     const after = keyOf(input, 1);
-    const load = await this.#needs.load(input.workspace);
+    const load = await this.#needs.runs.load(input.workspace);
     const rows = (await this.#rows(input.workspace)).sort((a, b) => compare(a.name, b.name));
     const rest = after ? rows.filter(({ name }) => compare(name, String(after[0])) > 0) : rows;
     return pageFrom(
@@ -95,27 +114,77 @@ export class Computes {
   }
 
   async get({ workspace, target }: CheckedOf<'compute', 'get'>): Promise<ComputeTarget> {
-    return this.#record(await this.#row(workspace, target), await this.#needs.load(workspace));
+    const row = await this.#row(workspace, target);
+    const record = this.#record(row, await this.#needs.runs.load(workspace));
+    const nodes = isReady(row) ? await this.#nodes(targetOf(row)) : undefined;
+    return { ...record, ...(nodes && { nodes }) };
+  }
+
+  /** What cannot be reached now has none to show. */
+  async #nodes(target: Target): Promise<NodeCounts | undefined> {
+    return driverOf(this.#needs.kinds, target)
+      .nodes?.(target)
+      .catch((error: unknown) => {
+        if (error instanceof TargetError) return undefined;
+        throw error;
+      });
   }
 
   async update(input: CheckedOf<'compute', 'update'>, caller: Caller): Promise<ComputeTarget> {
     const { workspace, settings } = input;
+    const { db } = this.#needs.stores;
     const row = await this.#attached(workspace, input.target);
-    if (settings && settings.kind !== row.kind)
+    const change = {
+      ...(input.description !== undefined && { description: input.description }),
+      ...(input.tags !== undefined && { tags: JSON.stringify(input.tags) }),
+    };
+    const wanted = settings && this.#otherSettings(row, settings, caller);
+    if (wanted) await this.#change(row, wanted, caller, change);
+    else if (Object.keys(change).length > 0) await db.transact(computeTransactions.update, { of: row, change });
+    return this.get(input);
+  }
+
+  async scale(input: CheckedOf<'compute', 'scale'>, caller: Caller): Promise<ComputeTarget> {
+    const row = await this.#attached(input.workspace, input.target);
+    await this.#change(row, this.#otherProvisioning(row, input.settings), caller);
+    return this.get(input);
+  }
+
+  async #change(row: ComputeRow, wanted: Wanted, caller: Caller, more: Partial<ComputeRow> = {}): Promise<void> {
+    const activity = this.#activity('compute.update', row, 'Looking whether it can be used so.', caller);
+    const change = { ...more, wanted: JSON.stringify(wanted) };
+    await this.#needs.stores.db.transact(computeTransactions.begin, { of: row, change, activity });
+    await this.#done(activity);
+  }
+
+  #otherSettings(row: ComputeRow, settings: ComputeSettings, caller: Caller): Wanted {
+    if (row.provisioning !== null)
+      throw new ServiceError(
+        'invalid-argument',
+        'settings.invalid',
+        `The compute target ${row.name} was created here: it is scaled.`,
+      );
+    if (settings.kind !== row.kind)
       throw new ServiceError(
         'invalid-argument',
         'settings.invalid',
         `The compute target ${row.name} is of the kind ${row.kind}, which cannot be changed.`,
       );
-    if (settings) await this.#check({ workspace, name: row.name, settings }, caller);
-    const set: Partial<ComputeRow> = {
-      ...(settings && { settings: JSON.stringify(settings), state: 'usable', reason: null }),
-      ...(input.description !== undefined && { description: input.description }),
-      ...(input.tags !== undefined && { tags: JSON.stringify(input.tags) }),
-    };
-    if (Object.keys(set).length > 0)
-      await this.#needs.db.transact(computeTransactions.update, { workspace, name: row.name, set });
-    return this.get(input);
+    this.#allow({ workspace: row.workspace, name: row.name, settings }, caller, 'update');
+    return { settings };
+  }
+
+  #otherProvisioning(row: ComputeRow, provisioning: ComputeProvisioning): Wanted {
+    const before = row.provisioning === null ? undefined : (JSON.parse(row.provisioning) as ComputeProvisioning);
+    if (before?.kind !== provisioning.kind || before.on.toLowerCase() !== provisioning.on.toLowerCase())
+      throw new ServiceError(
+        'invalid-argument',
+        'settings.invalid',
+        before
+          ? `The compute target ${row.name} is of the kind ${before.kind} on ${before.on}, which cannot be changed.`
+          : `The compute target ${row.name} was attached: its settings are updated.`,
+      );
+    return { provisioning };
   }
 
   async probe({ workspace, target }: CheckedOf<'compute', 'probe'>): Promise<Probe> {
@@ -123,23 +192,59 @@ export class Computes {
     return driverOf(this.#needs.kinds, found).probe(found);
   }
 
-  async detach({ workspace, target }: CheckedOf<'compute', 'detach'>, caller: Caller): Promise<Record<string, never>> {
-    const row = await this.#attached(workspace, target);
+  async detach(input: CheckedOf<'compute', 'detach'>, caller: Caller): Promise<Activity> {
+    const row = await this.#attached(input.workspace, input.target);
     if (row.kind === 'host') onlyAdministrators(caller, 'detach');
-    const load = (await this.#needs.load(workspace)).get(row.name);
-    if (load && load.queued + load.running > 0)
+    if (row.provisioning !== null)
+      throw new ServiceError(
+        'failed-precondition',
+        'compute.created',
+        `The compute target ${row.name} was created here.`,
+      );
+    return this.#leave(row, 'compute.detach', input.force === true, caller);
+  }
+
+  async delete(input: CheckedOf<'compute', 'delete'>, caller: Caller): Promise<Activity> {
+    const row = await this.#attached(input.workspace, input.target);
+    if (row.provisioning === null)
+      throw new ServiceError(
+        'failed-precondition',
+        'compute.not-created',
+        `The compute target ${row.name} was attached.`,
+      );
+    return this.#leave(row, 'compute.delete', input.force === true, caller);
+  }
+
+  async #leave(
+    row: ComputeRow,
+    kind: 'compute.detach' | 'compute.delete',
+    force: boolean,
+    caller: Caller,
+  ): Promise<Activity> {
+    const { db, activities } = this.#needs.stores;
+    const { workspace, name } = row;
+    if (!force) await refuseUsed(this.#needs.runs, row);
+    const based = await db.all(
+      sql.selectFrom('compute').select('name').where('workspace', '=', workspace).where('base', '=', name),
+    );
+    if (based.length > 0)
       throw new ServiceError(
         'failed-precondition',
         'compute.in-use',
-        `On the compute target ${row.name} ${load.running} runs are open and ${load.queued} wait.`,
+        `On the compute target ${name} ${based.map((one) => one.name).join(', ')} was created; delete that first.`,
       );
-    await this.#needs.db.transact(computeTransactions.delete, { workspace, name: row.name });
-    return {};
+    const activity = this.#activity(kind, row, 'Letting go of it.', caller, { force, by: nameOf(caller) });
+    const state = kind === 'compute.delete' ? 'deleting' : 'detaching';
+    await db.transact(computeTransactions.begin, { of: row, change: { state }, activity });
+    await this.#done(activity);
+    return activities.get({ workspace, activity: activity.id });
   }
 
   /** For those who start something on it. */
   async require(workspace: string, name: string): Promise<UsableTarget> {
-    const target = targetOf(await this.#row(workspace, name));
+    const row = await this.#row(workspace, name);
+    requireReady(row);
+    const target = targetOf(row);
     const flaw = this.#lacksUser(target);
     if (flaw) throw new ServiceError('failed-precondition', 'compute.host-isolation', flaw);
     return await this.#usable(target);
@@ -159,7 +264,9 @@ export class Computes {
     return { target, driver, queue: driver.queue(target), maxConcurrentRuns, ...(capacity && { capacity }) };
   }
 
-  async #check(target: Target, caller: Caller): Promise<void> {
+  /** What can be said before anybody looks at the machine. */
+  #allow(target: Target, caller: Caller, how: 'attach' | 'update' = 'attach'): void {
+    if (how === 'attach') this.#refuseBuiltIn(target.workspace, target.name);
     if (target.settings.kind === 'local')
       throw new ServiceError(
         'invalid-argument',
@@ -169,15 +276,57 @@ export class Computes {
     if (target.settings.kind === 'host') onlyAdministrators(caller, 'attach');
     const lacking = this.#lacksUser(target);
     if (lacking) throw new ServiceError('failed-precondition', 'compute.host-isolation', lacking);
-    const probed = await driverOf(this.#needs.kinds, target).probe(target);
-    const flaw = probed.findings.find(({ ok }) => !ok);
-    if (flaw)
-      throw new ServiceError(
-        'failed-precondition',
-        flaw.what === 'isolation' ? 'compute.host-isolation' : 'compute.unusable',
-        `${target.settings.kind === 'host' ? 'The host' : target.name} cannot be attached: ${flaw.detail}${flaw.hint ? ` ${flaw.hint}` : ''}`,
-        { probe: probed },
-      );
+  }
+
+  #refuseBuiltIn(workspace: string, name: string): void {
+    if (this.#builtIn(workspace).some((row) => row.name === name.toLowerCase()))
+      throw new ServiceError('conflict', 'compute.name-taken', `The compute target ${name} is there by itself.`);
+  }
+
+  #newRow(
+    input: {
+      workspace: string;
+      name: string;
+      description?: string | undefined;
+      tags?: Record<string, string> | undefined;
+    },
+    caller: Caller,
+    made: Pick<ComputeRow, 'kind' | 'settings'> & Partial<ComputeRow>,
+    state: ComputeRow['state'],
+  ): ComputeRow {
+    return {
+      ...plainRow,
+      ...made,
+      workspace: input.workspace,
+      name: input.name,
+      state,
+      description: input.description ?? null,
+      tags: JSON.stringify(input.tags ?? {}),
+      created_at: new Date(this.#needs.now()).toISOString(),
+      created_by: nameOf(caller),
+    };
+  }
+
+  #activity(kind: ActivityKind, row: ComputeRow, message: string, caller: Caller, input?: LeaveInput): Beginning {
+    const now = this.#needs.now();
+    return {
+      id: `compute-${this.#needs.newId()}`,
+      workspace: row.workspace,
+      kind,
+      subject: row.name,
+      message,
+      ...(input && { input }),
+      createdBy: nameOf(caller),
+      at: new Date(now).toISOString(),
+      dueAt: now,
+    };
+  }
+
+  /** Waits a while for what is mostly quick, and tells its failure as that of the call. */
+  async #done({ workspace, id }: Beginning): Promise<void> {
+    const { state, error } = await this.#needs.stores.activities.settled({ workspace, activity: id }, waitsMs);
+    if (state === 'failed' && error)
+      throw new ServiceError('failed-precondition', error.reason as ErrorReason, error.message);
   }
 
   /** Also of a target that was attached while only this machine reached the server. */
@@ -188,14 +337,11 @@ export class Computes {
 
   #builtIn(workspace: string, withHost = this.#needs.loopbackOnly): ComputeRow[] {
     const there = (kind: 'host' | 'local'): ComputeRow => ({
+      ...plainRow,
       workspace,
       name: kind,
       kind,
       settings: JSON.stringify({ kind } satisfies ComputeSettings),
-      state: 'usable',
-      reason: null,
-      description: null,
-      tags: '{}',
       created_at: always,
       created_by: 'stellwerk',
     });
@@ -203,7 +349,9 @@ export class Computes {
   }
 
   async #rows(workspace: string, withHost?: boolean): Promise<ComputeRow[]> {
-    const attached = await this.#needs.db.all(sql.selectFrom('compute').selectAll().where('workspace', '=', workspace));
+    const attached = await this.#needs.stores.db.all(
+      sql.selectFrom('compute').selectAll().where('workspace', '=', workspace),
+    );
     const names = new Set(attached.map(({ name }) => name.toLowerCase()));
     return [...this.#builtIn(workspace, withHost).filter(({ name }) => !names.has(name)), ...attached];
   }
@@ -231,28 +379,10 @@ export class Computes {
   }
 
   #record(row: ComputeRow, load: Map<string, Load>): ComputeTarget {
-    const target = targetOf(row);
-    const driver = driverOf(this.#needs.kinds, target);
-    const flaw = this.#lacksUser(target);
-    return {
-      name: row.name,
-      kind: row.kind,
-      settings: target.settings,
-      state: flaw ? 'failed' : row.state,
-      ...((flaw ?? row.reason) !== null && { reason: flaw ?? row.reason! }),
-      trains: true,
-      hostsServices: driver.hostsServices,
-      ...(row.description !== null && { description: row.description }),
-      tags: JSON.parse(row.tags),
-      ...(load.get(row.name) ?? { queued: 0, running: 0 }),
-      createdAt: row.created_at,
-      createdBy: row.created_by,
-    };
+    const flaw = isMade(row) ? this.#lacksUser(targetOf(row)) : undefined;
+    const { hostsServices } = this.#needs.kinds[row.kind];
+    return recordOf(row, { flaw, hostsServices, load: load.get(row.name) });
   }
-}
-
-function targetOf(row: ComputeRow): Target {
-  return { workspace: row.workspace, name: row.name, settings: JSON.parse(row.settings) };
 }
 
 function onlyAdministrators(caller: Caller, what: string): void {

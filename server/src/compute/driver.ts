@@ -1,6 +1,7 @@
 // What a kind of compute target can do: capability by presence. Whoever writes a kind writes this, and runs `driver.suite.ts` on it.
 // A driver never touches the database, never retries and never reads the clock. It throws a TargetError for what the world did.
-import type { Probe } from '@stellwerk/contract/compute.ts';
+import type { NodeCounts, Probe } from '@stellwerk/contract/compute.ts';
+import type { ProvisioningOf } from '@stellwerk/contract/compute-kinds/provisioning.ts';
 import type { ComputeKind, SettingsOf } from '@stellwerk/contract/compute-settings.ts';
 import type { EnvironmentTarget } from '@stellwerk/contract/environment.ts';
 import type { Job, JobFacts, Usage } from '@stellwerk/contract/job.ts';
@@ -69,6 +70,19 @@ export interface RunsJobs<K extends ComputeKind> {
   cleanUp(target: Target<K>, handle: JobHandle | { id: string }): Promise<void>;
 }
 
+/** Targets of this kind that are made on an attached one. */
+export interface IsProvisioned<K extends ComputeKind> {
+  /** Makes what is wanted, or changes what is there to it; idempotent by workspace and name. Returns how it is used. */
+  provide(
+    place: Pick<Target, 'workspace' | 'name'>,
+    wanted: ProvisioningOf<K>,
+    on: Target,
+    watch?: StartWatch,
+  ): Promise<SettingsOf<K>>;
+  /** Removes all of it. Safe twice, and if it was made half-way. */
+  remove(place: Pick<Target, 'workspace' | 'name'>, wanted: ProvisioningOf<K>, on: Target): Promise<void>;
+}
+
 export interface ComputeDriver<K extends ComputeKind> {
   readonly kind: K;
   readonly hostsServices: boolean;
@@ -92,4 +106,8 @@ export interface ComputeDriver<K extends ComputeKind> {
   platform?(target: Target<K>): Promise<EnvironmentTarget>;
   /** What can train by itself. Absent: runs are taken up by whoever submitted them. */
   readonly jobs?: RunsJobs<K>;
+  /** What can be created, and not only attached. */
+  readonly lifetime?: IsProvisioned<K>;
+  /** Of a cluster: how its nodes are just now. */
+  nodes?(target: Target<K>): Promise<NodeCounts>;
 }

@@ -80,6 +80,16 @@ export const runReadings = readings('run-read', {
     return tx.all(limit === undefined ? query : query.limit(limit));
   },
 
+  on(tx: Transaction, { workspace, target }: { workspace: string; target: string }): { id: string; ended: boolean }[] {
+    const rows = tx
+      .statement<{ id: string; ended: number }>(
+        `SELECT id, 0 AS ended FROM run WHERE workspace = ?1 AND target = ?2 COLLATE NOCASE AND ended_at IS NULL
+         UNION ALL SELECT id, 1 FROM run WHERE placed = 1 AND ended_at IS NOT NULL AND workspace = ?1 AND target = ?2 COLLATE NOCASE`,
+      )
+      .all(workspace, target);
+    return rows.map(({ id, ended }) => ({ id, ended: ended === 1 }));
+  },
+
   load(tx: Transaction, { workspace }: { workspace: string }): [string, { queued: number; running: number }][] {
     const rows = tx
       .statement<{ target: string; queued: number; running: number }>(

@@ -230,6 +230,11 @@ export async function runRooms(
       activities,
       executors: {
         run: runExecutor({ db, moment, steadyMs: () => performance.now(), computes, orders, leases }),
+        'compute.attach': idle,
+        'compute.create': idle,
+        'compute.update': idle,
+        'compute.detach': idle,
+        'compute.delete': idle,
         'image.build': idle,
         'web-service.deploy': idle,
         'web-service.update': idle,

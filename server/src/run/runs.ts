@@ -356,6 +356,11 @@ export class Runs {
     return this.#needs.db.transact(trashedRuns.keys, { entry });
   }
 
+  /** Those that use a target: not ended, or with something still there. */
+  async on(workspace: string, target: string): Promise<{ id: string; ended: boolean }[]> {
+    return this.#needs.db.transact(runReadings.on, { workspace, target });
+  }
+
   async load(workspace: string): Promise<Map<string, Load>> {
     return new Map(await this.#needs.db.transact(runReadings.load, { workspace }));
   }

@@ -761,7 +761,8 @@ class Activities:
         Args:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             state: One of `queued`, `running`, `succeeded`, `failed`, `canceled`.
-            kind: One of `run`, `image.build`, `web-service.deploy`, `web-service.update`, `web-service.scale`,
+            kind: One of `run`, `compute.attach`, `compute.create`, `compute.update`, `compute.detach`,
+                `compute.delete`, `image.build`, `web-service.deploy`, `web-service.update`, `web-service.scale`,
                 `web-service.delete`, `runs.archive`, `runs.delete`, `trash.empty`, `server.collect`.
             subject: Up to 600 characters.
             page: The `nextPage` of the answer before; the first page if empty or absent. Up to 10000 characters.
@@ -872,7 +873,7 @@ class Compute:
     """The verbs of `compute`.
 
     Reasons of their errors: `compute.not-found`, `compute.name-taken`, `compute.host-isolation`, `compute.unusable`,
-    `compute.not-yours`, `compute.in-use`.
+    `compute.not-yours`, `compute.in-use`, `compute.not-ready`, `compute.not-created`, `compute.created`.
     """
 
     def __init__(self, calls: Calls) -> None:
@@ -895,11 +896,42 @@ class Compute:
             description: Up to 5000 characters.
             tags: Up to 50 entries of text; keys up to 100, values up to 1,000 characters.
         Returns:
-            `ComputeTarget`: `name`, `kind`, `settings`, `state`, `reason`?, `trains`, `hostsServices`,
-                `description`?, `tags`, `queued`, `running`, `createdAt`, `createdBy`.
+            `ComputeTarget`: `name`, `kind`, `settings`?, `state`, `reason`?, `created`, `provisioning`?, `activity`?,
+                `nodes`?, `trains`, `hostsServices`, `description`?, `tags`, `queued`, `running`, `createdAt`,
+                `createdBy`.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/compute", {
+            "workspace": workspace,
+            "name": name,
+            "settings": settings,
+            "description": description,
+            "tags": tags,
+        }, query=False)
+
+    def create(
+        self,
+        workspace: str,
+        name: str,
+        settings: Mapping[str, Any],
+        *,
+        description: Optional[str] = None,
+        tags: Optional[Mapping[str, str]] = None,
+    ) -> Record:
+        """Makes a compute target on an attached one. Answers at once; its activity tells how far it is.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            name: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            description: Up to 5000 characters.
+            tags: Up to 50 entries of text; keys up to 100, values up to 1,000 characters.
+        Returns:
+            `ComputeTarget`: `name`, `kind`, `settings`?, `state`, `reason`?, `created`, `provisioning`?, `activity`?,
+                `nodes`?, `trains`, `hostsServices`, `description`?, `tags`, `queued`, `running`, `createdAt`,
+                `createdBy`.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("POST", "/workspaces/{workspace}/compute/create", {
             "workspace": workspace,
             "name": name,
             "settings": settings,
@@ -941,8 +973,9 @@ class Compute:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             target: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
         Returns:
-            `ComputeTarget`: `name`, `kind`, `settings`, `state`, `reason`?, `trains`, `hostsServices`,
-                `description`?, `tags`, `queued`, `running`, `createdAt`, `createdBy`.
+            `ComputeTarget`: `name`, `kind`, `settings`?, `state`, `reason`?, `created`, `provisioning`?, `activity`?,
+                `nodes`?, `trains`, `hostsServices`, `description`?, `tags`, `queued`, `running`, `createdAt`,
+                `createdBy`.
         Readers of the workspace may call it.
         """
         return self._calls.json("GET", "/workspaces/{workspace}/compute/{target}", {
@@ -967,8 +1000,9 @@ class Compute:
             description: Up to 5000 characters.
             tags: Up to 50 entries of text; keys up to 100, values up to 1,000 characters.
         Returns:
-            `ComputeTarget`: `name`, `kind`, `settings`, `state`, `reason`?, `trains`, `hostsServices`,
-                `description`?, `tags`, `queued`, `running`, `createdAt`, `createdBy`.
+            `ComputeTarget`: `name`, `kind`, `settings`?, `state`, `reason`?, `created`, `provisioning`?, `activity`?,
+                `nodes`?, `trains`, `hostsServices`, `description`?, `tags`, `queued`, `running`, `createdAt`,
+                `createdBy`.
         Contributors of the workspace may call it.
         """
         return self._calls.json("PATCH", "/workspaces/{workspace}/compute/{target}", {
@@ -977,6 +1011,29 @@ class Compute:
             "settings": settings,
             "description": description,
             "tags": tags,
+        }, query=False)
+
+    def scale(
+        self,
+        workspace: str,
+        target: str,
+        settings: Mapping[str, Any],
+    ) -> Record:
+        """Changes what a compute target that was created here is made of: its nodes, its quota.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            target: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+        Returns:
+            `ComputeTarget`: `name`, `kind`, `settings`?, `state`, `reason`?, `created`, `provisioning`?, `activity`?,
+                `nodes`?, `trains`, `hostsServices`, `description`?, `tags`, `queued`, `running`, `createdAt`,
+                `createdBy`.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("POST", "/workspaces/{workspace}/compute/{target}/scale", {
+            "workspace": workspace,
+            "target": target,
+            "settings": settings,
         }, query=False)
 
     def probe(
@@ -1002,18 +1059,49 @@ class Compute:
         self,
         workspace: str,
         target: str,
-    ) -> None:
+        *,
+        force: Optional[bool] = None,
+    ) -> Activity:
         """Detaches a compute target; the machine itself stays as it is.
 
         Args:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             target: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            force: Cancels the runs that are open on it first; without, it is refused while there are any.
+        Returns:
+            `Activity`: `id`, `workspace`, `kind`, `subject`, `state`, `progress`, `cancelRequested`, `error`?,
+                `report`?, `createdAt`, `createdBy`, `startedAt`?, `endedAt`?.
         Contributors of the workspace may call it.
         """
-        self._calls.nothing("DELETE", "/workspaces/{workspace}/compute/{target}", {
+        return self._calls.json("DELETE", "/workspaces/{workspace}/compute/{target}", {
             "workspace": workspace,
             "target": target,
-        }, query=True)
+            "force": force,
+        }, query=True, record=Activity)
+
+    def delete(
+        self,
+        workspace: str,
+        target: str,
+        *,
+        force: Optional[bool] = None,
+    ) -> Activity:
+        """Deletes a compute target that was created here, with all that was made for it.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            target: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            force: Cancels the runs that are open on it first; without, it is refused while there are any.
+        Returns:
+            `Activity`: `id`, `workspace`, `kind`, `subject`, `state`, `progress`, `cancelRequested`, `error`?,
+                `report`?, `createdAt`, `createdBy`, `startedAt`?, `endedAt`?.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("POST", "/workspaces/{workspace}/compute/{target}/delete", {
+            "workspace": workspace,
+            "target": target,
+            "force": force,
+        }, query=False, record=Activity)
 
 
 class Snapshots:

@@ -1,7 +1,7 @@
 """The module, class and method names of Azure ML's SDK v1 (`azureml.core`): code moves over by changing the import."""
 
 from .. import __version__ as VERSION
-from .compute import ComputeTarget, DsvmCompute, RemoteCompute
+from .compute import AmlCompute, BatchAiCompute, ComputeTarget, DsvmCompute, HDInsightCompute, RemoteCompute
 from .compute_target import LocalTarget
 from .conda_dependencies import CondaDependencies
 from .datastore import Datastore
@@ -16,6 +16,8 @@ from .webservice import Webservice
 from .workspace import Workspace
 
 __all__ = [
+    "AmlCompute",
+    "BatchAiCompute",
     "ComputeTarget",
     "CondaDependencies",
     "ContainerImage",
