@@ -40,6 +40,8 @@ const needs: Need[] = [
     packages: ['openssh-server', 'iproute2'],
     isOptional: true,
   },
+  { what: 'Java', isThere: () => works('java', '-version'), packages: ['openjdk-17-jre-headless'], isOptional: true },
+  { what: 'Maven', isThere: () => works('mvn', '-version'), packages: ['maven'], isOptional: true },
   { what: 'skopeo', isThere: () => works('skopeo', '--version'), packages: ['skopeo'], isOptional: true },
 ];
 
