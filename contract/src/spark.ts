@@ -57,7 +57,9 @@ export const spark = z
       .describe('Where packages are looked for, too.'),
     settings: sparkProperties
       .optional()
-      .describe('Properties of Spark, by name. They are seen in the process list there; nothing secret belongs in them.'),
+      .describe(
+        'Properties of Spark, by name. They are seen in the process list there; nothing secret belongs in them.',
+      ),
     pyFiles: z
       .array(relativePath)
       .max(100)

@@ -10,7 +10,12 @@ import { SshDriver } from './kinds/ssh/ssh.ts';
 export type ComputeKinds = { readonly [K in ComputeKind]: ComputeDriver<K> };
 
 export function computeKinds(needs: { host: HostNeeds; ssh: SshNeeds }): ComputeKinds {
-  return { local: localDriver, host: new HostDriver(needs.host), ssh: new SshDriver(needs.ssh), spark: new SparkDriver(needs.ssh) };
+  return {
+    local: localDriver,
+    host: new HostDriver(needs.host),
+    ssh: new SshDriver(needs.ssh),
+    spark: new SparkDriver(needs.ssh),
+  };
 }
 
 /** The driver of a target: target and driver are of the same kind, which the compiler cannot see through the table. */

@@ -62,7 +62,8 @@ function checkAbilities(
   };
   if (!frameworks.includes(framework))
     refuse('framework', `runs ${frameworks.length === 1 ? 'Python only' : frameworks.join(' and ')}, not ${framework}`);
-  if (spark && framework !== 'PySpark') throw misconfigured('spark', `it is for the framework PySpark, not ${framework}`);
+  if (spark && framework !== 'PySpark')
+    throw misconfigured('spark', `it is for the framework PySpark, not ${framework}`);
   if (resources.nodes !== 1 && !driver.severalNodes) refuse('resources.nodes', 'has one machine');
   if (container && !driver.containers) refuse('container', 'runs nothing in containers');
 }

@@ -149,7 +149,9 @@ export class SparkCluster implements AsyncDisposable {
 
   /** As the machine itself sees it. */
   #page(url: string): string {
-    return this.host.shell(`python3 -c 'import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=9).read().decode())' ${url}`);
+    return this.host.shell(
+      `python3 -c 'import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=9).read().decode())' ${url}`,
+    );
   }
 
   async #until(isSo: () => boolean, what: string): Promise<void> {
@@ -161,7 +163,9 @@ export class SparkCluster implements AsyncDisposable {
       }
       await pause(200);
     }
-    throw new Error(`${what} did not come up: ${this.host.shell('tail -n 30 /srv/spark/*.log /srv/*/livy/*.log || true')}`);
+    throw new Error(
+      `${what} did not come up: ${this.host.shell('tail -n 30 /srv/spark/*.log /srv/*/livy/*.log || true')}`,
+    );
   }
 }
 

@@ -37,7 +37,8 @@ describe.skipIf(whyNoSpark)(`faults of a Spark cluster${whyNoSpark ? ` (${whyNoS
   const cluster = () => there.cluster;
   const byLivy = () => targetOn(there.cluster, { livy: there.cluster.livy, master: undefined });
   async function until(what: () => Promise<unknown> | unknown, name: string): Promise<void> {
-    for (const began = performance.now(); performance.now() - began < 60_000; await pause(100)) if (await what()) return;
+    for (const began = performance.now(); performance.now() - began < 60_000; await pause(100))
+      if (await what()) return;
     const { home } = there.cluster.host;
     throw new Error(
       `${name} did not happen: ${there.cluster.host.shell(`ps axf; tail -n 40 ${home}/*/*/jobs/*/runner.log ${home}/*/*/jobs/*/logs/output.txt; true`)}`,
@@ -143,15 +144,18 @@ describe.skipIf(whyNoSpark)(`faults of a Spark cluster${whyNoSpark ? ` (${whyNoS
     await cleaned(byLivy(), handle);
   });
 
-  test.skipIf(!isWithLivy)('without its Livy nothing is started, and the reason is told; what was placed is removed', async () => {
-    const asked = await order();
-    const target = targetOn(cluster(), { livy: 'http://127.0.0.1:1' });
-    const refused = { retry: 'later', message: expect.stringContaining('Livy cannot be reached') };
-    await expect(jobs().start(target, asked)).rejects.toMatchObject(refused);
-    await expect(jobs().cleanUp(target, { id: asked.id })).rejects.toMatchObject(refused);
-    await jobs().cleanUp(byLivy(), { id: asked.id });
-    expect(await there.leftovers()).toEqual([]);
-  });
+  test.skipIf(!isWithLivy)(
+    'without its Livy nothing is started, and the reason is told; what was placed is removed',
+    async () => {
+      const asked = await order();
+      const target = targetOn(cluster(), { livy: 'http://127.0.0.1:1' });
+      const refused = { retry: 'later', message: expect.stringContaining('Livy cannot be reached') };
+      await expect(jobs().start(target, asked)).rejects.toMatchObject(refused);
+      await expect(jobs().cleanUp(target, { id: asked.id })).rejects.toMatchObject(refused);
+      await jobs().cleanUp(byLivy(), { id: asked.id });
+      expect(await there.leftovers()).toEqual([]);
+    },
+  );
 
   test('runs are refused at submit with what the cluster cannot do', async () => {
     const asked = async (spark: Spark, target = there.target) =>

@@ -29,7 +29,11 @@ export class SshJobs implements RunsJobs<'ssh'> {
     return this.#begin('place', target, order);
   }
 
-  async #begin(question: 'start' | 'place', target: SshTarget, order: JobOrder): Promise<JobHandle & { folder: string }> {
+  async #begin(
+    question: 'start' | 'place',
+    target: SshTarget,
+    order: JobOrder,
+  ): Promise<JobHandle & { folder: string }> {
     const machine = await this.#machines.of(target);
     const folder = folderOf(machine, order.id);
     const job = { ...order.job, server: `unix:${folder}/relay`, cacheFolder: `${machine.folder}/cache` };

@@ -159,11 +159,7 @@ interface Furnished {
   freeKilobytes: number;
 }
 
-async function furnished(
-  connection: SshConnection,
-  { settings }: SshTarget,
-  installation: string,
-): Promise<Furnished> {
+async function furnished(connection: SshConnection, { settings }: SshTarget, installation: string): Promise<Furnished> {
   const wanted = `${settings.folder.replace(/^~\//, '').replace(/\/+$/, '')}/${installation}`;
   const done = await connection.run({ words: ['sh', '-c', furnish, 'sh', wanted] });
   const [folder, free, ...bundles] = done.stdout.trim().split('\n');
