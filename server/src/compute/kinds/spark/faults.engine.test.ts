@@ -11,11 +11,10 @@ const busy = `
 import os, time
 from pyspark.sql import SparkSession
 context = SparkSession.builder.getOrCreate().sparkContext
-print("python", os.getpid(), flush=True)
 print("sum", context.parallelize(range(100), 2).sum(), flush=True)
 os.makedirs("outputs", exist_ok=True)
 open("outputs/begun.txt", "w").write("begun")
-print("ready", flush=True)
+print("it computes", flush=True)
 context.parallelize(range(2), 2).map(lambda _: __import__("time").sleep(600)).collect()
 `;
 
@@ -67,7 +66,7 @@ describe.skipIf(whyNoSpark)(`faults of a Spark cluster${whyNoSpark ? ` (${whyNoS
       async () => {
         const asked = await order();
         const handle = await jobs().start(target(), asked);
-        await until(printed(asked, 'ready'), 'the beginning');
+        await until(printed(asked, 'it computes'), 'the beginning');
         await until(async () => (await server.run(asked)).job, 'the facts');
         const [application] = cluster().applications();
         const { job } = await server.run(asked);
@@ -86,7 +85,7 @@ describe.skipIf(whyNoSpark)(`faults of a Spark cluster${whyNoSpark ? ` (${whyNoS
     test.skipIf(needsLivy && !isWithLivy)('a JVM that dies takes its script with it', async () => {
       const asked = await order();
       const handle = await jobs().start(target(), asked);
-      await until(printed(asked, 'ready'), 'the beginning');
+      await until(printed(asked, 'it computes'), 'the beginning');
       cluster().host.shell('pkill -KILL -u trainer -f org.apache.spark.deploy.SparkSubmit');
       await until(async () => (await jobs().look(target(), handle)).state === 'ended', 'the end of the runner');
       await untilNothingWorks();
@@ -121,7 +120,7 @@ describe.skipIf(whyNoSpark)(`faults of a Spark cluster${whyNoSpark ? ` (${whyNoS
   test.skipIf(!isWithLivy)('a batch that somebody else deletes leaves no Python process', async () => {
     const asked = await order();
     const handle = await jobs().start(byLivy(), asked);
-    await until(printed(asked, 'ready'), 'the beginning');
+    await until(printed(asked, 'it computes'), 'the beginning');
     cluster().host.shell(
       `python3 -c 'import sys, urllib.request as r; r.urlopen(r.Request(sys.argv[1], method="DELETE", headers={"X-Requested-By": "somebody"}))' ${cluster().livy}/batches/${handle.batch}`,
     );
