@@ -3,7 +3,8 @@
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { uploadSnapshot } from '@stellwerk/client/snapshots.ts';
-import { endStates, type Run } from '@stellwerk/contract/run.ts';
+import type { Run } from '@stellwerk/contract/run.ts';
+import { endStates } from '@stellwerk/contract/run-state.ts';
 import { type Figure, median } from './figure.ts';
 import { Product, workspace } from './product.ts';
 

@@ -64,8 +64,13 @@ function refusalOf({ permission, runToken }: Verb, who: Person): string | undefi
 }
 
 const administratorOnly = '403 access.administrator-needed';
+/** Nothing is there that a target could be made on: who may gets that far. */
+const noEngine = (refusal: string) => ({ contributor: refusal, owner: refusal, administrator: refusal });
 /** What a room decides beyond the permission. */
 const beyond: Record<string, Partial<Record<Person, string>>> = {
+  'compute.create': noEngine('400 settings.invalid'),
+  'compute.scale': noEngine('400 settings.invalid'),
+  'compute.delete': noEngine('412 compute.not-created'),
   'compute.attach': { contributor: administratorOnly, owner: administratorOnly },
   'compute.update': { contributor: administratorOnly, owner: administratorOnly },
   'compute.detach': { contributor: administratorOnly, owner: administratorOnly },

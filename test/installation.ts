@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type Client, createClient } from '@stellwerk/client/client.ts';
-import { endStates } from '@stellwerk/contract/run.ts';
+import { endStates } from '@stellwerk/contract/run-state.ts';
 
 export const repository = join(import.meta.dirname, '..');
 const cli = join(repository, 'cli', 'src', 'main.ts');

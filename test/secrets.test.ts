@@ -17,10 +17,14 @@ import { workFolder } from './work-folder.ts';
 /** What the run's script alone is given, and what the server alone knows. */
 const ofRun = `run-${randomUUID()}`;
 const ofIndex = `index-${randomUUID()}`;
+const ofVault = `vault-${randomUUID()}`;
+const unused = `unused-${randomUUID()}`;
 
 const script = `${pythonSignals}
 value = os.environ["STORY_MARK"]
 print("value", value)
+with open(os.path.join(os.environ["STELLWERK_SECRETS"], "named")) as file:
+    print("named", file.read())
 with open(os.path.join(os.environ["STELLWERK_RUN_FOLDER"], "connection.json")) as file:
     tell("connection", file.read())
 tell("pid", str(os.getpid()))
@@ -34,6 +38,8 @@ test('no secret of a run, of the server or of its users is on a command line, in
   const sought = new Map([
     ['the secret of the run', ofRun],
     ['the password of the package index', ofIndex],
+    ['the named secret of the vault', ofVault],
+    ['another secret of the vault', unused],
     ['the token of the administrator', installation.token],
   ]);
   const seen = new Map<string, Set<string>>();
@@ -51,6 +57,8 @@ test('no secret of a run, of the server or of its users is on a command line, in
   const set = ['--extra-index-urls', index.url, '--credentials', `@${credentials}`];
   await typed(installation, 'package-index', 'set', ...set);
 
+  await client.secrets.set({ workspace, name: 'named', value: ofVault });
+  await client.secrets.set({ workspace, name: 'unused', value: unused });
   const { digest: snapshot } = await uploadSnapshot(client, workspace, workFolder(folder, { 'main.py': script }));
   const run = await client.runs.submit({
     workspace,
@@ -62,6 +70,7 @@ test('no secret of a run, of the server or of its users is on a command line, in
       environment: { requirements: ['haus-marke==1.0'] },
       environmentVariables: signals.environmentVariables,
       secrets: ['STORY_MARK'],
+      vaultSecrets: ['named'],
     },
     secrets: { STORY_MARK: ofRun },
   });
@@ -90,7 +99,7 @@ test('no secret of a run, of the server or of its users is on a command line, in
   const logs = (await client.logs.list({ workspace, run: run.id })).items;
   const printed = await (await client.logs.get({ workspace, run: run.id })).text();
   expect(logs.length).toBeGreaterThan(0);
-  expect(printed).toContain('value ***');
+  expect(printed).toContain('value ***\nnamed ***');
   const archive = await ociArchiveOf(installation, 'bild');
   const layers = new Set(archive.layers.map(({ digest }) => digest.slice('sha256:'.length)));
   const parts = filesBelow(archive.folder); // its configuration and history, too

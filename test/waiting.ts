@@ -1,7 +1,8 @@
 // Waiting for what must come, with a deadline so generous that only a fault reaches it. Stories assert order and outcome, never time.
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Client } from '@stellwerk/client/client.ts';
-import { endStates, type Run, type RunState } from '@stellwerk/contract/run.ts';
+import type { Run } from '@stellwerk/contract/run.ts';
+import { endStates, type RunState } from '@stellwerk/contract/run-state.ts';
 
 const deadlineMs = 120_000;
 

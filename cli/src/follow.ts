@@ -2,7 +2,8 @@
 import type { CallOptions, Client } from '@stellwerk/client/client.ts';
 import { pause } from '@stellwerk/client/connection.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
-import { endStates, type Run } from '@stellwerk/contract/run.ts';
+import type { Run } from '@stellwerk/contract/run.ts';
+import { endStates } from '@stellwerk/contract/run-state.ts';
 
 const livedMs = 60_000;
 const lookMs = 5_000;

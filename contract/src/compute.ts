@@ -3,7 +3,9 @@ import * as z from 'zod';
 import { activity } from './activity.ts';
 import { computeProvisioning } from './compute-kinds/provisioning.ts';
 import { computeKind, computeSettings } from './compute-settings.ts';
-import { description, page, pageSize, resourceName, tags, time } from './values.ts';
+import { readResources } from './resources.ts';
+import { runState } from './run-state.ts';
+import { description, page, pageSize, resourceName, runId, tags, time } from './values.ts';
 import { pageOf, verb } from './verb.ts';
 
 export const nodeCounts = z
@@ -46,6 +48,21 @@ export const probe = z
   })
   .meta({ id: 'Probe' });
 export type Probe = z.infer<typeof probe>;
+
+/** Of the runs that are on a target or wait for it, from all workspaces that use it: those of others are only counted. */
+export const queued = z
+  .object({
+    position: z.int().optional().describe('1 is the next to start; those that are there have none.'),
+    run: runId.optional().describe('Absent for a run of another workspace.'),
+    state: runState,
+    user: z.string().optional(),
+    priority: z.enum(['low', 'normal', 'high']),
+    reason: z.string().optional().describe('What it waits for.'),
+    resources: readResources.optional(),
+    createdAt: time,
+  })
+  .meta({ id: 'QueuedRun' });
+export type QueuedRun = z.infer<typeof queued>;
 
 const one = { workspace: resourceName, target: resourceName };
 const base = '/workspaces/{workspace}/compute';
@@ -112,6 +129,15 @@ export const computeVerbs = {
         tags: tags.optional(),
       }),
       output: computeTarget,
+    }),
+    listQueue: verb({
+      summary:
+        'Lists the runs that are on the machine of a compute target, and those that wait for it in their order; a thousand of each at most.',
+      method: 'GET',
+      path: `${base}/{target}/queue`,
+      permission: 'read',
+      input: z.object(one),
+      output: z.object({ items: z.array(queued) }).meta({ id: 'ComputeQueue' }),
     }),
     scale: verb({
       summary: 'Changes what a compute target that was created here is made of: its nodes, its quota.',

@@ -7,6 +7,7 @@ import { job, jobFacts, secretValues, usage } from './job.ts';
 import { runConfiguration } from './run-configuration.ts';
 import { runQuery } from './run-query.ts';
 import { selection } from './run-selection.ts';
+import { runState } from './run-state.ts';
 import { metricSummary } from './telemetry.ts';
 import { trashEntry } from './trash.ts';
 import {
@@ -23,19 +24,6 @@ import {
   time,
 } from './values.ts';
 import { pageOf, verb } from './verb.ts';
-
-export const runState = z.enum([
-  'queued',
-  'preparing',
-  'running',
-  'finalizing',
-  'completed',
-  'failed',
-  'canceled',
-  'lost',
-]);
-export type RunState = z.infer<typeof runState>;
-export const endStates: readonly RunState[] = ['completed', 'failed', 'canceled'];
 
 export const parameterValue = z.union([z.number(), z.string().max(limits.tagValueLength), z.boolean(), z.null()]);
 

@@ -12,7 +12,7 @@ import { Blobs } from './blob/blobs.ts';
 import type { Digest } from './blob/bytes.ts';
 import { FileBytes } from './blob/files.ts';
 import { Collections, EmptyTrash } from './collection/collections.ts';
-import { ComputeChanges, Computes, type OpenRuns } from './compute/computes.ts';
+import { ComputeChanges, Computes } from './compute/computes.ts';
 import { HostServices } from './compute/kinds/host/services.ts';
 import { usedMarker } from './compute/kinds/host/unpacked-package.ts';
 import type { Config } from './config.ts';
@@ -33,7 +33,7 @@ import { servicesUrl } from './installation.ts';
 import { Models } from './model/models.ts';
 import { OciImages, searchRegistries } from './oci/oci-images.ts';
 import { Registry } from './registry/registry.ts';
-import { JobOrders, Leases, RunDisposal, RunSelections, Runs, runExecutor } from './run/runs.ts';
+import { JobOrders, Leases, RunDisposal, RunSelections, Runs, runExecutor, TargetUse } from './run/runs.ts';
 import { Snapshots } from './snapshot/snapshots.ts';
 import { targetKinds } from './target-kinds.ts';
 import { Journals } from './telemetry/journals.ts';
@@ -99,11 +99,7 @@ export function buildRooms(ground: Ground) {
     contentOf: (workspace, digest, caller) => blobs.contentOf(workspace, digest, caller),
     mayUse: (caller, datastore, path, way) => runs.mayUseDatastore(caller, datastore, path, way),
   });
-  const openRuns: OpenRuns = {
-    load: (workspace) => runs.load(workspace),
-    on: (workspace, target) => runs.on(workspace, target),
-    cancel: (workspace, run, by) => runs.cancelFor(workspace, run, by),
-  };
+  const use = new TargetUse({ db, moment });
   const compute = targetKinds({
     config,
     wheel: ground.wheel,
@@ -117,9 +113,9 @@ export function buildRooms(ground: Ground) {
     newId,
     kinds: compute,
     loopbackOnly: config.isLoopback,
-    runs: openRuns,
+    runs: use,
   });
-  const computeChanges = new ComputeChanges({ db, kinds: compute, runs: openRuns });
+  const computeChanges = new ComputeChanges({ db, kinds: compute, runs: use });
 
   const trash = new Trash({
     db,

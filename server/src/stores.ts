@@ -18,6 +18,7 @@ import './run/measure.ts';
 import './run/query/query.ts';
 import './run/selections.ts';
 import { runMigrations } from './run/store.ts';
+import './run/target-use.ts';
 import './run/trash.ts';
 import { snapshotMigrations } from './snapshot/store.ts';
 import './telemetry/logs.ts';

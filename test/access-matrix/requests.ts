@@ -135,6 +135,7 @@ export const requests: { [name in { [N in Noun]: `${N}.${VerbOf<N>}` }[Noun]]: M
   'compute.create': only((_, fresh) => ({ ...w, name: fresh, settings: { kind: 'ssh', on: 'second' } })),
   'compute.scale': fixed({ ...target, settings: { kind: 'ssh', on: 'second' } }),
   'compute.delete': fixed(target),
+  'compute.listQueue': fixed(target),
   'compute.list': fixed(w),
   'compute.get': fixed(target),
   'compute.update': fixed({ ...target, settings: host }),

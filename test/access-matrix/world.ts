@@ -6,7 +6,7 @@ import { type Client, createClient } from '@stellwerk/client/client.ts';
 import { uploadSnapshot } from '@stellwerk/client/snapshots.ts';
 import { uploadFile } from '@stellwerk/client/uploads.ts';
 import type { Role } from '@stellwerk/contract/access.ts';
-import { endStates } from '@stellwerk/contract/run.ts';
+import { endStates } from '@stellwerk/contract/run-state.ts';
 import { type RunningServer, startServer } from '@stellwerk/server/main.ts';
 import { until } from '../waiting.ts';
 import { workFolder } from '../work-folder.ts';

@@ -37,6 +37,7 @@ const kinds: ComputeKinds = {
     probe: async () => ({ usable: true, findings: [] }),
     capacity: async () => ({ cpus: 1, memoryBytes: 1e9, gpus: [] }),
     lifetime: {
+      on: 'host',
       async provide({ name }, wanted, on) {
         if (refuses) throw refuses;
         made.set(name, wanted);
@@ -73,6 +74,7 @@ const kinds: ComputeKinds = {
 const runs: OpenRuns = {
   load: async () => load,
   on: async () => open,
+  inQueue: async (queue) => [{ state: 'queued', priority: 'normal', createdAt: '', reason: queue }],
   cancel: async (_, run) => {
     canceled.push(run);
     open = [{ id: run, ended: true }];
@@ -211,6 +213,11 @@ test('targets are listed in the order of their names, page by page', async () =>
     page = answer.nextPage;
   } while (page !== undefined);
   expect(names).toEqual(['a-box', 'b-box', 'host', 'local', 'z-box']);
+});
+
+test('a target shows the queue of its machine', async () => {
+  const { items } = await computesWith({ loopbackOnly: true }).listQueue({ workspace, target: 'host' });
+  expect(items.map(({ reason }) => reason)).toEqual(['host']);
 });
 
 test('with force, the runs that are open on a target are canceled first, and it is told which; it goes when nothing of them is left', async () => {

@@ -7,15 +7,16 @@ import type { ComputeProvisioning } from '@stellwerk/contract/compute-kinds/prov
 import type { ComputeKind, ComputeSettings } from '@stellwerk/contract/compute-settings.ts';
 import { type ErrorReason, ServiceError, TargetError } from '@stellwerk/contract/errors.ts';
 import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
-import { type Caller, isAdministrator, nameOf } from '../access/access.ts';
+import { type Caller, nameOf } from '../access/access.ts';
 import type { Activities, Beginning } from '../activity/activities.ts';
 import type { Database } from '../db/database.ts';
 import { keyOf, pageFrom } from '../db/paging.ts';
 import { sql } from '../db/transactions.ts';
+import { invalid, onlyAdministrators, refuseOtherKind, refuseOtherPlace } from './checks.ts';
 import type { Capacity, ComputeDriver, Target } from './driver.ts';
 import { type ComputeKinds, driverOf } from './kinds.ts';
 import { type Load, type OpenRuns, refuseUsed } from './open-runs.ts';
-import { isMade, isReady, notMade, plainRow, recordOf, requireReady, targetOf } from './records.ts';
+import { builtIn, isBuiltIn, isMade, isReady, notMade, plainRow, recordOf, requireReady, targetOf } from './records.ts';
 import { type ComputeRow, computeTransactions } from './store.ts';
 
 export { ComputeChanges } from './changes.ts';
@@ -61,7 +62,6 @@ export interface LeaveInput {
   by: string;
 }
 
-const always = new Date(0).toISOString();
 const waitsMs = 30_000;
 
 export class Computes {
@@ -73,6 +73,7 @@ export class Computes {
 
   async attach(input: CheckedOf<'compute', 'attach'>, caller: Caller): Promise<ComputeTarget> {
     const { settings } = input;
+    this.#refuseBuiltIn(input.workspace, input.name);
     this.#allow({ ...input, settings }, caller);
     const row = this.#newRow(input, caller, { kind: settings.kind, settings: JSON.stringify(settings) }, 'attaching');
     const activity = this.#activity('compute.attach', row, 'Looking whether it can be used.', caller);
@@ -85,13 +86,13 @@ export class Computes {
     const { workspace, name, settings } = input;
     this.#refuseBuiltIn(workspace, name);
     const kind = settings.kind as ComputeKind;
-    if (!this.#needs.kinds[kind]?.lifetime)
-      throw new ServiceError(
-        'invalid-argument',
-        'settings.invalid',
-        `Compute targets of the kind ${kind} are attached, not created.`,
+    const lifetime = this.#needs.kinds[kind]?.lifetime;
+    if (!lifetime) throw invalid(`Compute targets of the kind ${kind} are attached, not created.`);
+    const base = await this.#row(workspace, settings.on);
+    if (base.kind !== lifetime.on)
+      throw invalid(
+        `A compute target of the kind ${kind} is made on an attached one of the kind ${lifetime.on}; ${base.name} is of the kind ${base.kind}.`,
       );
-    const base = await this.#attached(workspace, settings.on);
     requireReady(base);
     const made = { kind, settings: notMade, provisioning: JSON.stringify(settings), base: base.name };
     const row = this.#newRow(input, caller, made, 'creating');
@@ -138,15 +139,27 @@ export class Computes {
       ...(input.description !== undefined && { description: input.description }),
       ...(input.tags !== undefined && { tags: JSON.stringify(input.tags) }),
     };
-    const wanted = settings && this.#otherSettings(row, settings, caller);
-    if (wanted) await this.#change(row, wanted, caller, change);
+    if (settings) {
+      refuseOtherKind(row, settings);
+      this.#allow({ workspace, name: row.name, settings }, caller);
+    }
+    if (settings) await this.#change(row, { settings }, caller, change);
     else if (Object.keys(change).length > 0) await db.transact(computeTransactions.update, { of: row, change });
     return this.get(input);
   }
 
+  async listQueue({ workspace, target }: CheckedOf<'compute', 'listQueue'>): Promise<OutputOf<'compute', 'listQueue'>> {
+    const row = await this.#row(workspace, target);
+    if (!isMade(row)) return { items: [] };
+    const found = targetOf(row);
+    const queue = driverOf(this.#needs.kinds, found).queue(found);
+    return { items: await this.#needs.runs.inQueue(queue, workspace) };
+  }
+
   async scale(input: CheckedOf<'compute', 'scale'>, caller: Caller): Promise<ComputeTarget> {
     const row = await this.#attached(input.workspace, input.target);
-    await this.#change(row, this.#otherProvisioning(row, input.settings), caller);
+    refuseOtherPlace(row, input.settings);
+    await this.#change(row, { provisioning: input.settings }, caller);
     return this.get(input);
   }
 
@@ -155,36 +168,6 @@ export class Computes {
     const change = { ...more, wanted: JSON.stringify(wanted) };
     await this.#needs.stores.db.transact(computeTransactions.begin, { of: row, change, activity });
     await this.#done(activity);
-  }
-
-  #otherSettings(row: ComputeRow, settings: ComputeSettings, caller: Caller): Wanted {
-    if (row.provisioning !== null)
-      throw new ServiceError(
-        'invalid-argument',
-        'settings.invalid',
-        `The compute target ${row.name} was created here: it is scaled.`,
-      );
-    if (settings.kind !== row.kind)
-      throw new ServiceError(
-        'invalid-argument',
-        'settings.invalid',
-        `The compute target ${row.name} is of the kind ${row.kind}, which cannot be changed.`,
-      );
-    this.#allow({ workspace: row.workspace, name: row.name, settings }, caller, 'update');
-    return { settings };
-  }
-
-  #otherProvisioning(row: ComputeRow, provisioning: ComputeProvisioning): Wanted {
-    const before = row.provisioning === null ? undefined : (JSON.parse(row.provisioning) as ComputeProvisioning);
-    if (before?.kind !== provisioning.kind || before.on.toLowerCase() !== provisioning.on.toLowerCase())
-      throw new ServiceError(
-        'invalid-argument',
-        'settings.invalid',
-        before
-          ? `The compute target ${row.name} is of the kind ${before.kind} on ${before.on}, which cannot be changed.`
-          : `The compute target ${row.name} was attached: its settings are updated.`,
-      );
-    return { provisioning };
   }
 
   async probe({ workspace, target }: CheckedOf<'compute', 'probe'>): Promise<Probe> {
@@ -265,14 +248,9 @@ export class Computes {
   }
 
   /** What can be said before anybody looks at the machine. */
-  #allow(target: Target, caller: Caller, how: 'attach' | 'update' = 'attach'): void {
-    if (how === 'attach') this.#refuseBuiltIn(target.workspace, target.name);
+  #allow(target: Target, caller: Caller): void {
     if (target.settings.kind === 'local')
-      throw new ServiceError(
-        'invalid-argument',
-        'settings.invalid',
-        'The local computer is not attached: it is there, under the name local.',
-      );
+      throw invalid('The local computer is not attached: it is there, under the name local.');
     if (target.settings.kind === 'host') onlyAdministrators(caller, 'attach');
     const lacking = this.#lacksUser(target);
     if (lacking) throw new ServiceError('failed-precondition', 'compute.host-isolation', lacking);
@@ -336,16 +314,7 @@ export class Computes {
   }
 
   #builtIn(workspace: string, withHost = this.#needs.loopbackOnly): ComputeRow[] {
-    const there = (kind: 'host' | 'local'): ComputeRow => ({
-      ...plainRow,
-      workspace,
-      name: kind,
-      kind,
-      settings: JSON.stringify({ kind } satisfies ComputeSettings),
-      created_at: always,
-      created_by: 'stellwerk',
-    });
-    return withHost ? [there('host'), there('local')] : [there('local')];
+    return (withHost ? (['host', 'local'] as const) : (['local'] as const)).map((kind) => builtIn(workspace, kind));
   }
 
   async #rows(workspace: string, withHost?: boolean): Promise<ComputeRow[]> {
@@ -369,7 +338,7 @@ export class Computes {
 
   async #attached(workspace: string, name: string): Promise<ComputeRow> {
     const row = await this.#row(workspace, name);
-    if (row.created_at === always)
+    if (isBuiltIn(row))
       throw new ServiceError(
         'failed-precondition',
         'settings.invalid',
@@ -383,15 +352,6 @@ export class Computes {
     const { hostsServices } = this.#needs.kinds[row.kind];
     return recordOf(row, { flaw, hostsServices, load: load.get(row.name) });
   }
-}
-
-function onlyAdministrators(caller: Caller, what: string): void {
-  if (!isAdministrator(caller))
-    throw new ServiceError(
-      'permission-denied',
-      'access.administrator-needed',
-      `Only an administrator of the server may ${what} its host.`,
-    );
 }
 
 function compare(a: string, b: string): number {

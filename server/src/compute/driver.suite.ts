@@ -2,7 +2,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { ComputeKind } from '@stellwerk/contract/compute-settings.ts';
-import { endStates, type Run, type RunState } from '@stellwerk/contract/run.ts';
+import type { Run } from '@stellwerk/contract/run.ts';
+import { endStates, type RunState } from '@stellwerk/contract/run-state.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ComputeDriver, JobHandle, JobOrder, Target } from './driver.ts';
 import { RealServer } from './real-server.fixture.ts';

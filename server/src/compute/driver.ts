@@ -72,6 +72,8 @@ export interface RunsJobs<K extends ComputeKind> {
 
 /** Targets of this kind that are made on an attached one. */
 export interface IsProvisioned<K extends ComputeKind> {
+  /** The kind of target that it is made on. */
+  readonly on: ComputeKind;
   /** Makes what is wanted, or changes what is there to it; idempotent by workspace and name. Returns how it is used. */
   provide(
     place: Pick<Target, 'workspace' | 'name'>,

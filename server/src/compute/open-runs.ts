@@ -1,4 +1,5 @@
 // What compute targets know of the runs that use them: handed down, since runs are above.
+import type { QueuedRun } from '@stellwerk/contract/compute.ts';
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { ComputeRow } from './store.ts';
 
@@ -12,6 +13,8 @@ export interface OpenRuns {
   load(workspace: string): Promise<Map<string, Load>>;
   /** Those that have not ended, or of which something is still there. */
   on(workspace: string, target: string): Promise<{ id: string; ended: boolean }[]>;
+  /** Those in a queue, as somebody in the workspace sees them. */
+  inQueue(queue: string, workspace: string): Promise<QueuedRun[]>;
   cancel(workspace: string, run: string, by: string): Promise<unknown>;
 }
 

@@ -17,6 +17,18 @@ export const plainRow = {
   activity: null,
 } as const satisfies Partial<ComputeRow>;
 
+const always = new Date(0).toISOString();
+
+/** One that is there by itself, and has no row. */
+export function builtIn(workspace: string, kind: 'host' | 'local'): ComputeRow {
+  const settings = JSON.stringify({ kind });
+  return { ...plainRow, workspace, name: kind, kind, settings, created_at: always, created_by: 'stellwerk' };
+}
+
+export function isBuiltIn(row: ComputeRow): boolean {
+  return row.created_at === always;
+}
+
 /** The settings of one that is yet to be made. */
 export const notMade = '{}';
 

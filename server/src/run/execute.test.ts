@@ -1,6 +1,6 @@
 // The activity of a run that has a machine to run on, with jobs that end when the test says so.
 import { setTimeout as pause } from 'node:timers/promises';
-import type { RunState } from '@stellwerk/contract/run.ts';
+import type { RunState } from '@stellwerk/contract/run-state.ts';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { activityTransactions } from '../activity/store.ts';
 import { runTransactions } from './lifecycle.ts';
@@ -34,7 +34,7 @@ test('runs on a machine start first in, first out, as places are free, and their
   await until(() => rooms.jobs.running().length === 1);
   expect(rooms.jobs.running()).toEqual([a.id]);
   expect((await get(c.id)).queuePosition).toBe(2);
-  expect((await rooms.runs.load(workspace)).get('host')).toEqual({ queued: 2, running: 1 });
+  expect((await rooms.use.load(workspace)).get('host')).toEqual({ queued: 2, running: 1 });
   await report(a.id, { state: 'running' });
   await report(a.id, { state: 'completed' });
   await pause(200);
@@ -94,7 +94,7 @@ test('a job that waits in the queue of its target says why, is not lost meanwhil
   const { id } = await rooms.submit(script);
   await rooms.worker.start();
   await until(async () => (await get(id)).reason === 'Waits for resources. (position 4)');
-  expect((await activityOf(id)).progress.message).toBe('Waits for resources. (position 4)');
+  await until(async () => (await activityOf(id)).progress.message === 'Waits for resources. (position 4)');
   for (let leases = 0; leases < 3; leases++) {
     rooms.pass(29_000);
     await rooms.leases.sweep();

@@ -79,26 +79,6 @@ export const runReadings = readings('run-read', {
     if (after !== undefined) query = query.where('path', '>', after);
     return tx.all(limit === undefined ? query : query.limit(limit));
   },
-
-  on(tx: Transaction, { workspace, target }: { workspace: string; target: string }): { id: string; ended: boolean }[] {
-    const rows = tx
-      .statement<{ id: string; ended: number }>(
-        `SELECT id, 0 AS ended FROM run WHERE workspace = ?1 AND target = ?2 COLLATE NOCASE AND ended_at IS NULL
-         UNION ALL SELECT id, 1 FROM run WHERE placed = 1 AND ended_at IS NOT NULL AND workspace = ?1 AND target = ?2 COLLATE NOCASE`,
-      )
-      .all(workspace, target);
-    return rows.map(({ id, ended }) => ({ id, ended: ended === 1 }));
-  },
-
-  load(tx: Transaction, { workspace }: { workspace: string }): [string, { queued: number; running: number }][] {
-    const rows = tx
-      .statement<{ target: string; queued: number; running: number }>(
-        `SELECT target, sum(state = 'queued') AS queued, sum(state IN ('preparing', 'running', 'finalizing') OR placed = 1) AS running FROM run
-         WHERE workspace = ? AND ended_at IS NULL AND target IS NOT NULL GROUP BY target`,
-      )
-      .all(workspace);
-    return rows.map(({ target, queued, running }) => [target, { queued, running }]);
-  },
 });
 
 export function fileOf(row: RunFileRow): RunFile {

@@ -1,7 +1,7 @@
 // Moves a run from state to state, inside a transaction: with it the runs that live in its process, and its activity.
 // Invariants: only legal moves; an end is for good and takes the secrets with it; the activity always mirrors the run.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
-import type { RunState } from '@stellwerk/contract/run.ts';
+import type { RunState } from '@stellwerk/contract/run-state.ts';
 import { type Change, changeActivity } from '../activity/activities.ts';
 import { sql, type Transaction } from '../db/transactions.ts';
 import { line } from './line.ts';

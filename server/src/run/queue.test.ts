@@ -39,6 +39,25 @@ async function submit(more: object = {}, caller: UserCaller = ada): Promise<stri
   return (await rooms.submit({ script: 'train.py', target: 'host', ...more }, {}, caller)).id;
 }
 
+test('a queue shows who is there and who waits in which order; of other workspaces only that they are there', async () => {
+  const [one, two, three] = [
+    await submit(),
+    await submit({ resources: { cpus: 2 } }, bob),
+    await submit({ priority: 'high' }),
+  ];
+  await take(three);
+  const shown = (of: string) => rooms.use.inQueue('host', of);
+  const [first, second, third] = await shown(workspace);
+  expect(first).toMatchObject({ run: three, user: 'ada', priority: 'high', state: 'preparing' });
+  expect(first).not.toHaveProperty('position');
+  expect([second, third]).toMatchObject([
+    { run: two, user: 'bob', position: 1, resources: { cpus: 2 } },
+    { run: one, user: 'ada', position: 2 },
+  ]);
+  for (const row of await shown('elsewhere'))
+    expect(Object.keys(row).filter((field) => field !== 'position')).toEqual(['state', 'priority', 'createdAt']);
+});
+
 test('a higher priority comes first, whenever it was submitted', async () => {
   const [low, normal, high] = [await submit({ priority: 'low' }), await submit(), await submit({ priority: 'high' })];
   expect(await Promise.all([low, normal, high].map(placeAt))).toEqual([3, 2, 1]);

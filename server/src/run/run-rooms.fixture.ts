@@ -17,7 +17,7 @@ import { Journals } from '../telemetry/journals.ts';
 import { Logs } from '../telemetry/logs.ts';
 import { Metrics } from '../telemetry/metrics.ts';
 import { type TrashRig, trashRig } from '../trash/trash.fixture.ts';
-import { JobOrders, Leases, RunDisposal, RunSelections, Runs, runExecutor } from './runs.ts';
+import { JobOrders, Leases, RunDisposal, RunSelections, Runs, runExecutor, TargetUse } from './runs.ts';
 
 export const workspace = 'w1';
 export const ada: UserCaller = { kind: 'user', user: 'ada', administrator: false, tokenId: 't' };
@@ -74,6 +74,7 @@ export class HandMadeJobs implements RunsJobs<'host'> {
 export interface RunRooms extends AsyncDisposable {
   scratch: ScratchDatabase;
   runs: Runs;
+  use: TargetUse;
   bin: TrashRig;
   disposal: RunDisposal;
   journals: Journals;
@@ -261,6 +262,7 @@ export async function runRooms(
   const rooms: RunRooms = {
     scratch,
     runs,
+    use: new TargetUse({ db, moment }),
     bin,
     disposal,
     journals,

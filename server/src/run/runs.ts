@@ -12,7 +12,7 @@ import type { CheckedOf, OutputOf } from '@stellwerk/contract/verbs.ts';
 import { asUser, type Caller, nameOf, type RunCaller } from '../access/access.ts';
 import type { Bytes } from '../blob/bytes.ts';
 import { type Asked, type Download, downloadContent } from '../blob/download.ts';
-import type { Load, UsableTarget } from '../compute/computes.ts';
+import type { UsableTarget } from '../compute/computes.ts';
 import type { Database } from '../db/database.ts';
 import { keyOf, pageFrom, rowsFor } from '../db/paging.ts';
 import { defaultDatastore } from '../workspace/workspaces.ts';
@@ -36,6 +36,7 @@ export { type Environments as RunEnvironments, type JobNeeds, JobOrders } from '
 export { type LeaseNeeds, Leases } from './leases.ts';
 export type { Moment } from './moves.ts';
 export { RunSelections } from './selections.ts';
+export { TargetUse } from './target-use.ts';
 
 export interface RunNeeds {
   db: Database;
@@ -354,15 +355,6 @@ export class Runs {
   /** Of the runs in an entry of the trash. */
   keysInTrash(entry: number): Promise<number[]> {
     return this.#needs.db.transact(trashedRuns.keys, { entry });
-  }
-
-  /** Those that use a target: not ended, or with something still there. */
-  async on(workspace: string, target: string): Promise<{ id: string; ended: boolean }[]> {
-    return this.#needs.db.transact(runReadings.on, { workspace, target });
-  }
-
-  async load(workspace: string): Promise<Map<string, Load>> {
-    return new Map(await this.#needs.db.transact(runReadings.load, { workspace }));
   }
 
   async #row(workspace: string, run: string): Promise<RunRow | undefined> {

@@ -1,4 +1,4 @@
-import { runState } from '@stellwerk/contract/run.ts';
+import { runState } from '@stellwerk/contract/run-state.ts';
 import { expect, test } from 'vitest';
 import { isEnd, mayMove } from './states.ts';
 

@@ -1,5 +1,5 @@
 // Every legal move of a run. `lost` is left again when the runner is heard of; an end is for good.
-import { endStates, type RunState } from '@stellwerk/contract/run.ts';
+import { endStates, type RunState } from '@stellwerk/contract/run-state.ts';
 
 const moves: Record<RunState, readonly RunState[]> = {
   queued: ['preparing', 'running', 'failed', 'canceled'],

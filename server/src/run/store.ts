@@ -1,7 +1,7 @@
 // Rows of runs. A run has a small integer key, by which everything that belongs to it is kept; its id is the user's.
 // What must not enter a record (secrets, the handle of its job, how the environment is made) stands in a row of its own.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
-import type { RunState } from '@stellwerk/contract/run.ts';
+import type { RunState } from '@stellwerk/contract/run-state.ts';
 import type { EndCause } from '../compute/computes.ts';
 import type { Migration } from '../db/migrations.ts';
 import { sql, type Transaction } from '../db/transactions.ts';

@@ -1013,6 +1013,26 @@ class Compute:
             "tags": tags,
         }, query=False)
 
+    def list_queue(
+        self,
+        workspace: str,
+        target: str,
+    ) -> Page:
+        """Lists the runs that are on the machine of a compute target, and those that wait for it in their order; a
+        thousand of each at most.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            target: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+        Returns:
+            A list of `QueuedRun` records; its `all()` goes on to later pages.
+        Readers of the workspace may call it.
+        """
+        return self._calls.page("GET", "/workspaces/{workspace}/compute/{target}/queue", {
+            "workspace": workspace,
+            "target": target,
+        }, query=True)
+
     def scale(
         self,
         workspace: str,
