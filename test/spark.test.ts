@@ -63,7 +63,10 @@ describe.skipIf(whyNoSpark)(`a Spark cluster${whyNoSpark ? ` (${whyNoSpark})` : 
     };
   }
   const irisHere = () => {
-    const environmentVariables = { PYSPARK_SUBMIT_ARGS: '--master local[1] pyspark-shell' };
+    const environmentVariables = {
+      PYSPARK_SUBMIT_ARGS: '--master local[1] pyspark-shell',
+      PYSPARK_PYTHON: cluster.python,
+    };
     return irisOn('host', { environmentVariables });
   };
 
@@ -180,7 +183,7 @@ print(run.get_status(), run.get_metrics())
     expect(done.stdout.split('\n'), done.stderr).toEqual([
       'notebook-hdi: Succeeded',
       'HDInsightCompute',
-      "Completed {'rows': 42}",
+      "Completed {'rows': 42.0}",
       '',
     ]);
   });

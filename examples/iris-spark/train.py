@@ -32,7 +32,7 @@ def frame(chosen):
 
 test = frame(rows[::5])
 train = frame([row for number, row in enumerate(rows) if number % 5])
-model = LogisticRegression(regParam=arguments.regularisation, maxIter=30).fit(train)
+model = LogisticRegression(regParam=arguments.regularisation, maxIter=10).fit(train)
 
 for step, value in enumerate(model.summary.objectiveHistory):
     run.log("objective", value, step=step)

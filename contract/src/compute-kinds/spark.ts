@@ -27,7 +27,7 @@ export const sparkSettings = z
       .describe('Where Livy is; runs are started by it then, as the same Unix user. By spark-submit unless given.'),
     livyUser: z.string().min(1).max(256).optional().describe('Who signs in to Livy.'),
     livyPassword: secretName.optional().describe('The secret that holds the password to sign in to Livy.'),
-    settings: sparkProperties.optional().describe('Properties of Spark for all runs, by name.'),
+    sparkSettings: sparkProperties.optional().describe('Properties of Spark for all runs, by name.'),
     maxConcurrentRuns: maxConcurrentRuns.describe('Scripts on the head node at the same time; no limit unless given.'),
   })
   .refine(hasSignIn, lacksSignIn)

@@ -9,7 +9,7 @@ export type Asked = NonNullable<Job['spark']>;
 /** What the run says goes before what the target says. */
 export function askedOf(settings: SettingsOf<'spark'>, { spark = {} }: RunConfiguration): Asked {
   const master = spark.master ?? settings.master;
-  const properties = { ...settings.settings, ...spark.settings };
+  const properties = { ...settings.sparkSettings, ...spark.settings };
   return {
     ...spark,
     ...(master !== undefined && { master }),
