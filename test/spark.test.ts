@@ -102,21 +102,23 @@ describe.skipIf(whyNoSpark)(`a Spark cluster${whyNoSpark ? ` (${whyNoSpark})` : 
     expect(cluster.batches()).toEqual([]);
   });
 
-  test('in an environment of its own, too, and its executors use it', async () => {
+  test('its executors use the Python of the script, and the modules that the run configuration names', async () => {
     const code = `
-import sys, numpy
+import sys
 from pyspark.sql import SparkSession
 context = SparkSession.builder.getOrCreate().sparkContext
-python = lambda: (__import__("sys").executable, __import__("numpy").__version__)
-there = context.parallelize(range(2), 2).map(lambda _: python()).collect()
-print(set(there) == {(sys.executable, numpy.__version__)}, numpy.__version__, flush=True)
+def python(number):
+    import doubled
+    return sys.executable, doubled.double(number)
+print(context.parallelize([1, 2], 2).map(python).collect() == [(sys.executable, 2), (sys.executable, 4)], sys.executable, flush=True)
 `;
-    const environment = { requirements: ['numpy==1.26.4'] };
-    cluster.host.shell(`chmod o+x ${cluster.host.home}`); // the executors' user has to get to the environment
-    const run = await submit(installation, { code, target: 'hdi', framework: 'PySpark', spark, environment });
+    const files = { 'more/doubled.py': 'def double(number):\n    return 2 * number\n' };
+    const asked = { spark: { ...spark, pyFiles: ['more/doubled.py'] }, framework: 'PySpark' as const };
+    const run = await submit(installation, { code, files, target: 'hdi', ...asked, ...userManaged() });
     const ended = await untilEnded(place(run));
     expect(ended, `${ended.reason}\n${ended.lastLines?.join('\n')}`).toMatchObject({ state: 'completed' });
-    expect(await (await installation.client.logs.get(named(run))).text()).toContain('True 1.26.4');
+    const printed = await (await installation.client.logs.get(named(run))).text();
+    expect(printed).toContain(`True ${cluster.python}`);
   });
 
   test('a canceled run leaves no process, no executor and no application', async () => {
