@@ -52,6 +52,8 @@ const needs: Need[] = [
     isOptional: true,
   },
   { what: 'Slurm and Open MPI', isThere: isSlurmThere, packages: slurmPackages, isOptional: true },
+  { what: 'Java', isThere: () => works('java', '-version'), packages: ['openjdk-17-jre-headless'], isOptional: true },
+  { what: 'Maven', isThere: () => works('mvn', '-version'), packages: ['maven'], isOptional: true },
   { what: 'skopeo', isThere: () => works('skopeo', '--version'), packages: ['skopeo'], isOptional: true },
 ];
 

@@ -5,10 +5,11 @@ import { dockerSettings } from './compute-kinds/docker.ts';
 import { hostSettings } from './compute-kinds/host.ts';
 import { localSettings } from './compute-kinds/local.ts';
 import { slurmSettings } from './compute-kinds/slurm.ts';
+import { sparkSettings } from './compute-kinds/spark.ts';
 import { sshSettings } from './compute-kinds/ssh.ts';
 
 export const computeSettings = z
-  .discriminatedUnion('kind', [localSettings, hostSettings, sshSettings, slurmSettings, dockerSettings])
+  .discriminatedUnion('kind', [localSettings, hostSettings, sshSettings, slurmSettings, sparkSettings, dockerSettings])
   .meta({ id: 'ComputeSettings' });
 export type ComputeSettings = z.infer<typeof computeSettings>;
 export type ComputeKind = ComputeSettings['kind'];

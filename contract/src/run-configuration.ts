@@ -1,6 +1,7 @@
 // How a script runs on a given target. Saved beside the script as `*.runconfig` (YAML), or just an object.
 import * as z from 'zod';
 import { resources } from './resources.ts';
+import { spark } from './spark.ts';
 import { relativePath, resourceName, secretName } from './values.ts';
 
 const specifications = ['condaFile', 'conda', 'requirementsFile', 'requirements', 'lockFile'] as const;
@@ -119,6 +120,7 @@ export const runConfiguration = z
     environmentVariables: z.record(variableName, z.string().max(32_000)).default({}),
     environment: environmentSource.default({}),
     container: container.optional().describe('The script runs in a container.'),
+    spark: spark.optional().describe('What the run asks of Spark, where its framework is PySpark.'),
     dataReferences: z.record(variableName, dataReference).default({}),
     retries: z
       .strictObject({

@@ -13,6 +13,7 @@ import type { IsProvisioned } from './driver.ts';
 import { DockerDriver } from './kinds/docker/docker.ts';
 import { localDriver } from './kinds/local/local.ts';
 import { SlurmDriver } from './kinds/slurm/slurm.ts';
+import { SparkDriver } from './kinds/spark/spark.ts';
 import { SshDriver } from './kinds/ssh/ssh.ts';
 
 const admin: UserCaller = { kind: 'user', user: 'root', administrator: true, tokenId: 't' };
@@ -33,6 +34,7 @@ let refuses: TargetError | undefined;
 const kinds: ComputeKinds = {
   local: localDriver,
   docker: new DockerDriver({} as never),
+  spark: new SparkDriver({} as never),
   /** Made on the target `base`. */
   ssh: Object.assign(new SshDriver({} as never, {} as never), {
     probe: async () => ({ usable: true, findings: [] }),

@@ -1679,8 +1679,8 @@ class Runs:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             experiment: Created if it does not exist. Up to 256 characters.
             configuration: The contract's `RunConfiguration`: `script`, `arguments`?, `target`?, `framework`?,
-                `resources`?, `priority`?, `environmentVariables`?, `environment`?, `container`?, `dataReferences`?,
-                `retries`?, `warning`?, `graceSeconds`?, `secrets`?, `vaultSecrets`?.
+                `resources`?, `priority`?, `environmentVariables`?, `environment`?, `container`?, `spark`?,
+                `dataReferences`?, `retries`?, `warning`?, `graceSeconds`?, `secrets`?, `vaultSecrets`?.
             snapshot: `sha256:` and 64 lower-case hexadecimal digits.
             id: Made by the server unless given. Giving it makes the call safe to repeat. Up to 256 characters.
             display_name: Up to 256 characters.
@@ -1832,8 +1832,8 @@ class Runs:
                 contract's `EnvironmentTarget`: `platform`, `pythons`, `conda`?.
         Returns:
             `Job`: `server`, `caBundle`?, `token`, `workspace`, `experiment`, `run`, `attempt`, `snapshot`?,
-                `configuration`, `resources`, `gpus`?, `environment`, `dataReferences`, `secrets`, `vaultSecrets`,
-                `indexes`, `leaseSeconds`, `targetTellsEnd`?, `launcher`?, `cacheFolder`?.
+                `configuration`, `resources`, `gpus`?, `spark`?, `environment`, `dataReferences`, `secrets`,
+                `vaultSecrets`, `indexes`, `leaseSeconds`, `targetTellsEnd`?, `launcher`?, `cacheFolder`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/runs/{run}/job", {

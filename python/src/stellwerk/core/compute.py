@@ -164,6 +164,33 @@ class DsvmCompute(RemoteCompute):
     """The name that older code has for a virtual machine with data science's tools."""
 
 
+class HDInsightCompute(RemoteCompute):
+    """A Spark cluster, reached by SSH on its head node."""
+
+    @staticmethod
+    def attach_configuration(  # type: ignore[override]
+        username: str, address: str, ssh_port: int = 22, password: Optional[str] = None, private_key_file: Optional[str] = None,
+        private_key_passphrase: Optional[str] = None, host_key: Optional[str] = None, master: Optional[str] = None,
+        spark_home: Optional[str] = None, livy: Optional[str] = None,
+    ) -> RemoteAttachConfiguration:  # fmt: skip
+        """As for a machine by SSH. `master` is the cluster manager (`yarn`, `spark://host:7077`), `livy` the address of a Livy that starts the runs."""
+        where = {"kind": "spark", "user": username, "address": address, "port": ssh_port, "hostKey": host_key}
+        spark = {"master": master, "sparkHome": spark_home, "livy": livy}
+        return _signed_in({**where, **spark}, password, private_key_file, private_key_passphrase)
+
+
+def _signed_in(where: Mapping[str, Any], password: Optional[str], key_file: Optional[str], passphrase: Optional[str]) -> RemoteAttachConfiguration:
+    sign_in = {}
+    if key_file:
+        with open(os.path.expanduser(key_file), encoding="utf-8") as file:
+            sign_in["key"] = file.read()
+    if passphrase:
+        sign_in["passphrase"] = passphrase
+    if password:
+        sign_in["password"] = password
+    return RemoteAttachConfiguration({name: value for name, value in where.items() if value is not None}, sign_in)
+
+
 class BatchAiCompute(ComputeTarget):
     """A cluster whose nodes are switched on and off as they are needed: a partition of an attached Slurm cluster."""
 
@@ -268,4 +295,4 @@ def _refuse_others(others: Mapping[str, Any]) -> None:
 
 from .compute_docker import DockerCompute  # noqa: E402 (it is a ComputeTarget)
 
-_CLASSES: Dict[str, Any] = {"ssh": RemoteCompute, "slurm": SlurmCompute, "docker": DockerCompute}
+_CLASSES: Dict[str, Any] = {"ssh": RemoteCompute, "slurm": SlurmCompute, "spark": HDInsightCompute, "docker": DockerCompute}

@@ -19,8 +19,10 @@ from .environment import Environment
 from .exceptions import RunConfigurationException, UserErrorException
 from .resources import RESOURCE_TYPES, Resources
 from .runconfig_v1 import from_v1, is_v1
+from .spark import RECORD_TYPES as SPARK_TYPES
+from .spark import SparkConfiguration, SparkPackage
 
-__all__ = ["CondaDependencies", "DataReferenceConfiguration", "Resources", "RunConfiguration"]
+__all__ = ["CondaDependencies", "DataReferenceConfiguration", "Resources", "RunConfiguration", "SparkConfiguration", "SparkPackage"]
 
 FRAMEWORKS = {"python": "Python", "pyspark": "PySpark", "mpi": "MPI"}
 DEFAULTS: Dict[str, Any] = {
@@ -32,6 +34,7 @@ DEFAULTS: Dict[str, Any] = {
     "retries": {},
     "environmentVariables": {},
     "environment": {},
+    "spark": {},
     "dataReferences": {},
     "graceSeconds": 10,
     "secrets": [],
@@ -61,6 +64,7 @@ TYPES: Dict[str, Any] = {
     "retries": dict,
     "environmentVariables": dict,
     "environment": dict,
+    "spark": dict,
     "dataReferences": dict,
     "graceSeconds": (int, float),
     "secrets": list,
@@ -138,6 +142,7 @@ class RunConfiguration:
         self.priority = "normal"
         self.retries: Dict[str, Any] = {}  # {"count": 3, "on": ["preempted", "node-lost"]}
         self.environment = Environment()
+        self.spark = SparkConfiguration()
         self.environment_variables: Dict[str, str] = {}
         self.data_references: Dict[str, Any] = {}
         self.grace_seconds: float = 10
@@ -146,7 +151,7 @@ class RunConfiguration:
         self.notices: List[str] = []
         # Kept for code that sets them.
         self.history, self.hdi, self.tensorflow, self.mpi = (SimpleNamespace() for _ in range(4))
-        self.spark, self.docker, self.amlcompute = (SimpleNamespace() for _ in range(3))
+        self.docker, self.amlcompute = SimpleNamespace(), SimpleNamespace()
         self.auto_prepare_environment = self.prepare_environment = True
         if conda_dependencies is not None:
             self.environment.python.conda_dependencies = conda_dependencies
@@ -208,6 +213,7 @@ class RunConfiguration:
             "retries": dict(self.retries),
             "environmentVariables": {**of_environment, **self.environment_variables},
             "environment": self.environment.source(),
+            "spark": self.spark.asked() if self.framework == "PySpark" else {},
             "dataReferences": {name: reference_of(one) for name, one in references.items()},
             "graceSeconds": self.grace_seconds,
             "secrets": list(self.secrets),
@@ -225,6 +231,7 @@ class RunConfiguration:
         made.priority = given.get("priority", "normal")
         made.retries = given.get("retries") or {}
         made.environment = Environment.of_source(given.get("environment") or {})
+        made.spark = SparkConfiguration.of_asked(given.get("spark") or {})
         made.environment_variables = given.get("environmentVariables") or {}
         references = given.get("dataReferences") or {}
         made.data_references = {name: DataReferenceConfiguration.of_reference(one) for name, one in references.items()}
@@ -332,6 +339,7 @@ def check(content: Mapping[str, Any], lines: Mapping[Tuple[Any, ...], int], file
     check_texts(content, "secrets", (), lines, file)
     check_texts(content, "vaultSecrets", (), lines, file)
     check_values(content.get("resources", {}), RESOURCE_TYPES, ("resources",), lines, file)
+    check_values(content.get("spark", {}), SPARK_TYPES, ("spark",), lines, file)
     environment = content.get("environment", {})
     check_values(environment, ENVIRONMENT_TYPES, ("environment",), lines, file)
     check_texts(environment, "requirements", ("environment",), lines, file)

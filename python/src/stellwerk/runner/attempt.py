@@ -20,6 +20,7 @@ from stellwerk._files import cache_folder, safe_join, write_json, write_whole
 from stellwerk._journal import RESOURCES
 from stellwerk._run_folder import RunFolder, now
 from stellwerk._transport import StellwerkError, Transport
+from stellwerk.runner import spark
 from stellwerk.runner.data import Data
 from stellwerk.runner.delivery import LIMIT_SECONDS, NotDelivered, Patience, add_logs, deliver
 from stellwerk.runner.environments import clean_environment, conda_packages, credentials_of, make_environment
@@ -66,6 +67,9 @@ class Attempt:
             Loop("journals", self._ship, on_error=self._heard),
             Loop("files", lambda: self.shipper.ship_files() or self.outputs.collect_live(), on_error=self._heard),
         ]
+        if self.job.get("spark"):
+            application = spark.Application(self.mark, lambda facts: self.lease.report(job=facts))
+            self.loops.append(Loop("application", application.look, interval=0.5))
 
     def _run_folder(self):
         job = self.job
@@ -179,6 +183,8 @@ class Attempt:
         variables = {"$" + name: place for name, place in self.data.variables().items()}
         arguments = [str(argument) for argument in self.configuration.get("arguments", [])]
         command = [environment.python, "-u", script, *(variables.get(argument, argument) for argument in arguments)]
+        if self.job.get("spark"):
+            return spark.command(self.job["spark"], command, self.place.work)
         if not self.job.get("launcher"):
             return command
         return [*self.job["launcher"], sys.executable, "-S", "-m", "stellwerk.runner.rank", *command]
@@ -194,6 +200,8 @@ class Attempt:
             env["PYTHONPATH"] = os.pathsep.join(inherited)
         if self.job.get("gpus") is not None:  # its own, and no others
             env["CUDA_VISIBLE_DEVICES"] = env["NVIDIA_VISIBLE_DEVICES"] = ",".join(self.job["gpus"])
+        if self.job.get("spark"):
+            env.update(spark.variables(environment.python))
         env.update(self.configuration.get("environmentVariables", {}))
         env.update(self.job["secrets"])
         if self.job["vaultSecrets"]:

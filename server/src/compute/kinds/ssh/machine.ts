@@ -10,6 +10,10 @@ import { type RemoteEnded, type RemoteProgram, SshConnection, type SshSignIn } f
 import { type Connected, SshConnections } from '../../../exec/ssh/connections.ts';
 import type { Capacity, Target } from '../../driver.ts';
 
+/** Kinds whose runs are executed by a machine that is reached by SSH. */
+type SshKind = 'ssh' | 'spark';
+export type SshTarget = { [K in SshKind]: Target<K> }[SshKind];
+
 export interface SshNeeds {
   /** A word that no other installation has. */
   installation: string;
@@ -83,17 +87,17 @@ export class Machines {
     this.#needs = needs;
   }
 
-  of(target: Target<'ssh'>): Promise<Machine> {
+  of(target: SshTarget): Promise<Machine> {
     return this.#connections.get(nameOf(target), () => this.#make(target));
   }
 
-  async #make(target: Target<'ssh'>): Promise<Machine> {
+  async #make(target: SshTarget): Promise<Machine> {
     const connection = await connect(target, this.#needs);
     try {
       const place = await furnished(connection, target, this.#needs.installation);
       const { folder } = place;
       const bundle = await bundled(connection, target, place, this.#needs.pythonPackage);
-      const [relay, { platform, ...has }] = await Promise.all([
+      const [relay, { platform, ...capacity }] = await Promise.all([
         relayed(connection, `${folder}/relay/${hashOf(nameOf(target))}`, this.#needs.connectHere),
         described(connection, target, bundle),
       ]);
@@ -103,7 +107,7 @@ export class Machines {
         bundle,
         relay,
         platform,
-        capacity: { ...has, gpus: target.settings.gpus ?? has.gpus },
+        capacity,
       };
     } catch (error) {
       connection.close();
@@ -214,7 +218,7 @@ export function failureOf(
   return new TargetError('later', `On ${address}: ${said}`);
 }
 
-function nameOf({ workspace, name, settings }: Target<'ssh'>): string {
+function nameOf({ workspace, name, settings }: SshTarget): string {
   return JSON.stringify([workspace, name, settings]);
 }
 

@@ -26,7 +26,12 @@ answer.read()
 sys.exit(answer.status != 200)
 `;
 
-export async function probed(target: BySsh, needs: SshNeeds): Promise<Finding[]> {
+/** `more` is found out on a machine on which all this works. */
+export async function probed(
+  target: BySsh,
+  needs: SshNeeds,
+  more: (connection: SshConnection) => Promise<Finding[]> = async () => [],
+): Promise<Finding[]> {
   const { settings } = target;
   const { address, port, user } = settings;
   const findings: Finding[] = [];
@@ -69,6 +74,7 @@ export async function probed(target: BySsh, needs: SshNeeds): Promise<Finding[]>
     const python = await findPython(connection, settings.python);
     findings.push(python);
     if (python.ok) findings.push(await wayBack(connection, settings.python, needs.connectHere));
+    if (findings.every(({ ok }) => ok)) findings.push(...(await more(connection)));
   } catch (error) {
     found('address', false, sentence((error as Error).message), 'Try again.');
   } finally {
