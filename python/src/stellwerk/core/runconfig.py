@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from .. import _yaml
 from .conda_dependencies import CondaDependencies
+from .container import ContainerInstance, container_of
 from .environment import Environment
 from .exceptions import RunConfigurationException, UserErrorException
 from .resources import RESOURCE_TYPES, Resources
@@ -65,6 +66,7 @@ TYPES: Dict[str, Any] = {
     "graceSeconds": (int, float),
     "secrets": list,
     "vaultSecrets": list,
+    "container": dict,
 }
 SUFFIXES = (".runconfig", ".yml", ".yaml")
 
@@ -143,6 +145,8 @@ class RunConfiguration:
         self.grace_seconds: float = 10
         self.secrets: List[str] = []
         self.vault_secrets: List[str] = []
+        self.container: Optional[Dict[str, str]] = None  # {"image": "python:3.13", "user": "a secret", "password": "a secret"}
+        self.container_instance = ContainerInstance()
         self.notices: List[str] = []
         # Kept for code that sets them.
         self.history, self.hdi, self.tensorflow, self.mpi = (SimpleNamespace() for _ in range(4))
@@ -203,7 +207,7 @@ class RunConfiguration:
             "arguments": arguments,
             "target": self.target,
             "framework": "MPI" if self.communicator and "mpi" in self.communicator.lower() else self.framework,
-            "resources": self.resources.asked(),
+            "resources": self.container_instance.added_to(self.resources.asked()),
             "priority": self.priority,
             "retries": dict(self.retries),
             "environmentVariables": {**of_environment, **self.environment_variables},
@@ -212,6 +216,7 @@ class RunConfiguration:
             "graceSeconds": self.grace_seconds,
             "secrets": list(self.secrets),
             "vaultSecrets": list(self.vault_secrets),
+            "container": container_of(self.container, self.environment.docker),
         }
         return {key: value for key, value in made.items() if value is not None and not same(value, DEFAULTS.get(key))}
 
@@ -231,6 +236,7 @@ class RunConfiguration:
         made.grace_seconds = given.get("graceSeconds", 10)
         made.secrets = given.get("secrets") or []
         made.vault_secrets = given.get("vaultSecrets") or []
+        made.container = given.get("container")
         return made
 
     def save(self, path: Optional[str] = None, name: Optional[str] = None, separate_environment_yaml: bool = False) -> str:
