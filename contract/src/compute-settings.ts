@@ -4,10 +4,11 @@ import * as z from 'zod';
 import { dockerSettings } from './compute-kinds/docker.ts';
 import { hostSettings } from './compute-kinds/host.ts';
 import { localSettings } from './compute-kinds/local.ts';
+import { slurmSettings } from './compute-kinds/slurm.ts';
 import { sshSettings } from './compute-kinds/ssh.ts';
 
 export const computeSettings = z
-  .discriminatedUnion('kind', [localSettings, hostSettings, sshSettings, dockerSettings])
+  .discriminatedUnion('kind', [localSettings, hostSettings, sshSettings, slurmSettings, dockerSettings])
   .meta({ id: 'ComputeSettings' });
 export type ComputeSettings = z.infer<typeof computeSettings>;
 export type ComputeKind = ComputeSettings['kind'];

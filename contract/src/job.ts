@@ -57,6 +57,14 @@ export const job = z
     vaultSecrets: z.record(z.string(), z.string()).describe('Files for the script, to be masked in its output.'),
     indexes: indexAccess,
     leaseSeconds: z.number(),
+    targetTellsEnd: z
+      .literal(true)
+      .optional()
+      .describe('Why its runner is asked to stop is known by the target, and told by it.'),
+    launcher: z
+      .array(z.string())
+      .optional()
+      .describe('What starts the script on all nodes, each process with its place among them in its environment.'),
     cacheFolder: z
       .string()
       .optional()

@@ -12,6 +12,7 @@ import { ComputeChanges, type ComputeKinds, type ComputeNeeds, Computes, type Lo
 import type { IsProvisioned } from './driver.ts';
 import { DockerDriver } from './kinds/docker/docker.ts';
 import { localDriver } from './kinds/local/local.ts';
+import { SlurmDriver } from './kinds/slurm/slurm.ts';
 import { SshDriver } from './kinds/ssh/ssh.ts';
 
 const admin: UserCaller = { kind: 'user', user: 'root', administrator: true, tokenId: 't' };
@@ -56,6 +57,7 @@ const kinds: ComputeKinds = {
       },
     } satisfies IsProvisioned<'ssh'>,
   }),
+  slurm: new SlurmDriver({} as never),
   host: {
     kind: 'host',
     hostsServices: true,

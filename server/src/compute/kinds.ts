@@ -4,6 +4,7 @@ import type { ComputeDriver, Target } from './driver.ts';
 import { DockerDriver, type DockerNeeds } from './kinds/docker/docker.ts';
 import { HostDriver, type HostNeeds } from './kinds/host/host.ts';
 import { localDriver } from './kinds/local/local.ts';
+import { SlurmDriver } from './kinds/slurm/slurm.ts';
 import type { MachineNeeds } from './kinds/ssh/created.ts';
 import type { SshNeeds } from './kinds/ssh/machine.ts';
 import { SshDriver } from './kinds/ssh/ssh.ts';
@@ -19,7 +20,13 @@ export function computeKinds({
   remote: SshNeeds & MachineNeeds & DockerNeeds;
 }): ComputeKinds {
   const docker = new DockerDriver(remote);
-  return { local: localDriver, host: new HostDriver(host, docker), ssh: new SshDriver(remote, docker), docker };
+  return {
+    local: localDriver,
+    host: new HostDriver(host, docker),
+    ssh: new SshDriver(remote, docker),
+    slurm: new SlurmDriver(remote),
+    docker,
+  };
 }
 
 /** The driver of a target: target and driver are of the same kind, which the compiler cannot see through the table. */

@@ -61,6 +61,8 @@ function checkAbilities({ framework, resources, container, target }: RunConfigur
     refuse('framework', `runs ${frameworks.length === 1 ? 'Python only' : frameworks.join(' and ')}, not ${framework}`);
   if (resources.nodes !== 1 && !driver.severalNodes) refuse('resources.nodes', 'has one machine');
   if (container && !driver.containers) refuse('container', 'runs nothing in containers');
+  if (container?.environment === 'in-image' && !driver.takesImages)
+    refuse('container.environment', 'does not take images that are made here; let the environment be made at-start');
 }
 
 async function checkFlaws(configuration: RunConfiguration, { driver, target }: UsableTarget): Promise<void> {

@@ -243,7 +243,7 @@ with open("outputs/large.bin", "wb") as file:
   test('an image without Python is refused, and says what it lacks', async () => {
     there.engine.emptyImage('empty:1');
     const order = await server.order('print(1)\n');
-    order.job.configuration.container = { image: 'empty:1' };
+    order.job.configuration.container = { environment: 'at-start', image: 'empty:1' };
     const handle = await start(order);
     expect(await ended(handle)).toMatchObject({ cause: 'refused', reason: expect.stringContaining('Python 3.8') });
     await jobs().cleanUp(there.target, handle);

@@ -4,6 +4,7 @@
 // Invariants: one runner per job, however often it is started; after `cleanUp` no process and no file of the job is left; the job's token and
 // secrets go through the connection into a 0600 file, never onto a command line.
 import { createHash } from 'node:crypto';
+import type { Duplex } from 'node:stream';
 import { TargetError } from '@stellwerk/contract/errors.ts';
 import type { JobHandle, JobOrder, JobState, RunsJobs, Target } from '../../driver.ts';
 import { failureOf, type Machine, type Machines, programOf } from './machine.ts';
@@ -41,6 +42,12 @@ export class SshJobs implements RunsJobs<'ssh'> {
     await this.#ask(target, 'recover', String(handle.folder)).catch((error: TargetError) => {
       throw new TargetError('later', `What the runner left could not be delivered yet: ${error.message}`);
     });
+  }
+
+  async beside(target: Target<'ssh'>, handle: JobHandle, words: readonly string[]): Promise<Duplex> {
+    const { connection, bundle } = await this.#machines.of(target);
+    const args = ['-m', 'stellwerk.runner.beside', String(handle.folder), ...words];
+    return connection.stream(programOf(target, bundle, args));
   }
 
   async cleanUp(target: Target<'ssh'>, handle: JobHandle | { id: string }): Promise<void> {

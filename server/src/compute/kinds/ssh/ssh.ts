@@ -14,6 +14,7 @@ export class SshDriver implements ComputeDriver<'ssh'> {
   readonly kind = 'ssh';
   readonly hostsServices = false;
   readonly containers = true;
+  readonly takesImages = true;
   readonly jobs: RunsJobs<'ssh'>;
   readonly lifetime: MadeMachines;
   readonly #contained: Contained<'ssh'>;
