@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Tuple
 
+from .container import container_of_v1
 from .exceptions import RunConfigurationException
 from .spark import SparkConfiguration, SparkPackage
 
@@ -100,13 +101,17 @@ def from_v1(content: Mapping[str, Any], lines: Dict[Tuple[Any, ...], int], file:
     asked = {"nodes": given.pop("nodeCount", None), "timeLimit": given.pop("maxRunDurationSeconds", None)}
     if any(asked.values()):
         made["resources"] = {name: value for name, value in asked.items() if value}
-    environment = given.pop("environment", None)
+    environment = reading.mapping(given.pop("environment", None), "environment")
     variables = reading.mapping(given.pop("environmentVariables", None), "environmentVariables")
-    libraries = environment.get("spark") if isinstance(environment, dict) else None
+    container = container_of_v1(environment.get("docker"))
+    if container:
+        made["container"] = container
+        environment.pop("docker")
+    libraries = environment.get("spark")
     spark = _spark(reading.mapping(given.pop("spark", None), "spark"), reading.mapping(libraries, "environment", "spark"))
     if spark and made["framework"] == "PySpark":
         made["spark"] = spark
-    made["environment"], inner = _environment(reading.mapping(environment, "environment"), reading)
+    made["environment"], inner = _environment(environment, reading)
     made["environmentVariables"] = {name: str(value) for name, value in {**inner, **variables}.items()}
     references = reading.mapping(given.pop("dataReferences", None), "dataReferences")
     made["dataReferences"] = {
