@@ -42,13 +42,18 @@ export function wantedOf(name: string, folder: string, bundle: string, job: Job,
   };
 }
 
+/** To Slurm a percent sign begins what it puts in itself. */
+export const outputIn = (folder: string) => `${folder.replaceAll('%', '%%')}/runner.log`;
+
+const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`;
+
 /** Whoever comes second to the folder leaves it alone: however often a job is submitted, one runner takes it up. */
 function scriptOf(folder: string, bundle: string, { setUp, python }: Settings): string {
   return `#!/bin/bash -l
 cd /
-(set -C; echo "$SLURM_JOB_ID" > ${folder}/jobid) 2>/dev/null || exit 0
-${setUp.map((line) => `${line}\n`).join('')}export PYTHONPATH=${bundle}\${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1
-exec ${python} -S -m stellwerk.runner ${folder}
+(set -C; echo "$SLURM_JOB_ID" > ${quoted(folder)}/jobid) 2>/dev/null || exit 0
+${setUp.map((line) => `${line}\n`).join('')}export PYTHONPATH=${quoted(bundle)}\${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1
+exec ${python} -S -m stellwerk.runner ${quoted(folder)}
 `;
 }
 
@@ -56,7 +61,7 @@ export function sbatchWords(wanted: Wanted): string[] {
   const { name, folder, nodes, cpus, memoryMegabytes, gres, minutes, warnSeconds, settings } = wanted;
   const given = Object.entries({
     'job-name': name,
-    output: `${folder}/runner.log`,
+    output: outputIn(folder),
     chdir: '/',
     nodes,
     'ntasks-per-node': 1,

@@ -92,12 +92,7 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
   }
 
   test('runs that wait tell their place and why, and begin when there is room', async () => {
-    const [large, first, second] = await Promise.all([
-      order(sleeps, { nodes: 3, cpus: 4 }),
-      order('print(1)', { cpus: 4 }),
-      order('print(1)', { cpus: 4 }),
-    ]);
-    large!.job.resources.nodes = 1; // it is the runner that fills its node
+    const [first, second] = await Promise.all([order('print(1)', { cpus: 4 }), order('print(1)', { cpus: 4 })]);
     const fillers = there.cluster
       .shell(
         'for n in 0 1 2; do runuser -u alice -- sbatch --parsable --chdir=/tmp -o /dev/null --cpus-per-task=4 --wrap "sleep 600"; done',
@@ -108,7 +103,7 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
       () => there.cluster.shell('squeue -h -t RUNNING -o %A').trim().split('\n').length === 3,
       'a full cluster',
     );
-    const handles = [await jobs().start(there.target, first!), await jobs().start(there.target, second!)];
+    const handles = [await jobs().start(there.target, first), await jobs().start(there.target, second)];
     const driver = there.driver();
     const seen = () => Promise.all(handles.map((handle) => driver.jobs.look(there.target, handle)));
     await until(
@@ -130,7 +125,7 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
     await jobs().cancel(there.target, handles[1]!, 'ask'); // it waits: there is no runner to be asked
     expect(await ended(handles[1]!)).toMatchObject({ cause: 'canceled' });
     there.cluster.shell(`scancel ${fillers.join(' ')}`);
-    await until(async () => (await server.run(first!)).state === 'completed', 'the end of the first');
+    await until(async () => (await server.run(first)).state === 'completed', 'the end of the first');
     for (const handle of handles) await jobs().cleanUp(there.target, handle);
   });
 

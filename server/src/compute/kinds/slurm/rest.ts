@@ -1,7 +1,7 @@
 // Slurm by its REST interface (slurmrestd), with a token of the user whose jobs they are. What is asked and told is the same as by its commands;
 // a running job cannot be asked to stop by it alone, so its runner hears that from this server.
 import { TargetError } from '@stellwerk/contract/errors.ts';
-import type { Wanted } from './batch.ts';
+import { outputIn, type Wanted } from './batch.ts';
 import { isWaiting, nodesOf, type Scheduler, type SeenJob } from './scheduler.ts';
 
 interface RestJob {
@@ -47,7 +47,7 @@ export class Rest implements Scheduler {
       tasks_per_node: 1,
       cpus_per_task: cpus,
       memory_per_node: memoryMegabytes,
-      gres: gres,
+      gres,
       time_limit: minutes,
       signal: warnSeconds === undefined ? undefined : `B:USR1@${warnSeconds}`,
       partition: settings.partition,
@@ -57,7 +57,7 @@ export class Rest implements Scheduler {
       reservation: settings.reservation,
       requeue: false,
       current_working_directory: '/',
-      standard_output: `${folder}/runner.log`,
+      standard_output: outputIn(folder),
       environment: { PATH: '/usr/local/bin:/usr/bin:/bin' },
     }).filter(([, value]) => value !== undefined);
     const { job_id } = await this.#call('POST', '/job/submit', { script, job: Object.fromEntries(given) });
