@@ -55,7 +55,12 @@ export class SlurmDriver implements ComputeDriver<'slurm'> {
 
   /** A cluster that cannot be asked now is submitted to all the same. */
   async flaws(target: Target<'slurm'>, configuration: RunConfiguration): Promise<Flaw[]> {
-    const groups = await this.#groupsOf(target).catch(() => undefined);
+    const { partition } = target.settings;
+    let groups = await this.#groupsOf(target).catch(() => undefined);
+    if (groups && groupsFor(groups, partition).length === 0) {
+      this.#groups.delete(this.queue(target)); // it may have been made since
+      groups = await this.#groupsOf(target).catch(() => undefined);
+    }
     return groups ? flawsOf(groups, target.settings, configuration) : [];
   }
 
