@@ -67,7 +67,7 @@ export const injectionGuards: readonly Guard[] = [
     guard: 'relay and node show each other that they know the secret of their folder',
     changes: [
       {
-        file: 'python/src/stellwerk/runner/relay.py',
+        file: 'python/src/stellwerk/runner/login_relay.py',
         code: 'if not hmac.compare_digest(proof, proof_of(self.secret, "node", ours, theirs)):',
         without: 'if not proof:',
       },
