@@ -9,7 +9,15 @@ import { sparkSettings } from './compute-kinds/spark.ts';
 import { sshSettings } from './compute-kinds/ssh.ts';
 
 export const computeSettings = z
-  .discriminatedUnion('kind', [localSettings, hostSettings, sshSettings, slurmSettings, sparkSettings, dockerSettings])
+  .discriminatedUnion('kind', [
+    // A word for each kind.
+    localSettings,
+    hostSettings,
+    sshSettings,
+    slurmSettings,
+    sparkSettings,
+    dockerSettings,
+  ])
   .meta({ id: 'ComputeSettings' });
 export type ComputeSettings = z.infer<typeof computeSettings>;
 export type ComputeKind = ComputeSettings['kind'];

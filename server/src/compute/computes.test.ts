@@ -9,11 +9,8 @@ import { type ScratchDatabase, scratchDatabase } from '../db/scratch-database.ts
 import { migrations } from '../stores.ts';
 import type { OpenRuns } from './computes.ts';
 import { ComputeChanges, type ComputeKinds, type ComputeNeeds, Computes, type Load } from './computes.ts';
-import type { IsProvisioned } from './driver.ts';
-import { DockerDriver } from './kinds/docker/docker.ts';
+import type { IsProvisioned, Target } from './driver.ts';
 import { localDriver } from './kinds/local/local.ts';
-import { SlurmDriver } from './kinds/slurm/slurm.ts';
-import { SparkDriver } from './kinds/spark/spark.ts';
 import { SshDriver } from './kinds/ssh/ssh.ts';
 
 const admin: UserCaller = { kind: 'user', user: 'root', administrator: true, tokenId: 't' };
@@ -31,10 +28,8 @@ let worker: ActivityWorker;
 let made: Map<string, object>;
 let refuses: TargetError | undefined;
 /** A host that keeps `good` apart, and no other user. */
-const kinds: ComputeKinds = {
+const kinds = {
   local: localDriver,
-  docker: new DockerDriver({} as never),
-  spark: new SparkDriver({} as never),
   /** Made on the target `base`. */
   ssh: Object.assign(new SshDriver({} as never, {} as never), {
     probe: async () => ({ usable: true, findings: [] }),
@@ -59,14 +54,13 @@ const kinds: ComputeKinds = {
       },
     } satisfies IsProvisioned<'ssh'>,
   }),
-  slurm: new SlurmDriver({} as never),
   host: {
     kind: 'host',
     hostsServices: true,
     queue: () => 'host',
     reach: () => 'here',
     capacity: async () => ({ cpus: 3, memoryBytes: 8e9, gpus: [] }),
-    async probe({ settings }) {
+    async probe({ settings }: Target<'host'>) {
       const ok = settings.user === undefined || settings.user === 'good';
       return {
         usable: ok,
@@ -74,7 +68,7 @@ const kinds: ComputeKinds = {
       };
     },
   },
-};
+} as unknown as ComputeKinds;
 const runs: OpenRuns = {
   load: async () => load,
   on: async () => open,
