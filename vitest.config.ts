@@ -1,4 +1,14 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
+
+/** Of engines that fill a machine: brought up one after another, each down before the next. */
+const onEngines = [
+  ...readdirSync(join(import.meta.dirname, 'test', 'engines'), { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && entry.name !== 'conda')
+    .map(({ name }) => `test/${name}.test.ts`),
+  'test/training-image.test.ts',
+];
 
 // Unit tests stand beside the code and are quick; stories walk whole workflows on real parts.
 export default defineConfig({
@@ -35,8 +45,19 @@ export default defineConfig({
           name: 'stories',
           sequence: { groupOrder: 2 },
           include: ['test/**/*.test.ts'],
+          exclude: ['**/node_modules/**', ...onEngines],
           maxWorkers: 2,
           maxConcurrency: 2,
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+        },
+      },
+      {
+        test: {
+          name: 'engine-stories',
+          sequence: { groupOrder: 3 },
+          include: onEngines,
+          fileParallelism: false,
           testTimeout: 300_000,
           hookTimeout: 300_000,
         },

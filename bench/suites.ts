@@ -1,6 +1,7 @@
 // All that is measured, in the order in which it is.
 
 import * as artifact from './artifact.ts';
+import * as compute from './compute.ts';
 import * as createRun from './create-run.ts';
 import type { Figure } from './figure.ts';
 import * as image from './image.ts';
@@ -30,4 +31,5 @@ export const suites: readonly Suite[] = [
   resubmit,
   artifact,
   image,
+  compute,
 ];

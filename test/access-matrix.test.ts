@@ -68,6 +68,10 @@ const administratorOnly = '403 access.administrator-needed';
 const noEngine = (refusal: string) => ({ contributor: refusal, owner: refusal, administrator: refusal });
 /** What a room decides beyond the permission. */
 const beyond: Record<string, Partial<Record<Person, string>>> = {
+  'sessions.exec': noEngine('412 run.not-open'),
+  'sessions.connect': noEngine('412 run.not-open'),
+  'sessions.receive': noEngine('404 run.session-not-found'),
+  'sessions.send': noEngine('404 run.session-not-found'),
   'compute.create': noEngine('400 settings.invalid'),
   'compute.scale': noEngine('400 settings.invalid'),
   'compute.delete': noEngine('412 compute.not-created'),

@@ -1,10 +1,11 @@
 // A team's machine that is reached by SSH and reaches nothing itself: attached with a key from the vault, used by another Contributor, and the runs
 // on it while the server is killed, the cable is pulled, sshd dies and the machine is switched off.
 import { execFileSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Run } from '@stellwerk/contract/run.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { pythonWithScikitLearn } from './engines/pythons.ts';
 import { SshHost, whyNoSshHost } from './engines/ssh/ssh-host.ts';
 import { Installation, repository } from './installation.ts';
 import { submit } from './submission.ts';
@@ -306,20 +307,3 @@ for step in range(first, 20):
     expect(failed).toMatchObject({ state: 'failed', reason: expect.stringContaining('another host key') });
   });
 });
-
-/** A Python that every user of this machine, and of those that see its disk, can start. Made once. */
-function pythonWithScikitLearn(): string {
-  const above = `/var/tmp/stellwerk-engines-${process.getuid!()}`;
-  const folder = join(above, 'scikit-learn');
-  const python = join(folder, 'bin', 'python');
-  if (existsSync(join(folder, 'complete'))) return python;
-  mkdirSync(above, { recursive: true, mode: 0o755 });
-  rmSync(folder, { recursive: true, force: true });
-  const quietly = (command: string, ...args: string[]) =>
-    execFileSync(command, args, { stdio: ['ignore', 'ignore', 'inherit'] });
-  quietly('/usr/bin/python3', '-m', 'venv', folder);
-  quietly(python, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', 'scikit-learn==1.5.*', 'joblib');
-  quietly('chmod', '-R', 'a+rX', folder);
-  quietly('touch', join(folder, 'complete'));
-  return python;
-}

@@ -2,6 +2,7 @@
 // possible (root on Debian), and otherwise says what is missing.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
+import { isSlurmThere, slurmPackages } from '../test/engines/slurm/packages.ts';
 
 interface Need {
   what: string;
@@ -50,6 +51,9 @@ const needs: Need[] = [
     packages: ['docker.io', 'iptables', 'mmdebstrap', 'docker-registry'],
     isOptional: true,
   },
+  { what: 'Slurm and Open MPI', isThere: isSlurmThere, packages: slurmPackages, isOptional: true },
+  { what: 'Java', isThere: () => works('java', '-version'), packages: ['openjdk-17-jre-headless'], isOptional: true },
+  { what: 'Maven', isThere: () => works('mvn', '-version'), packages: ['maven'], isOptional: true },
   { what: 'skopeo', isThere: () => works('skopeo', '--version'), packages: ['skopeo'], isOptional: true },
 ];
 
@@ -63,7 +67,8 @@ export function prepareMachine(): void {
   }
   process.stdout.write(`Installing what this machine lacks: ${names}.\n`);
   spawnSync('apt-get', ['update', '-q'], { stdio: 'inherit' });
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  // At runlevel 1 no package starts its service.
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
   spawnSync('apt-get', ['install', '-yq', '--no-install-recommends', ...missing.flatMap(({ packages }) => packages)], {
     stdio: 'inherit',
     env,

@@ -53,6 +53,16 @@ export const comforts: readonly Comfort[] = [
     build: async (session) => (await import('./commands/activity-wait.ts')).waitCommand(session),
   },
   {
+    name: 'run exec',
+    summary: 'Starts a program beside the script of a running run.',
+    build: async (session) => (await import('./commands/run-exec.ts')).execCommand(session),
+  },
+  {
+    name: 'run forward',
+    summary: 'Leads a port of this machine to one of the machine that a running run is on.',
+    build: async (session) => (await import('./commands/run-exec.ts')).forwardCommand(session),
+  },
+  {
     name: 'run submit',
     summary: 'Submits a script with its folder; a run on `local` is started on this machine.',
     build: async (session) => (await import('./commands/run-submit.ts')).submitCommand(session),

@@ -5,10 +5,21 @@ import { dockerSettings } from './compute-kinds/docker.ts';
 import { hostSettings } from './compute-kinds/host.ts';
 import { kubernetesSettings } from './compute-kinds/kubernetes.ts';
 import { localSettings } from './compute-kinds/local.ts';
+import { slurmSettings } from './compute-kinds/slurm.ts';
+import { sparkSettings } from './compute-kinds/spark.ts';
 import { sshSettings } from './compute-kinds/ssh.ts';
 
 export const computeSettings = z
-  .discriminatedUnion('kind', [localSettings, hostSettings, sshSettings, dockerSettings, kubernetesSettings])
+  .discriminatedUnion('kind', [
+    // A word for each kind.
+    localSettings,
+    hostSettings,
+    sshSettings,
+    slurmSettings,
+    sparkSettings,
+    dockerSettings,
+    kubernetesSettings,
+  ])
   .meta({ id: 'ComputeSettings' });
 export type ComputeSettings = z.infer<typeof computeSettings>;
 export type ComputeKind = ComputeSettings['kind'];

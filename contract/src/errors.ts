@@ -84,6 +84,8 @@ export const hints = {
   'run.journal-gap': 'Send the journal from the offset given in the answer.',
   'run.journal-invalid': 'A journal line must be one of the entries that the contract lists.',
   'run.log-offset': 'Append at the offset given in the answer.',
+  'run.not-open': 'Look at the output and the metrics instead, or wait until the script runs.',
+  'run.session-not-found': 'Open another session.',
   'run.parent-invalid': 'The parent must be a run of the same workspace and not a descendant.',
   'run.metric-not-found': 'List the metrics of the run with `stellwerk metric list`.',
   'run.file-not-found': 'List the files of the run with `stellwerk run list-files`.',

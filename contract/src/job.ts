@@ -3,6 +3,7 @@ import * as z from 'zod';
 import { environmentPlan, indexAccess } from './environment.ts';
 import { readResources } from './resources.ts';
 import { dataReference, runConfiguration } from './run-configuration.ts';
+import { spark } from './spark.ts';
 import { digest, freeName, resourceName, runId } from './values.ts';
 
 /** By the names that the configuration lists under `secrets`; kept, outside every record, until the run has ended. */
@@ -51,12 +52,24 @@ export const job = z
     configuration: runConfiguration,
     resources: readResources,
     gpus: z.array(z.string()).optional().describe('The GPUs that it may see, where its target gives them out.'),
+    spark: z
+      .object({ ...spark.shape, home: z.string().optional().describe('Where Spark is, if it is not to be found.') })
+      .optional()
+      .describe('What Spark is started with, where the script is started by it.'),
     environment: environmentPlan,
     dataReferences: z.record(z.string(), dataReference),
     secrets: secretValues.describe('Environment variables for the script, to be masked in its output.'),
     vaultSecrets: z.record(z.string(), z.string()).describe('Files for the script, to be masked in its output.'),
     indexes: indexAccess,
     leaseSeconds: z.number(),
+    targetTellsEnd: z
+      .literal(true)
+      .optional()
+      .describe('Why its runner is asked to stop is known by the target, and told by it.'),
+    launcher: z
+      .array(z.string())
+      .optional()
+      .describe('What starts the script on all nodes, each process with its place among them in its environment.'),
     cacheFolder: z
       .string()
       .optional()

@@ -1,6 +1,7 @@
 // How a script runs on a given target. Saved beside the script as `*.runconfig` (YAML), or just an object.
 import * as z from 'zod';
 import { resources } from './resources.ts';
+import { spark } from './spark.ts';
 import { relativePath, resourceName, secretName } from './values.ts';
 
 const specifications = ['condaFile', 'conda', 'requirementsFile', 'requirements', 'lockFile'] as const;
@@ -77,6 +78,31 @@ const variableName = z
   .regex(/^[A-Za-z_][A-Za-z0-9_]*$/)
   .max(256);
 
+/** By which image a script runs in a container, and how its environment gets there. */
+export const container = z
+  .strictObject({
+    image: z
+      .string()
+      .max(500)
+      .regex(
+        /^[a-z0-9][A-Za-z0-9._:/@-]*$/,
+        'must be the name of an image, such as `python:3.11` or `registry.example/team/base@sha256:…`',
+      )
+      .optional()
+      .describe(
+        'The image to run in, with Python 3.8 or newer; that of the target unless given. With `environment: in-image` it is a registry that has it, and the usual base unless given.',
+      ),
+    environment: z
+      .enum(['at-start', 'in-image'])
+      .default('at-start')
+      .describe(
+        'at-start: made in the container when the run starts, kept for the next. in-image: the server makes an image of the base and the environment, once for each pair.',
+      ),
+    user: secretName.optional().describe('The secret that holds the user name for its registry.'),
+    password: secretName.optional().describe('The secret that holds the password for its registry.'),
+  })
+  .meta({ id: 'Container' });
+
 export const runConfiguration = z
   .strictObject({
     script: relativePath.describe('The script to start, in the directory.'),
@@ -93,21 +119,8 @@ export const runConfiguration = z
       .describe('Of the runs that wait for a target, those of a higher priority come first.'),
     environmentVariables: z.record(variableName, z.string().max(32_000)).default({}),
     environment: environmentSource.default({}),
-    container: z
-      .strictObject({
-        image: z
-          .string()
-          .max(500)
-          .regex(
-            /^[a-z0-9][A-Za-z0-9._:/@-]*$/,
-            'must be the name of an image, such as `python:3.11` or `registry.example/team/base@sha256:…`',
-          )
-          .describe('The image to run in, as the engine of the target finds it; Python 3.8 or newer must be in it.'),
-        user: secretName.optional().describe('The secret that holds the user name for its registry.'),
-        password: secretName.optional().describe('The secret that holds the password for its registry.'),
-      })
-      .optional()
-      .describe('The script runs in a container of this image.'),
+    container: container.optional().describe('The script runs in a container.'),
+    spark: spark.optional().describe('What the run asks of Spark, where its framework is PySpark.'),
     dataReferences: z.record(variableName, dataReference).default({}),
     retries: z
       .strictObject({

@@ -10,6 +10,7 @@ import { experimentVerbs } from './experiment.ts';
 import { imageVerbs } from './image.ts';
 import { modelVerbs } from './model.ts';
 import { runVerbs } from './run.ts';
+import { sessionVerbs } from './run-session.ts';
 import { secretVerbs } from './secret.ts';
 import { serverVerbs } from './server.ts';
 import { snapshotVerbs } from './snapshot.ts';
@@ -30,6 +31,7 @@ export const verbs = {
   ...datastoreVerbs,
   ...experimentVerbs,
   ...runVerbs,
+  ...sessionVerbs,
   ...telemetryVerbs,
   ...modelVerbs,
   ...imageVerbs,

@@ -95,6 +95,25 @@ class TestRemote(unittest.TestCase):
         self.ask("clean", self.folder)
         self.assertEqual(self.marked(), [])
 
+    def test_a_job_that_is_placed_waits_for_its_runner_which_dies_with_who_started_it(self):
+        job = self.job(FAMILY)
+        for _ in range(2):
+            self.assertEqual(self.ask("place", self.folder, given=job)["state"], "waiting")
+        batch = os.path.join(SOURCES, "stellwerk", "runner", "batch.py")
+        starter = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, *sys.argv[1:]]))"
+        first = subprocess.Popen([sys.executable, "-c", starter, batch, self.folder], stderr=subprocess.DEVNULL)
+        self.until(lambda: "ready" in self.server.log("r"))
+        self.assertEqual(self.ask("look", self.folder), {"state": "running"})
+        second = subprocess.run([sys.executable, batch, self.folder], stderr=subprocess.PIPE, universal_newlines=True)
+        self.assertEqual(second.returncode, 1)
+        self.assertIn("waits for its runner", second.stderr)
+        first.kill()
+        first.wait()
+        self.until(lambda: not self.marked())
+        self.assertEqual(self.ask("look", self.folder), {"state": "ended"})
+        self.ask("clean", self.folder)
+        self.assertEqual(os.listdir(self.above), [])
+
     def test_a_runner_of_an_earlier_boot_is_gone_with_its_machine(self):
         self.ask("start", self.folder, given=self.job(FAMILY))
         written = os.path.join(self.folder, "process.json")

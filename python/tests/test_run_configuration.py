@@ -244,6 +244,28 @@ class RunConfigurationTest(unittest.TestCase):
         for word in ("history", "autoPrepareEnvironment", "environment.docker", "downloaded, not mounted"):
             self.assertIn(word, told)
 
+    def test_a_container_is_asked_for_in_our_words_and_in_those_of_before(self):
+        made = RunConfiguration("a.py")
+        made.environment.docker.base_image = "base:1"
+        self.assertNotIn("container", made.configuration())
+        made.environment.docker.enabled = True
+        registry = made.environment.docker.base_image_registry
+        registry.address, registry.username, registry.password = "registry.example", "the-user", "the-password"
+        made.container_instance.cpu_cores, made.container_instance.memory_gb = 2, 1.5
+        container = {"image": "registry.example/base:1", "user": "the-user", "password": "the-password"}
+        self.assertEqual(made.configuration()["container"], container)
+        self.assertEqual(made.configuration()["resources"], {"cpus": 2, "memory": "1.5GB"})
+        made.resources.cpus = 3
+        self.assertEqual(made.configuration()["resources"], {"cpus": 3, "memory": "1.5GB"})
+        self.assertEqual(RunConfiguration.of_configuration(made.configuration()), made)
+        loaded, told = self.load(
+            "script: a.py\nframework: Python\nenvironment:\n  docker: {enabled: true, baseImage: base:2}\n  python:\n    userManagedDependencies: true\n"
+        )
+        self.assertEqual(loaded.configuration()["container"], {"image": "base:2"})
+        self.assertNotIn("docker", told)
+        loaded, _ = self.load("script: a.py\ncontainer:\n  image: base:3\n")
+        self.assertEqual(loaded.configuration()["container"], {"image": "base:3"})
+
     def test_keys_that_neither_layout_knows_are_refused_in_azure_mls_too(self):
         with self.assertRaisesRegex(RunConfigurationException, "line 4: the key 'interpreter'"):
             self.load("script: a.py\nenvironment:\n  python:\n    interpreter: x\n")

@@ -11,6 +11,7 @@ import { type Manifest, readArchive, restore, type Verification, verify } from '
 import { type Config, configOf, type StartOptions, StartRefused } from './config.ts';
 import { Database, FolderInUse } from './db/database.ts';
 import { SchemaRefused } from './db/migrations.ts';
+import { closeConnections } from './exec/ssh/connections.ts';
 import { HttpServer } from './http/server.ts';
 import { Incidents } from './incidents.ts';
 import { buildRooms, type Ground, type Rooms } from './rooms.ts';
@@ -186,6 +187,7 @@ async function stop(
   await http.stop();
   collections.stop();
   await Promise.all([worker.stop(), leases.stop(), supervisor.stop()]);
+  closeConnections();
   // The gateway outlives the server for the sake of its services; without any it has nothing to do.
   if (!(await services.any())) await gateway.stop();
   await db.close();

@@ -27,13 +27,13 @@ import { Experiments } from './experiment/experiments.ts';
 import { Gateway } from './gateway/gateways.ts';
 import type { Service } from './http/service.ts';
 import { ImageBuilding, Images, imageLayerCache, imageShelf, Recipes } from './image/images.ts';
-import { imageKinds } from './image/kinds.ts';
+import { imageKinds, trainingBases } from './image/kinds.ts';
 import type { Incidents } from './incidents.ts';
 import { servicesUrl } from './installation.ts';
 import { Models } from './model/models.ts';
 import { OciImages, searchRegistries } from './oci/oci-images.ts';
 import { Registry } from './registry/registry.ts';
-import { JobOrders, Leases, RunDisposal, RunSelections, Runs, runExecutor, TargetUse } from './run/runs.ts';
+import { JobOrders, Leases, RunDisposal, RunSelections, Runs, runExecutor, Sessions, TargetUse } from './run/runs.ts';
 import { Snapshots } from './snapshot/snapshots.ts';
 import { targetKinds } from './target-kinds.ts';
 import { Journals } from './telemetry/journals.ts';
@@ -219,14 +219,15 @@ export function buildRooms(ground: Ground) {
     outbound: async () => ({ allowedHosts: config.allowedHosts, ...(await environments.network()) }),
     registries: () => (config.imageRegistry ? [config.imageRegistry] : searchRegistries(config.registriesFiles)),
   });
-  const kinds = imageKinds({
+  const imageNeeds = {
     oci,
     bytes,
     environments,
     layerCache: imageLayerCache(db),
     cacheDir: config.cache,
     scorerDir: assetPath('scorer'),
-  });
+  };
+  const kinds = imageKinds(imageNeeds);
   const recipes = new Recipes({ blobs, environments, readText: (digest: Digest) => textOf(bytes, digest) });
   const pulled = { bytes: blobs.own(), shelf: imageShelf(db) };
   const registry = new Registry({ images: pulled, access, workspaces, sealing: vault, now, url: ground.url });
@@ -310,7 +311,7 @@ export function buildRooms(ground: Ground) {
     incident,
     leaseMs: config.leases.activityMs,
     executors: {
-      run: runExecutor({ db, moment, steadyMs, computes, orders, leases }),
+      run: runExecutor({ db, moment, steadyMs, computes, orders, leases, images: { base: trainingBases(imageNeeds) } }),
       ...computeChanges.executors,
       'image.build': (work) => building.build(work),
       'web-service.deploy': (work) => rollout.apply(work),
@@ -371,6 +372,7 @@ export function buildRooms(ground: Ground) {
     datastores,
     experiments: new Experiments({ db, now, discard: (...of) => disposal.discardExperiment(...of) }),
     runs,
+    sessions: new Sessions({ db, newId, computes }),
     journals,
     metrics,
     logs,

@@ -63,6 +63,19 @@ export const injectionGuards: readonly Guard[] = [
     named: 'a machine that shows another host key than the one',
   },
   {
+    attack: 'a stranger at the relay of a cluster, or in its place',
+    guard: 'relay and node show each other that they know the secret of their folder',
+    changes: [
+      {
+        file: 'python/src/stellwerk/runner/login_relay.py',
+        code: 'if not hmac.compare_digest(proof, proof_of(self.secret, "node", ours, theirs)):',
+        without: 'if not proof:',
+      },
+    ],
+    test: 'python/tests/test_cluster.py',
+    named: 'test_whoever_does_not_know_the_secret_is_cut_off_on_either_side',
+  },
+  {
     attack: 'what a shell would carry out, in names of packages',
     guard: 'names have a pattern',
     changes: [

@@ -214,4 +214,17 @@ export const signInGuards: readonly Guard[] = [
     test: 'server/src/run/runs.test.ts',
     named: 'a newer attempt fences the older one off',
   },
+  {
+    attack: "the server's own machine, by a container engine that a Contributor attaches",
+    guard: 'an engine of that machine is attached by administrators',
+    changes: [
+      {
+        file: 'server/src/compute/checks.ts',
+        code: " || (settings.kind === 'docker' && settings.address.startsWith('unix:'))",
+        without: '',
+      },
+    ],
+    test: 'server/src/compute/computes.test.ts',
+    named: "a container engine of the server's own machine is attached by an administrator",
+  },
 ];

@@ -28,6 +28,11 @@ export interface Outcome {
 }
 
 export class SourceTree implements Disposable {
+  /** Where it is. */
+  get folder(): string {
+    return this.#folder;
+  }
+
   readonly #folder = mkdtempSync(join(tmpdir(), 'stellwerk-guards-'));
 
   constructor() {

@@ -51,6 +51,7 @@ const doors: Record<string, string[]> = {
   environment: ['environments'],
   exec: [
     'programs',
+    'connected',
     'processes',
     'sandbox',
     'image-root',
@@ -58,6 +59,7 @@ const doors: Record<string, string[]> = {
     'unused',
     'ssh/connection',
     'ssh/connections',
+    'relay/relay',
     'relay/relay',
   ],
   gateway: ['gateways'],

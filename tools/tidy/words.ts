@@ -5,7 +5,7 @@ import { type Finding, isServer, isTest, isTypeScript, type Source } from './sou
 const vendorWords =
   /\b(docker|dockerode|podman|kubectl|kubernetes|sbatch|squeue|scancel|slurm|spark-submit|livy|azure|aws|boto3|minio)\b/i;
 /** Formats that these rooms exist to read and write carry their vendor's name; the list of kinds names each. */
-const vendorRooms = /^server\/src\/(oci|registry)\/|\/kinds\.ts$/;
+const vendorRooms = /^server\/src\/(oci|registry)\/|[/-]kinds\.ts$/;
 /** The name of a kind as the contract has it, alone in quotes. */
 const kindNames = /'(docker|slurm|kubernetes)'/g;
 const environmentFiles = new Set(['server/src/config.ts', 'cli/src/surroundings.ts']);

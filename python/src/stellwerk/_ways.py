@@ -1,6 +1,7 @@
-"""The ways to a server: over the network (TLS, proxies of the environment), or by `unix:<path>`, a socket on this machine that leads there.
+"""The ways to a server: over the network (TLS, proxies of the environment), by `unix:<path>`, a socket on this machine that leads there, or by
+`relay:<file>`, a relay on another machine whose address and secret stand in the file.
 
-Whoever carries what is said over such a socket may have to begin anew, with another one; then the path, a link, leads to that.
+Whoever carries what is said over such a socket may have to begin anew, with another one; then the path, a link, leads to that, or the file has another address.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 from urllib.parse import unquote, urlsplit
 
 _UNIX = "unix:"
+_RELAY = "relay:"
 _BLOCK = 256 * 1024
 _CONNECT_SECONDS = 15.0
 
@@ -16,6 +18,8 @@ _CONNECT_SECONDS = 15.0
 def way_to(url, ca_bundle=None):
     if url.startswith(_UNIX + "/"):
         return Socket(url)
+    if url.startswith(_RELAY + "/"):
+        return ByRelay(url)
     return Network(url, ca_bundle)
 
 
@@ -111,6 +115,74 @@ class Socket:
 
     def _place(self):
         return os.path.realpath(self._path)
+
+
+class ByRelay:
+    base = ""
+    authority = "localhost"
+
+    def __init__(self, url):
+        self.url = url
+        self._file = url[len(_RELAY) :]
+
+    def connect(self, timeout):
+        import http.client
+        import socket
+
+        place = self._place()
+        if place is None:
+            raise ConnectionRefusedError("There is no relay now.")
+        connection = http.client.HTTPConnection("localhost", blocksize=_BLOCK)
+        connection.stellwerk_forward = {}
+        connection.stellwerk_place = place
+        connection.sock = socket.create_connection((place["host"], place["port"]), min(timeout, _CONNECT_SECONDS))
+        try:
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._introduce(connection.sock, place["secret"])
+        except (OSError, ValueError):
+            connection.close()
+            raise ConnectionRefusedError("The relay at %s does not know us." % place["host"]) from None
+        connection.sock.settimeout(timeout)
+        return connection
+
+    def still(self, connection):
+        return connection.stellwerk_place == self._place()
+
+    def _place(self):
+        import json
+
+        try:
+            with open(self._file, encoding="utf-8") as file:
+                return json.load(file)
+        except (OSError, ValueError):
+            return None
+
+    @staticmethod
+    def _introduce(sock, secret):
+        """Each side shows that it knows the secret, before anything else is said."""
+        import hmac
+
+        theirs, ours = _line(sock), os.urandom(16).hex()
+        sock.sendall(("%s %s\n" % (ours, proof_of(secret, "node", theirs, ours))).encode())
+        if not hmac.compare_digest(_line(sock), proof_of(secret, "relay", ours, theirs)):
+            raise ConnectionRefusedError
+
+
+def proof_of(secret, who, *numbers):
+    import hmac
+
+    return hmac.new(secret.encode(), " ".join((who,) + numbers).encode(), "sha256").hexdigest()
+
+
+def _line(sock):
+    """Byte by byte, so that nothing of what follows is taken."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = sock.recv(1)
+        if not byte or len(line) > 200:
+            raise ConnectionResetError
+        line += byte
+    return line.decode("ascii").strip()
 
 
 def _proxy_credentials(proxy):

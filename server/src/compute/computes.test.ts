@@ -9,9 +9,7 @@ import { type ScratchDatabase, scratchDatabase } from '../db/scratch-database.ts
 import { migrations } from '../stores.ts';
 import type { OpenRuns } from './computes.ts';
 import { ComputeChanges, type ComputeKinds, type ComputeNeeds, Computes, type Load } from './computes.ts';
-import type { IsProvisioned } from './driver.ts';
-import { DockerDriver } from './kinds/docker/docker.ts';
-import { KubernetesDriver } from './kinds/kubernetes/kubernetes.ts';
+import type { IsProvisioned, Target } from './driver.ts';
 import { localDriver } from './kinds/local/local.ts';
 import { SshDriver } from './kinds/ssh/ssh.ts';
 
@@ -30,10 +28,8 @@ let worker: ActivityWorker;
 let made: Map<string, object>;
 let refuses: TargetError | undefined;
 /** A host that keeps `good` apart, and no other user. */
-const kinds: ComputeKinds = {
+const kinds = {
   local: localDriver,
-  docker: new DockerDriver({} as never),
-  kubernetes: new KubernetesDriver({} as never),
   /** Made on the target `base`. */
   ssh: Object.assign(new SshDriver({} as never, {} as never), {
     probe: async () => ({ usable: true, findings: [] }),
@@ -64,7 +60,7 @@ const kinds: ComputeKinds = {
     queue: () => 'host',
     reach: () => 'here',
     capacity: async () => ({ cpus: 3, memoryBytes: 8e9, gpus: [] }),
-    async probe({ settings }) {
+    async probe({ settings }: Target<'host'>) {
       const ok = settings.user === undefined || settings.user === 'good';
       return {
         usable: ok,
@@ -72,7 +68,7 @@ const kinds: ComputeKinds = {
       };
     },
   },
-};
+} as unknown as ComputeKinds;
 const runs: OpenRuns = {
   load: async () => load,
   on: async () => open,

@@ -28,6 +28,7 @@ export type {
   JobHandle,
   JobOrder,
   JobState,
+  MadeImage,
   RunsJobs,
   Target,
 } from './driver.ts';

@@ -1,5 +1,6 @@
 // What a kind of compute target can do: capability by presence. Whoever writes a kind writes this, and runs `driver.suite.ts` on it.
 // A driver never touches the database, never retries and never reads the clock. It throws a TargetError for what the world did.
+import type { Duplex, Readable } from 'node:stream';
 import type { NodeCounts, Probe } from '@stellwerk/contract/compute.ts';
 import type { ProvisioningOf } from '@stellwerk/contract/compute-kinds/provisioning.ts';
 import type { ComputeKind, SettingsOf } from '@stellwerk/contract/compute-settings.ts';
@@ -18,8 +19,19 @@ export interface JobOrder {
   /** Unique for ever: the job carries it as its name over there, so that a second start finds the first. */
   id: string;
   job: Job;
+  /** Who submitted it, for targets where each has a sign-in of his own. */
+  user?: string;
   /** To sign in to the registry of the image that the run configuration names, where it has secrets for it. */
   imageSignIn?: { user: string; password: string };
+  /** An image that was made here for it, with its environment in it; in place of the one that the run configuration names. */
+  image?: MadeImage;
+}
+
+export interface MadeImage {
+  /** `sha256:…` of its manifest. */
+  digest: string;
+  /** As what an engine loads, under a name. */
+  archive(name: string, signal?: AbortSignal): Promise<Readable>;
 }
 
 /** The container image that a run configuration names. */
@@ -72,8 +84,10 @@ export interface RunsJobs<K extends ComputeKind> {
   cancel(target: Target<K>, handle: JobHandle, how: 'ask' | 'kill'): Promise<void>;
   /** Ships what a dead runner left in its journal; only after it may `cleanUp` delete that. */
   recover(target: Target<K>, handle: JobHandle): Promise<void>;
+  /** Starts `stellwerk.runner.beside` with these words where the job's script runs, as its user: its input and output. Absent: nobody looks in. */
+  beside?(target: Target<K>, handle: JobHandle, words: readonly string[]): Promise<Duplex>;
   /** Removes all that the job left, processes included. Safe twice, safe if the start failed half-way (by the order's id). */
-  cleanUp(target: Target<K>, handle: JobHandle | { id: string }): Promise<void>;
+  cleanUp(target: Target<K>, handle: JobHandle | { id: string; user?: string }): Promise<void>;
 }
 
 /** Targets of this kind that are made on an attached one. */
@@ -108,6 +122,8 @@ export interface ComputeDriver<K extends ComputeKind> {
   readonly severalNodes?: true;
   /** Whether the script may run in a container of an image that the run configuration names; elsewhere it is refused. */
   readonly containers?: true;
+  /** Whether it takes images that are made here. */
+  readonly takesImages?: true;
   /** What a run asks for and this target can never give, beyond what its `capacity` tells. Asked at submit. */
   flaws?(target: Target<K>, configuration: RunConfiguration): Promise<Flaw[]>;
   /** What environments of its runs are resolved for. Absent: for the server's own machine, or for that of whoever takes the run up. */

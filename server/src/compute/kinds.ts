@@ -5,6 +5,8 @@ import { DockerDriver, type DockerNeeds } from './kinds/docker/docker.ts';
 import { HostDriver, type HostNeeds } from './kinds/host/host.ts';
 import { KubernetesDriver, type KubernetesNeeds } from './kinds/kubernetes/kubernetes.ts';
 import { localDriver } from './kinds/local/local.ts';
+import { SlurmDriver } from './kinds/slurm/slurm.ts';
+import { SparkDriver } from './kinds/spark/spark.ts';
 import type { MachineNeeds } from './kinds/ssh/created.ts';
 import type { SshNeeds } from './kinds/ssh/machine.ts';
 import { SshDriver } from './kinds/ssh/ssh.ts';
@@ -20,6 +22,8 @@ export function computeKinds({ host, remote }: { host: HostNeeds; remote: Remote
     local: localDriver,
     host: new HostDriver(host, docker),
     ssh: new SshDriver(remote, docker),
+    slurm: new SlurmDriver(remote),
+    spark: new SparkDriver(remote),
     docker,
     kubernetes: new KubernetesDriver(remote),
   };

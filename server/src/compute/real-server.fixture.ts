@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import type { Job } from '@stellwerk/contract/job.ts';
 import type { Run, RunFile } from '@stellwerk/contract/run.ts';
-import type { RunConfigurationInput } from '@stellwerk/contract/run-configuration.ts';
+import type { RunConfiguration, RunConfigurationInput } from '@stellwerk/contract/run-configuration.ts';
 import { apiPrefix } from '@stellwerk/contract/verbs.ts';
 import { ZipFile } from 'yazl';
 import { startServer } from '../main.ts';
@@ -17,6 +17,8 @@ const workspace = 'suite';
 export class RealServer implements AsyncDisposable {
   readonly folder: string;
   readonly url: string;
+  /** What jobs have in their configuration that is not for the target that runs are submitted to here. */
+  inJobs: Partial<RunConfiguration> = {};
   readonly #token: string;
   readonly #stop: () => Promise<void>;
 
@@ -47,7 +49,8 @@ export class RealServer implements AsyncDisposable {
   async order(script: string, configuration: Partial<RunConfigurationInput> = {}): Promise<JobOrder> {
     const { id } = await this.submit(script, configuration);
     const job = await this.ask<Job>('POST', `/workspaces/${workspace}/runs/${id}/job`, {});
-    return { id: JSON.stringify([workspace, id, job.attempt]), job };
+    const asked = { ...job, configuration: { ...job.configuration, ...this.inJobs } };
+    return { id: JSON.stringify([workspace, id, job.attempt]), job: asked };
   }
 
   async submit(script: string, configuration: Partial<RunConfigurationInput> = {}): Promise<Run> {

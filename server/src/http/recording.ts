@@ -28,6 +28,7 @@ export async function recordError(access: Access, deed: Deed, error: unknown): P
 
 function isRecorded(verb: Verb): boolean {
   if (verb.method === 'GET' || verb.permission === 'read') return false;
+  if (verb.path.endsWith('/sessions/{session}')) return false; // that it was opened is written down
   const isReport = verb.runToken === 'run' || verb.runToken === 'upload' || verb.runToken === 'datastore';
   return !isReport || verb.path.endsWith('/cancel');
 }

@@ -17,6 +17,7 @@ import type { Room } from './queue.ts';
 import { mayTryAgain } from './retries.ts';
 import { isEnd } from './states.ts';
 import type { PrivateRow, RunRow } from './store.ts';
+import { baked, type TrainingImages } from './training-images.ts';
 
 export interface ExecuteNeeds {
   db: Database;
@@ -26,6 +27,7 @@ export interface ExecuteNeeds {
   computes: Pick<Computes, 'require' | 'find'>;
   orders: JobOrders;
   leases: Leases;
+  images: TrainingImages;
 }
 
 interface Scene {
@@ -118,20 +120,34 @@ class Execution {
   }
 
   async #start({ row, driver, jobs, target, where }: Scene, work: Work): Promise<Outcome> {
-    const { db, orders, leases } = this.#needs;
+    const { db, orders, leases, images } = this.#needs;
     const watch = { log: work.log, signal: work.signal };
-    // What is told need not be on the disk before the work begins.
-    const { container } = JSON.parse(row.configuration!) as RunConfiguration;
+    const { container, environment } = JSON.parse(row.configuration!) as RunConfiguration;
     const imageSignIn = await orders.imageSignIn(row);
-    const platform = await driver.platform?.(target, {
-      ...(container && { name: container.image }),
+    const sought = {
+      ...(container?.image !== undefined && { name: container.image }),
       ...(imageSignIn && { signIn: imageSignIn }),
-    });
-    const [job] = await Promise.all([
-      orders.make(row, where, { ...watch, target: platform }),
-      work.progress('Making the environment.'),
-    ]);
-    const starting = jobs.start(target, { id: orderId(row), job, ...(imageSignIn && { imageSignIn }) }, watch);
+    };
+    // What is told need not be on the disk before the work begins.
+    const told = work.progress('Making the environment.');
+    const base =
+      container?.environment === 'in-image' && !environment.userManaged
+        ? await images.base(
+            { ...sought, python: environment.python, pythonFallback: environment.pythonFallback },
+            { log: work.log, signal: work.signal },
+          )
+        : undefined;
+    const platform = base?.target ?? (await driver.platform?.(target, sought));
+    const [made] = await Promise.all([orders.make(row, where, { ...watch, target: platform }), told]);
+    const { job, image } = await baked(made, base);
+    const order = {
+      id: orderId(row),
+      job,
+      user: row.user,
+      ...(imageSignIn && { imageSignIn }),
+      ...(image && { image }),
+    };
+    const starting = jobs.start(target, order, watch);
     const [handle] = await Promise.all([starting, work.progress('Starting the runner.')]);
     await db.transact(runTransactions.keep, {
       key: row.key,
@@ -234,7 +250,7 @@ class Execution {
     const { row, kept, jobs, target } = scene;
     const { db } = this.#needs;
     this.#needs.leases.end(row.key);
-    if (kept.handle === null) await jobs.cleanUp(target, { id: orderId(row) });
+    if (kept.handle === null) await jobs.cleanUp(target, { id: orderId(row), user: row.user });
     else {
       const handle = JSON.parse(kept.handle) as JobHandle;
       if ((await this.#seen(scene, handle)).state === 'running') {

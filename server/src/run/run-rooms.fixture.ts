@@ -195,6 +195,9 @@ export async function runRooms(
     },
   });
   const leases = new Leases({ db, moment, steadyMs: () => steady, leaseSeconds, incident });
+  const images = async () => {
+    throw new Error('No image is made here.');
+  };
   const intake = {
     computes,
     snapshots: { readFile, fileOf: readFile },
@@ -230,7 +233,15 @@ export async function runRooms(
       db,
       activities,
       executors: {
-        run: runExecutor({ db, moment, steadyMs: () => performance.now(), computes, orders, leases }),
+        run: runExecutor({
+          db,
+          moment,
+          steadyMs: () => performance.now(),
+          computes,
+          orders,
+          leases,
+          images: { base: images },
+        }),
         'compute.attach': idle,
         'compute.create': idle,
         'compute.update': idle,

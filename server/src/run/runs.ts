@@ -36,6 +36,7 @@ export { type Environments as RunEnvironments, type JobNeeds, JobOrders } from '
 export { type LeaseNeeds, Leases } from './leases.ts';
 export type { Moment } from './moves.ts';
 export { RunSelections } from './selections.ts';
+export { Sessions } from './sessions.ts';
 export { TargetUse } from './target-use.ts';
 
 export interface RunNeeds {

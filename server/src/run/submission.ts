@@ -52,15 +52,22 @@ export async function checkSubmission(
 }
 
 /** What its kind can do at all. */
-function checkAbilities({ framework, resources, container, target }: RunConfiguration, { driver }: UsableTarget): void {
+function checkAbilities(
+  { framework, spark, resources, container, target }: RunConfiguration,
+  { driver }: UsableTarget,
+): void {
   const frameworks = ['Python', ...(driver.frameworks ?? [])];
   const refuse = (field: string, does: string) => {
     throw misconfigured(field, `the compute target ${target} ${does}`);
   };
   if (!frameworks.includes(framework))
     refuse('framework', `runs ${frameworks.length === 1 ? 'Python only' : frameworks.join(' and ')}, not ${framework}`);
+  if (spark && framework !== 'PySpark')
+    throw misconfigured('spark', `it is for the framework PySpark, not ${framework}`);
   if (resources.nodes !== 1 && !driver.severalNodes) refuse('resources.nodes', 'has one machine');
   if (container && !driver.containers) refuse('container', 'runs nothing in containers');
+  if (container?.environment === 'in-image' && !driver.takesImages)
+    refuse('container.environment', 'does not take images that are made here; let the environment be made at-start');
 }
 
 async function checkFlaws(configuration: RunConfiguration, { driver, target }: UsableTarget): Promise<void> {

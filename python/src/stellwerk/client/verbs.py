@@ -1648,8 +1648,8 @@ class Runs:
 
     Reasons of their errors: `run.not-found`, `run.in-trash`, `run.not-ended`, `run.id-taken`, `run.move-refused`,
     `run.attempt-superseded`, `run.property-set`, `run.not-submitted`, `run.argument-unknown`,
-    `run.configuration-invalid`, `run.journal-gap`, `run.journal-invalid`, `run.log-offset`, `run.parent-invalid`,
-    `run.metric-not-found`, `run.file-not-found`.
+    `run.configuration-invalid`, `run.journal-gap`, `run.journal-invalid`, `run.log-offset`, `run.not-open`,
+    `run.session-not-found`, `run.parent-invalid`, `run.metric-not-found`, `run.file-not-found`.
     """
 
     def __init__(self, calls: Calls) -> None:
@@ -1679,8 +1679,8 @@ class Runs:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             experiment: Created if it does not exist. Up to 256 characters.
             configuration: The contract's `RunConfiguration`: `script`, `arguments`?, `target`?, `framework`?,
-                `resources`?, `priority`?, `environmentVariables`?, `environment`?, `container`?, `dataReferences`?,
-                `retries`?, `warning`?, `graceSeconds`?, `secrets`?, `vaultSecrets`?.
+                `resources`?, `priority`?, `environmentVariables`?, `environment`?, `container`?, `spark`?,
+                `dataReferences`?, `retries`?, `warning`?, `graceSeconds`?, `secrets`?, `vaultSecrets`?.
             snapshot: `sha256:` and 64 lower-case hexadecimal digits.
             id: Made by the server unless given. Giving it makes the call safe to repeat. Up to 256 characters.
             display_name: Up to 256 characters.
@@ -1832,8 +1832,8 @@ class Runs:
                 contract's `EnvironmentTarget`: `platform`, `pythons`, `conda`?.
         Returns:
             `Job`: `server`, `caBundle`?, `token`, `workspace`, `experiment`, `run`, `attempt`, `snapshot`?,
-                `configuration`, `resources`, `gpus`?, `environment`, `dataReferences`, `secrets`, `vaultSecrets`,
-                `indexes`, `leaseSeconds`, `cacheFolder`?.
+                `configuration`, `resources`, `gpus`?, `spark`?, `environment`, `dataReferences`, `secrets`,
+                `vaultSecrets`, `indexes`, `leaseSeconds`, `targetTellsEnd`?, `launcher`?, `cacheFolder`?.
         Contributors of the workspace may call it.
         """
         return self._calls.json("POST", "/workspaces/{workspace}/runs/{run}/job", {
@@ -2333,6 +2333,108 @@ class Runs:
             "run": run,
             "path": path,
         }, "range", start)
+
+
+class Sessions:
+    """The verbs of `sessions`."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def exec(
+        self,
+        workspace: str,
+        run: str,
+        command: Sequence[str],
+    ) -> Record:
+        """Starts a program beside the script of a running run: in its working directory, with its environment, as its
+        user. Not on every kind of target. Ends with the run, or when nobody receives what it prints for a minute.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            run: Free text up to 256 characters, without slashes and control characters; chosen by the client or made
+                by the server.
+            command: The program and its arguments. Up to 1000 entries.
+        Returns:
+            `Session`: `session`.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("POST", "/workspaces/{workspace}/runs/{run}/exec", {
+            "workspace": workspace,
+            "run": run,
+            "command": command,
+        }, query=False)
+
+    def connect(
+        self,
+        workspace: str,
+        run: str,
+        port: int,
+    ) -> Record:
+        """Connects to a port of the machine that a running run is on. Not on every kind of target.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            run: Free text up to 256 characters, without slashes and control characters; chosen by the client or made
+                by the server.
+            port: From 1 to 65535.
+        Returns:
+            `Session`: `session`.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.json("POST", "/workspaces/{workspace}/runs/{run}/connect", {
+            "workspace": workspace,
+            "run": run,
+            "port": port,
+        }, query=False)
+
+    def receive(
+        self,
+        workspace: str,
+        run: str,
+        session: str,
+    ) -> Download:
+        """What comes from a session, until it has ended; once. Of `exec` in frames: 1 output, 2 errors, 3 the end
+        (the exit code as text); each one byte, a length of four bytes, and so many bytes.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            run: Free text up to 256 characters, without slashes and control characters; chosen by the client or made
+                by the server.
+        Returns:
+            The bytes: read it like a file, or `save` it.
+        Contributors of the workspace may call it.
+        """
+        return self._calls.download("GET", "/workspaces/{workspace}/runs/{run}/sessions/{session}", {
+            "workspace": workspace,
+            "run": run,
+            "session": session,
+        })
+
+    def send(
+        self,
+        workspace: str,
+        run: str,
+        session: str,
+        body: Body,
+        *,
+        end: Optional[bool] = None,
+    ) -> None:
+        """Sends bytes into a session, after those that were sent before; with `end` nothing more will come.
+
+        Args:
+            workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
+            run: Free text up to 256 characters, without slashes and control characters; chosen by the client or made
+                by the server.
+            body: Bytes, an open binary file, a path (`pathlib.Path`) or an iterable of bytes.
+        Contributors of the workspace may call it.
+        """
+        self._calls.nothing("POST", "/workspaces/{workspace}/runs/{run}/sessions/{session}", {
+            "workspace": workspace,
+            "run": run,
+            "session": session,
+            "end": end,
+        }, body, query=True)
 
 
 class Journals:
@@ -3537,6 +3639,7 @@ class Nouns:
         self.datastores = Datastores(calls)
         self.experiments = Experiments(calls)
         self.runs = Runs(calls)
+        self.sessions = Sessions(calls)
         self.journals = Journals(calls)
         self.metrics = Metrics(calls)
         self.logs = Logs(calls)

@@ -143,14 +143,7 @@ class RemoteCompute(ComputeTarget):
         private_key_passphrase: Optional[str] = None, host_key: Optional[str] = None,
     ) -> RemoteAttachConfiguration:  # fmt: skip
         """With a password or the file of a private key. Without `host_key` the refusal tells the one that the machine shows, to be compared."""
-        sign_in = {}
-        if private_key_file:
-            with open(os.path.expanduser(private_key_file), encoding="utf-8") as file:
-                sign_in["key"] = file.read()
-        if private_key_passphrase:
-            sign_in["passphrase"] = private_key_passphrase
-        if password:
-            sign_in["password"] = password
+        sign_in = _sign_in_of(private_key_file, private_key_passphrase, password)
         settings = {"kind": "ssh", "user": username, "address": address, "port": ssh_port}
         return RemoteAttachConfiguration(dict(settings, **({"hostKey": host_key} if host_key else {})), sign_in)
 
@@ -169,6 +162,33 @@ class RemoteCompute(ComputeTarget):
 
 class DsvmCompute(RemoteCompute):
     """The name that older code has for a virtual machine with data science's tools."""
+
+
+class HDInsightCompute(RemoteCompute):
+    """A Spark cluster, reached by SSH on its head node."""
+
+    @staticmethod
+    def attach_configuration(  # type: ignore[override]
+        username: str, address: str, ssh_port: int = 22, password: Optional[str] = None, private_key_file: Optional[str] = None,
+        private_key_passphrase: Optional[str] = None, host_key: Optional[str] = None, master: Optional[str] = None,
+        spark_home: Optional[str] = None, livy: Optional[str] = None,
+    ) -> RemoteAttachConfiguration:  # fmt: skip
+        """As for a machine by SSH. `master` is the cluster manager (`yarn`, `spark://host:7077`), `livy` the address of a Livy that starts the runs."""
+        where = {"kind": "spark", "user": username, "address": address, "port": ssh_port, "hostKey": host_key}
+        spark = {"master": master, "sparkHome": spark_home, "livy": livy}
+        return _signed_in({**where, **spark}, password, private_key_file, private_key_passphrase)
+
+
+def _signed_in(where: Mapping[str, Any], password: Optional[str], key_file: Optional[str], passphrase: Optional[str]) -> RemoteAttachConfiguration:
+    sign_in = {}
+    if key_file:
+        with open(os.path.expanduser(key_file), encoding="utf-8") as file:
+            sign_in["key"] = file.read()
+    if passphrase:
+        sign_in["passphrase"] = passphrase
+    if password:
+        sign_in["password"] = password
+    return RemoteAttachConfiguration({name: value for name, value in where.items() if value is not None}, sign_in)
 
 
 class BatchAiCompute(ComputeTarget):
@@ -221,6 +241,45 @@ class AmlCompute(BatchAiCompute):
         return _partition(on, vm_size, min_nodes, max_nodes if max_nodes is not None else 1, idle_seconds_before_scaledown)
 
 
+class SlurmCompute(BatchAiCompute):
+    """A Slurm cluster whose login node is reached by SSH, or a partition of one."""
+
+    @staticmethod
+    def attach_configuration(
+        username: str, address: str, ssh_port: int = 22, password: Optional[str] = None, private_key_file: Optional[str] = None,
+        private_key_passphrase: Optional[str] = None, host_key: Optional[str] = None, **settings: Any,
+    ) -> RemoteAttachConfiguration:  # fmt: skip
+        """How its login node is signed in to; what else is given are the settings of its kind: `partition`, `account`, `qos`, `setUp` …"""
+        sign_in = _sign_in_of(private_key_file, private_key_passphrase, password)
+        known = {"kind": "slurm", "user": username, "address": address, "port": ssh_port, "hostKey": host_key}
+        given = {name: value for name, value in dict(known, **settings).items() if value is not None}
+        return RemoteAttachConfiguration(given, sign_in)
+
+    @property
+    def address(self) -> str:
+        return self._record["settings"]["address"]
+
+    @property
+    def username(self) -> str:
+        return self._record["settings"]["user"]
+
+    @property
+    def partition(self) -> Optional[str]:
+        return self._record["settings"].get("partition")
+
+
+def _sign_in_of(private_key_file: Optional[str], private_key_passphrase: Optional[str], password: Optional[str]) -> Dict[str, str]:
+    sign_in = {}
+    if private_key_file:
+        with open(os.path.expanduser(private_key_file), encoding="utf-8") as file:
+            sign_in["key"] = file.read()
+    if private_key_passphrase:
+        sign_in["passphrase"] = private_key_passphrase
+    if password:
+        sign_in["password"] = password
+    return sign_in
+
+
 def _partition(on: Optional[str], vm_size: Optional[str], least: Optional[int], most: int, idle_seconds: Optional[int]) -> Dict[str, Any]:
     if not on:
         raise ComputeTargetException("Name the attached cluster that it is made on: provisioning_configuration(…, on=\"cluster\").")
@@ -237,4 +296,6 @@ def _refuse_others(others: Mapping[str, Any]) -> None:
 from .compute_docker import DockerCompute  # noqa: E402 (it is a ComputeTarget)
 from .compute_kubernetes import AksCompute  # noqa: E402
 
-_CLASSES: Dict[str, Any] = {"ssh": RemoteCompute, "slurm": BatchAiCompute, "docker": DockerCompute, "kubernetes": AksCompute}
+_CLASSES: Dict[str, Any] = {
+    "ssh": RemoteCompute, "slurm": SlurmCompute, "spark": HDInsightCompute, "docker": DockerCompute, "kubernetes": AksCompute,
+}  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
+from types import SimpleNamespace
 from typing import Any, Dict, List, Optional
 
 from .conda_dependencies import CondaDependencies
@@ -58,11 +59,13 @@ PythonEnvironment = PythonSection
 
 
 class DockerSection:
-    """Kept for code that sets it: runs here are processes, and images are built on `base_image`."""
+    """Images are built on `base_image`, and runs are executed in it where `enabled` says so. `base_image_registry.username` and `.password` are the
+    names of secrets of the workspace's vault; the rest is kept for code that sets it."""
 
     def __init__(self, **_: Any) -> None:
         self.enabled = False
         self.base_image: Optional[str] = None
+        self.base_image_registry = SimpleNamespace(address=None, username=None, password=None)
         self.base_dockerfile: Optional[str] = None
         self.arguments: List[str] = []
         self.shared_volumes = True

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import copy
 import os
-import re
 import sys
 from types import SimpleNamespace
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from .. import _yaml
 from .conda_dependencies import CondaDependencies
+from .container import ContainerInstance, container_of
 from .environment import Environment
 from .exceptions import RunConfigurationException, UserErrorException
-from .resources import RESOURCE_TYPES, Resources
+from .resources import Resources
+from .runconfig_check import check
 from .runconfig_v1 import from_v1, is_v1
+from .spark import SparkConfiguration, SparkPackage
 
-__all__ = ["CondaDependencies", "DataReferenceConfiguration", "Resources", "RunConfiguration"]
+__all__ = ["CondaDependencies", "DataReferenceConfiguration", "Resources", "RunConfiguration", "SparkConfiguration", "SparkPackage"]
 
 FRAMEWORKS = {"python": "Python", "pyspark": "PySpark", "mpi": "MPI"}
 DEFAULTS: Dict[str, Any] = {
@@ -32,39 +34,11 @@ DEFAULTS: Dict[str, Any] = {
     "retries": {},
     "environmentVariables": {},
     "environment": {},
+    "spark": {},
     "dataReferences": {},
     "graceSeconds": 10,
     "secrets": [],
     "vaultSecrets": [],
-}
-# `python` is checked on its own.
-ENVIRONMENT_TYPES: Dict[str, Any] = {
-    "name": str,
-    "userManaged": bool,
-    "interpreterPath": str,
-    "python": object,
-    "pythonFallback": bool,
-    "condaFile": str,
-    "conda": dict,
-    "requirementsFile": str,
-    "requirements": list,
-    "lockFile": str,
-}
-REFERENCE_TYPES: Dict[str, Any] = {"datastore": str, "path": str, "mode": str, "pathOnCompute": str, "overwrite": bool}
-TYPES: Dict[str, Any] = {
-    "script": str,
-    "arguments": list,
-    "target": str,
-    "framework": str,
-    "resources": dict,
-    "priority": str,
-    "retries": dict,
-    "environmentVariables": dict,
-    "environment": dict,
-    "dataReferences": dict,
-    "graceSeconds": (int, float),
-    "secrets": list,
-    "vaultSecrets": list,
 }
 SUFFIXES = (".runconfig", ".yml", ".yaml")
 
@@ -138,15 +112,18 @@ class RunConfiguration:
         self.priority = "normal"
         self.retries: Dict[str, Any] = {}  # {"count": 3, "on": ["preempted", "node-lost"]}
         self.environment = Environment()
+        self.spark = SparkConfiguration()
         self.environment_variables: Dict[str, str] = {}
         self.data_references: Dict[str, Any] = {}
         self.grace_seconds: float = 10
         self.secrets: List[str] = []
         self.vault_secrets: List[str] = []
+        self.container: Optional[Dict[str, str]] = None  # {"image": "python:3.13", "user": "a secret", "password": "a secret"}
+        self.container_instance = ContainerInstance()
         self.notices: List[str] = []
         # Kept for code that sets them.
         self.history, self.hdi, self.tensorflow, self.mpi = (SimpleNamespace() for _ in range(4))
-        self.spark, self.docker, self.amlcompute = (SimpleNamespace() for _ in range(3))
+        self.docker, self.amlcompute = SimpleNamespace(), SimpleNamespace()
         self.auto_prepare_environment = self.prepare_environment = True
         if conda_dependencies is not None:
             self.environment.python.conda_dependencies = conda_dependencies
@@ -203,15 +180,17 @@ class RunConfiguration:
             "arguments": arguments,
             "target": self.target,
             "framework": "MPI" if self.communicator and "mpi" in self.communicator.lower() else self.framework,
-            "resources": self.resources.asked(),
+            "resources": self.container_instance.added_to(self.resources.asked()),
             "priority": self.priority,
             "retries": dict(self.retries),
             "environmentVariables": {**of_environment, **self.environment_variables},
             "environment": self.environment.source(),
+            "spark": self.spark.asked() if self.framework == "PySpark" else {},
             "dataReferences": {name: reference_of(one) for name, one in references.items()},
             "graceSeconds": self.grace_seconds,
             "secrets": list(self.secrets),
             "vaultSecrets": list(self.vault_secrets),
+            "container": container_of(self.container, self.environment.docker),
         }
         return {key: value for key, value in made.items() if value is not None and not same(value, DEFAULTS.get(key))}
 
@@ -225,12 +204,14 @@ class RunConfiguration:
         made.priority = given.get("priority", "normal")
         made.retries = given.get("retries") or {}
         made.environment = Environment.of_source(given.get("environment") or {})
+        made.spark = SparkConfiguration.of_asked(given.get("spark") or {})
         made.environment_variables = given.get("environmentVariables") or {}
         references = given.get("dataReferences") or {}
         made.data_references = {name: DataReferenceConfiguration.of_reference(one) for name, one in references.items()}
         made.grace_seconds = given.get("graceSeconds", 10)
         made.secrets = given.get("secrets") or []
         made.vault_secrets = given.get("vaultSecrets") or []
+        made.container = given.get("container")
         return made
 
     def save(self, path: Optional[str] = None, name: Optional[str] = None, separate_environment_yaml: bool = False) -> str:
@@ -321,67 +302,3 @@ def file_of(path: str, name: Optional[str]) -> str:
         if os.path.isfile(file):
             return file
     raise UserErrorException("There is no run configuration %s; looked for %s." % (name, ", ".join(looked)))
-
-
-def check(content: Mapping[str, Any], lines: Mapping[Tuple[Any, ...], int], file: str) -> None:
-    """Refuses keys that nobody knows, and values of another type, with their lines. The server checks the rest."""
-    for key, value in content.items():
-        if value is None and key in TYPES:
-            refuse("%s must be %s" % (key, words_of(TYPES[key])), (key,), lines, file)
-    check_values(content, TYPES, (), lines, file)
-    check_texts(content, "secrets", (), lines, file)
-    check_texts(content, "vaultSecrets", (), lines, file)
-    check_values(content.get("resources", {}), RESOURCE_TYPES, ("resources",), lines, file)
-    environment = content.get("environment", {})
-    check_values(environment, ENVIRONMENT_TYPES, ("environment",), lines, file)
-    check_texts(environment, "requirements", ("environment",), lines, file)
-    if (
-        "python" in environment
-        and not re.match(r"^3\.\d{1,2}$", str(environment["python"]))
-        or isinstance(environment.get("python"), float)
-    ):
-        refuse('python must be a minor version in quotes, such as "3.11"', ("environment", "python"), lines, file)
-    for name, one in content.get("dataReferences", {}).items():
-        if not isinstance(one, dict):
-            refuse("a data reference must be a mapping", ("dataReferences", name), lines, file)
-        check_values(one, REFERENCE_TYPES, ("dataReferences", name), lines, file)
-    for name, value in content.get("environmentVariables", {}).items():
-        if not isinstance(value, str):
-            refuse(
-                "the value of an environment variable must be text; put it in quotes", ("environmentVariables", name), lines, file
-            )
-
-
-def check_values(
-    content: Mapping[str, Any], types: Mapping[str, Any], place: Tuple[Any, ...], lines: Mapping[Tuple[Any, ...], int], file: str
-) -> None:
-    """Inside of the configuration, a key without a value is as good as none."""
-    for key, value in content.items():
-        if key not in types:
-            refuse("the key %.200r is not known; there are %s" % (key, ", ".join(types)), (*place, key), lines, file)
-        wanted = types[key]
-        fits = isinstance(value, wanted) and (wanted in (bool, object) or not isinstance(value, bool))
-        if not fits and value is not None:
-            refuse("%s must be %s" % (key, words_of(wanted)), (*place, key), lines, file)
-
-
-def check_texts(
-    content: Mapping[str, Any], key: str, place: Tuple[Any, ...], lines: Mapping[Tuple[Any, ...], int], file: str
-) -> None:
-    for index, one in enumerate(content.get(key) or []):
-        if not isinstance(one, str):
-            refuse("%s must be a list of text" % key, (*place, key, index), lines, file)
-
-
-def refuse(what: str, place: Tuple[Any, ...], lines: Mapping[Tuple[Any, ...], int], file: str) -> None:
-    raise RunConfigurationException("%s, line %d: %s." % (file, lines.get(place, 1), what))
-
-
-def words_of(wanted: Any) -> str:
-    return (
-        {str: "text", bool: "true or false", list: "a list", dict: "a mapping", int: "a whole number"}.get(wanted, "a number")
-        if not isinstance(wanted, tuple)
-        else "a number or text"
-        if str in wanted
-        else "a number"
-    )

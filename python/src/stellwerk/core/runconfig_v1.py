@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Tuple
 
+from .container import container_of_v1
 from .exceptions import RunConfigurationException
+from .spark import SparkConfiguration, SparkPackage
 
 # Their top-level sections that have no counterpart here.
 LEFT_OUT = (
@@ -33,7 +35,6 @@ LEFT_OUT = (
     "priority",
     "pytorch",
     "sourceDirectoryDataStore",
-    "spark",
     "tensorflow",
     "useSampling",
 )
@@ -44,7 +45,6 @@ ENVIRONMENT_LEFT_OUT = (
     "environmentVersion",
     "inferencingStackVersion",
     "r",
-    "spark",
     "version",
     "cacheSetting",
 )
@@ -56,8 +56,10 @@ def is_v1(content: Mapping[str, Any]) -> bool:
     environment = content.get("environment")
     references = content.get("dataReferences")
     named = [one for one in references.values() if isinstance(one, dict)] if isinstance(references, dict) else []
+    spark = content.get("spark")
     return (
-        any(key in ONLY_V1 for key in content)
+        (isinstance(spark, dict) and "configuration" in spark)
+        or any(key in ONLY_V1 for key in content)
         or (isinstance(environment, dict) and isinstance(environment.get("python"), dict))
         or any("dataStoreName" in one or "pathOnDataStore" in one for one in named)
     )
@@ -99,9 +101,17 @@ def from_v1(content: Mapping[str, Any], lines: Dict[Tuple[Any, ...], int], file:
     asked = {"nodes": given.pop("nodeCount", None), "timeLimit": given.pop("maxRunDurationSeconds", None)}
     if any(asked.values()):
         made["resources"] = {name: value for name, value in asked.items() if value}
-    environment = given.pop("environment", None)
+    environment = reading.mapping(given.pop("environment", None), "environment")
     variables = reading.mapping(given.pop("environmentVariables", None), "environmentVariables")
-    made["environment"], inner = _environment(reading.mapping(environment, "environment"), reading)
+    container = container_of_v1(environment.get("docker"))
+    if container:
+        made["container"] = container
+        environment.pop("docker")
+    libraries = environment.get("spark")
+    spark = _spark(reading.mapping(given.pop("spark", None), "spark"), reading.mapping(libraries, "environment", "spark"))
+    if spark and made["framework"] == "PySpark":
+        made["spark"] = spark
+    made["environment"], inner = _environment(environment, reading)
     made["environmentVariables"] = {name: str(value) for name, value in {**inner, **variables}.items()}
     references = reading.mapping(given.pop("dataReferences", None), "dataReferences")
     made["dataReferences"] = {
@@ -116,9 +126,18 @@ def from_v1(content: Mapping[str, Any], lines: Dict[Tuple[Any, ...], int], file:
     return made, reading.notices
 
 
+def _spark(given: Dict[str, Any], libraries: Dict[str, Any]) -> Dict[str, Any]:
+    made = SparkConfiguration()
+    made.configuration = dict(given.get("configuration") or {})
+    made.packages = [SparkPackage(**one) if isinstance(one, dict) else one for one in libraries.get("packages") or []]
+    made.repositories = list(libraries.get("repositories") or [])
+    return made.asked()
+
+
 def _environment(given: Dict[str, Any], reading: _Reading) -> Tuple[Dict[str, Any], Mapping[str, Any]]:
     variables = reading.mapping(given.pop("environmentVariables", None), "environment", "environmentVariables")
     python = reading.mapping(given.pop("python", None), "environment", "python")
+    given.pop("spark", None)  # read beside it
     reading.leave_out(given, ENVIRONMENT_LEFT_OUT, "environment.")
     reading.leave_out(python, PYTHON_LEFT_OUT, "environment.python.")
     made = {"name": given.pop("name")} if given.get("name") else {}

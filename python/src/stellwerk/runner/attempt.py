@@ -11,6 +11,7 @@ import resource
 import shutil
 import signal
 import socket
+import sys
 import threading
 import time
 
@@ -19,6 +20,7 @@ from stellwerk._files import cache_folder, safe_join, write_json, write_whole
 from stellwerk._journal import RESOURCES
 from stellwerk._run_folder import RunFolder, now
 from stellwerk._transport import StellwerkError, Transport
+from stellwerk.runner import spark
 from stellwerk.runner.data import Data
 from stellwerk.runner.delivery import LIMIT_SECONDS, NotDelivered, Patience, add_logs, deliver
 from stellwerk.runner.environments import clean_environment, conda_packages, credentials_of, make_environment
@@ -65,6 +67,9 @@ class Attempt:
             Loop("journals", self._ship, on_error=self._heard),
             Loop("files", lambda: self.shipper.ship_files() or self.outputs.collect_live(), on_error=self._heard),
         ]
+        if self.job.get("spark"):
+            application = spark.Application(self.mark, lambda facts: self.lease.report(job=facts))
+            self.loops.append(Loop("application", application.look, interval=0.5))
 
     def _run_folder(self):
         job = self.job
@@ -177,7 +182,12 @@ class Attempt:
             raise PreparationFailed("The script %s is not in the snapshot." % self.configuration["script"])
         variables = {"$" + name: place for name, place in self.data.variables().items()}
         arguments = [str(argument) for argument in self.configuration.get("arguments", [])]
-        return [environment.python, "-u", script, *(variables.get(argument, argument) for argument in arguments)]
+        command = [environment.python, "-u", script, *(variables.get(argument, argument) for argument in arguments)]
+        if self.job.get("spark"):
+            return spark.command(self.job["spark"], command, self.place.work)
+        if not self.job.get("launcher"):
+            return command
+        return [*self.job["launcher"], sys.executable, "-S", "-m", "stellwerk.runner.rank", *command]
 
     def _script_environment(self, environment):
         env = clean_environment()
@@ -190,6 +200,8 @@ class Attempt:
             env["PYTHONPATH"] = os.pathsep.join(inherited)
         if self.job.get("gpus") is not None:  # its own, and no others
             env["CUDA_VISIBLE_DEVICES"] = env["NVIDIA_VISIBLE_DEVICES"] = ",".join(self.job["gpus"])
+        if self.job.get("spark"):
+            env.update(spark.variables(environment.python))
         env.update(self.configuration.get("environmentVariables", {}))
         env.update(self.job["secrets"])
         if self.job["vaultSecrets"]:
@@ -202,6 +214,9 @@ class Attempt:
         })  # fmt: skip
         if not _brings_us(environment, env):
             env["PYTHONPATH"] = os.pathsep.join(part for part in (env.get("PYTHONPATH"), package_root()) if part)
+        if self.job.get("launcher"):  # on each node our own package comes first, then the script gets what is its own
+            env["STELLWERK_RANK_PYTHONPATH"] = env.get("PYTHONPATH", "")
+            env["PYTHONPATH"] = package_root()
         return env
 
     def _run_script(self, argv, env, environment):
@@ -242,6 +257,8 @@ class Attempt:
             self.why = "cancel"
         if self.why == "cancel":
             return self._ended("canceled", None, code)  # the server knows who did it
+        if self.why == "stopped" and self.job.get("targetTellsEnd"):
+            return None
         if self.why == "stopped":
             return self._ended("failed", "The runner was asked to stop (SIGTERM), so the script was ended.", code, lines)
         if self.why == "time limit":
@@ -353,7 +370,8 @@ def _brings_us(environment, env):
     """Whether scripts of the environment find a `stellwerk` of their own."""
     if environment.folder:
         return environment.has("stellwerk")
-    ask = "import importlib.util; print(importlib.util.find_spec('stellwerk') is not None)"
+    # A folder of that name somewhere is none.
+    ask = "import importlib.util; found = importlib.util.find_spec('stellwerk'); print(found is not None and found.origin is not None)"
     return answer_of([environment.python, "-c", ask], env) == "True"
 
 

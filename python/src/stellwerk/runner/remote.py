@@ -1,6 +1,6 @@
 """What a server that reaches this machine from elsewhere asks about a job here: `python3 -m stellwerk.runner.remote <what> <folder>`.
 
-`start` (the job comes on standard input) · `look` · `ask` (the runner to stop) · `kill` (all that the job ever started) · `recover` (deliver
+`start` (the job comes on standard input) · `place` (the same, but somebody else starts the runner) · `look` · `ask` (the runner to stop) · `kill` (all that the job ever started) · `recover` (deliver
 what a dead runner left) · `clean` (remove all of it); `describe` tells what the machine has. Each may be asked again at any time. `--relay` names the socket by which the server is
 reached now: the job's own name for it, `relay` in its folder, leads there from then on. The answer is one line of JSON.
 """
@@ -30,18 +30,44 @@ class Job:
     def __init__(self, folder):
         self.folder = os.path.abspath(folder)
         self.written = os.path.join(self.folder, "process.json")
+        self.placed = os.path.join(self.folder, "placed")
 
     def start(self, job, relay):
         """Once, however often it is asked for: whoever comes second finds what the first started."""
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
-        with open(os.path.join(self.folder, "start.lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._locked():
             self.lead(relay)
             if self.runner() is None:
                 self._need_room()
                 write_json(os.path.join(self.folder, "job.json"), job)
                 write_json(self.written, self._identity(self._spawn()))
         return self.look()
+
+    def place(self, job, relay):
+        """For a runner that is started by something else, with `enter`."""
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        with self._locked():
+            self.lead(relay)
+            if not os.path.exists(self.placed):
+                self._need_room()
+                write_json(os.path.join(self.folder, "job.json"), job)
+                write_json(self.placed, {})
+        return self.look()
+
+    def enter(self):
+        """This process is to be the job's runner: returns its environment, or None if it has a runner already, or is gone."""
+        if not os.path.exists(self.placed):
+            return None
+        with self._locked():
+            if self.runner() is not None:
+                return None
+            write_json(self.written, self._identity(os.getpid()))
+        return dict(os.environ, **{MARK: self.folder})
+
+    def _locked(self):
+        lock = open(os.path.join(self.folder, "start.lock"), "w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return lock
 
     def _need_room(self):
         disk = os.statvfs(self.folder)
@@ -69,6 +95,8 @@ class Job:
     def look(self):
         runner = self.runner()
         if runner is None:
+            if os.path.exists(self.placed):
+                return {"state": "waiting", "reason": "Its runner has not been started yet."}
             gone = not os.path.isdir(self.folder)
             return dict({"state": "ended"}, **({"reason": "Its folder is not on the machine any more."} if gone else {}))
         if runner["bootId"] != _boot_id():
@@ -182,7 +210,7 @@ def _signal(pid, number):
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m stellwerk.runner.remote", description=__doc__)
-    parser.add_argument("what", choices=("start", "look", "ask", "kill", "recover", "clean", "describe"))
+    parser.add_argument("what", choices=("start", "place", "look", "ask", "kill", "recover", "clean", "describe"))
     parser.add_argument("folder", nargs="?")
     parser.add_argument("--relay", metavar="SOCKET", help="how the server is reached now")
     given = parser.parse_args()
@@ -190,8 +218,8 @@ def main():
         print(json.dumps(describe()))
         return 0
     job = Job(given.folder)
-    if given.what == "start":
-        answer = job.start(json.load(sys.stdin), given.relay)
+    if given.what in ("start", "place"):
+        answer = getattr(job, given.what)(json.load(sys.stdin), given.relay)
     else:
         job.lead(given.relay)
         answer = getattr(job, given.what)()

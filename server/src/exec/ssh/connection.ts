@@ -4,7 +4,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { connect as connectTcp, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { TargetError } from '@stellwerk/contract/errors.ts';
-import type { Client, ConnectConfig, ParsedKey, SFTPWrapper } from 'ssh2';
+import type { Client, ClientChannel, ConnectConfig, ParsedKey, SFTPWrapper } from 'ssh2';
 import { keptOf } from '../kept-output.ts';
 import { commandLine } from './quote.ts';
 import { Turns } from './turns.ts';
@@ -134,6 +134,36 @@ export class SshConnection {
   /** Runs a program over there to its end, whatever its exit code. If it is given up, what it started may go on. */
   run(program: RemoteProgram): Promise<RemoteEnded> {
     return this.#turns.take(() => this.#run(program));
+  }
+
+  /** A program over there with its input and output as one stream, which ends with this connection at the latest. */
+  async stream({ words, env }: RemoteProgram): Promise<Duplex> {
+    const channel = await this.#untilCut<ClientChannel>((done) => this.#client.exec(commandLine(words, env), done));
+    channel.stderr.resume();
+    channel.on('end', () => channel.destroy()); // its program has ended
+    return channel;
+  }
+
+  /** Starts a program that goes on as long as this connection does: when that is gone, its standard input ends. Gives the first line that it prints. */
+  async keep({ words, env, timeoutMs = connectWithinMs }: RemoteProgram): Promise<string> {
+    const failed = (why: string) => new TargetError('later', `A program on ${this.#name} ${why}.`);
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      return await this.#untilCut<string>((done) => {
+        this.#client.exec(commandLine(words, env), (error, channel) => {
+          if (error) return done(failed(`could not be started: ${error.message}`));
+          timer = setTimeout(() => channel.close(), timeoutMs);
+          const [stdout, stderr] = [keptOf(channel), keptOf(channel.stderr)];
+          channel.on('data', () => {
+            if (stdout().includes('\n')) done(undefined, stdout().split('\n')[0]!);
+          });
+          channel.on('close', () => done(failed(`did not go on: ${stderr().trim() || 'it said nothing'}`)));
+          channel.on('error', () => {}); // it is closed, too
+        });
+      });
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Whole or not at all, readable by the user alone. */

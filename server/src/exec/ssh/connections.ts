@@ -10,6 +10,13 @@ export interface Connected {
 /** An unused one is closed after this time. */
 const keptForMs = 120_000;
 
+const kept = new Set<SshConnection>();
+
+/** At the end of the service: nobody waits for connections that are only kept. */
+export function closeConnections(): void {
+  for (const connection of [...kept]) connection.close();
+}
+
 export class SshConnections<C extends Connected> {
   readonly #made = new Map<string, { made: Promise<C>; unused?: NodeJS.Timeout }>();
 
@@ -25,7 +32,13 @@ export class SshConnections<C extends Connected> {
         clearTimeout(own.unused);
         if (this.#made.get(name) === own) this.#made.delete(name);
       };
-      made.then(({ connection }) => connection.onCut(forget), forget);
+      made.then(({ connection }) => {
+        kept.add(connection);
+        connection.onCut(() => {
+          kept.delete(connection);
+          forget();
+        });
+      }, forget);
     }
     const connected = await entry.made;
     clearTimeout(entry.unused);

@@ -15,7 +15,7 @@ import { type OnEngine, onEngine } from './docker.fixture.ts';
 const named = (what: string, why = whyNoDocker) => `${what}${why ? ` (${why})` : ''}`;
 
 function inImage(order: JobOrder, image: string): JobOrder {
-  const configuration = { ...order.job.configuration, container: { image } };
+  const configuration = { ...order.job.configuration, container: { image, environment: 'at-start' as const } };
   return { ...order, job: { ...order.job, configuration } };
 }
 

@@ -21,6 +21,8 @@ export class Contained<K extends ComputeKind> {
   /** Where no engine answers, a run that wants one is refused. */
   async flaws(target: Target<K>, { container }: RunConfiguration): Promise<Flaw[]> {
     if (!container) return [];
+    if (container.image === undefined && container.environment === 'at-start')
+      return [{ field: 'container.image', why: 'has no image of its own: name one' }];
     const flaw = await this.#docker.flawOfEngine(this.#engineOn(target));
     if (flaw === undefined) return [];
     return [{ field: 'container', why: `runs containers only where a Docker Engine answers on its machine: ${flaw}` }];
@@ -42,6 +44,10 @@ export class Contained<K extends ComputeKind> {
         isContained(handle) ? jobs.cancel(on(target), handle, how) : plain.cancel(target, handle, how),
       recover: (target, handle) =>
         isContained(handle) ? jobs.recover(on(target), handle) : plain.recover(target, handle),
+      beside: async (target, handle, words) => {
+        if (isContained(handle)) return jobs.beside(on(target), handle, words);
+        return plain.beside!(target, handle, words);
+      },
       async cleanUp(target, handle) {
         if (isContained(handle)) return jobs.cleanUp(on(target), handle);
         await plain.cleanUp(target, handle);

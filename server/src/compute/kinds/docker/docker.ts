@@ -27,6 +27,7 @@ export class DockerDriver implements ComputeDriver<'docker'> {
   readonly kind = 'docker';
   readonly hostsServices = false;
   readonly containers = true;
+  readonly takesImages = true;
   readonly jobs: DockerJobs;
   readonly #needs: DockerNeeds & { relays: Relays };
   readonly #ways: Ways;

@@ -111,7 +111,7 @@ with open("outputs/large.bin", "wb") as file:
     await until(printed(order, 'ready'), 'the beginning');
     const kill =
       'import os, signal; [os.kill(int(p), signal.SIGKILL) for p in os.listdir("/proc") if p.isdigit() and b"stellwerk.runner\\0" in open("/proc/%s/cmdline" % p, "rb").read()]';
-    docker('exec', String(handle.container), 'python3', '-c', kill);
+    there.engine.tried('exec', String(handle.container), 'python3', '-c', kill); // the container ends under it
     expect(await ended(handle)).toMatchObject({ state: 'ended', usage: { exitCode: 137 } });
     expect(there.engine.processes()).toEqual([]);
     await jobs().recover(there.target, handle);
@@ -243,7 +243,7 @@ with open("outputs/large.bin", "wb") as file:
   test('an image without Python is refused, and says what it lacks', async () => {
     there.engine.emptyImage('empty:1');
     const order = await server.order('print(1)\n');
-    order.job.configuration.container = { image: 'empty:1' };
+    order.job.configuration.container = { environment: 'at-start', image: 'empty:1' };
     const handle = await start(order);
     expect(await ended(handle)).toMatchObject({ cause: 'refused', reason: expect.stringContaining('Python 3.8') });
     await jobs().cleanUp(there.target, handle);

@@ -1,6 +1,6 @@
 // Images on an engine: found there, or pulled with what there is to sign in to their registry. Which one it was is told by its digest.
 import { TargetError } from '@stellwerk/contract/errors.ts';
-import type { JobOrder, StartWatch } from '../../driver.ts';
+import type { JobOrder, MadeImage, StartWatch } from '../../driver.ts';
 import { type Engine, EngineRefusal } from './engine.ts';
 
 export interface Image {
@@ -50,6 +50,30 @@ export async function requiredImage(
   const pulled = await foundImage(engine, name);
   if (!pulled) throw new TargetError('later', `${notThere(engine, name)}.`);
   return pulled;
+}
+
+/** One that was made here: sent over the connection to the engine, which need not reach this server; once, as long as it is there. */
+export async function loadedImage(engine: Engine, image: MadeImage, watch: StartWatch = {}): Promise<Image> {
+  const name = `stellwerk/training:${image.digest.split(':')[1]!.slice(0, 32)}`;
+  const found = await foundImage(engine, name);
+  if (found) return { ...found, digest: image.digest };
+  watch.log?.(`The image ${image.digest} is sent to the engine.`);
+  const told = engine.documents({
+    method: 'POST',
+    path: '/images/load',
+    query: { quiet: true },
+    body: await image.archive(name, watch.signal),
+    timeoutMs: pullsWithinMs,
+    ...(watch.signal && { signal: watch.signal }),
+  });
+  for await (const { error } of told) if (error !== undefined) throw new EngineRefusal(500, String(error));
+  const loaded = await foundImage(engine, name);
+  if (!loaded)
+    throw new TargetError(
+      'later',
+      `The image ${image.digest} did not come to be on the Docker Engine at ${engine.name}.`,
+    );
+  return { ...loaded, digest: image.digest };
 }
 
 /** Whether its registry has it for the engine; why not, if it has not. */

@@ -2,7 +2,9 @@
 // name, so that what a dead runner left is delivered by a second container before both are removed.
 // Invariants: one container per job, however often it is started; after `cleanUp` no container and no volume of the job is left; the job's token
 // and secrets lie in a 0600 file of that volume, never in an argument, a variable or a label.
+import type { Duplex } from 'node:stream';
 import { TargetError } from '@stellwerk/contract/errors.ts';
+import { joined } from '../../../exec/connected.ts';
 import type { JobHandle, JobOrder, JobState, RunsJobs, StartWatch, Target } from '../../driver.ts';
 import {
   type Inspected,
@@ -10,6 +12,7 @@ import {
   killContainer,
   makeContainer,
   printedBy,
+  programIn,
   putInto,
   removeContainer,
   runOnce,
@@ -17,7 +20,7 @@ import {
   startContainer,
 } from './containers.ts';
 import { type Engine, EngineRefusal } from './engine.ts';
-import { foundImage, requiredImage } from './images.ts';
+import { foundImage, loadedImage, requiredImage } from './images.ts';
 import * as places from './places.ts';
 import type { Relays } from './relays.ts';
 
@@ -94,6 +97,17 @@ export class DockerJobs implements RunsJobs<'docker'> {
     });
   }
 
+  async beside(target: Target<'docker'>, handle: JobHandle, words: readonly string[]): Promise<Duplex> {
+    const engine = this.#needs.engineOf(target);
+    const program = [...places.python, '-m', 'stellwerk.runner.beside', places.jobFolder, ...words];
+    return refusals(engine, 'never', async () => {
+      const { input, output, close } = await programIn(engine, String(handle.container), program);
+      const stream = joined(output, input);
+      stream.on('close', close);
+      return stream;
+    });
+  }
+
   async cleanUp(target: Target<'docker'>, handle: JobHandle | { id: string }): Promise<void> {
     const engine = this.#needs.engineOf(target);
     const container =
@@ -117,7 +131,9 @@ export class DockerJobs implements RunsJobs<'docker'> {
     watch: StartWatch,
   ): Promise<void> {
     const { resources, gpus } = order.job;
-    const image = await requiredImage(engine, wantedBy(target, order), order.imageSignIn, watch);
+    const image = order.image
+      ? await loadedImage(engine, order.image, watch)
+      : await requiredImage(engine, wantedBy(target, order), order.imageSignIn, watch);
     const { installation } = this.#needs;
     const cache = places.cacheNameOf(installation, target);
     for (const [Name, what] of [

@@ -37,6 +37,7 @@ export class HostDriver implements ComputeDriver<'host'> {
   readonly kind = 'host';
   readonly hostsServices = true;
   readonly containers = true;
+  readonly takesImages = true;
   readonly jobs: RunsJobs<'host'>;
   readonly #contained: Contained<'host'>;
   readonly #needs: HostNeeds;

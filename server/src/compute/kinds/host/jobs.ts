@@ -5,7 +5,9 @@
 import { closeSync, openSync } from 'node:fs';
 import { lstat, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { TargetError } from '@stellwerk/contract/errors.ts';
+import { connected } from '../../../exec/connected.ts';
 import { identify, isAlive, killProcess, type ProcessIdentity, processesMarked } from '../../../exec/processes.ts';
 import { output, ProgramFailed, startDetached } from '../../../exec/programs.ts';
 import type { JobHandle, JobOrder, JobState, RunsJobs, StartWatch, Target } from '../../driver.ts';
@@ -78,6 +80,11 @@ export class HostJobs implements RunsJobs<'host'> {
     } catch (error) {
       throw new TargetError('later', `What the runner left could not be delivered yet: ${(error as Error).message}`);
     }
+  }
+
+  async beside(_target: Target<'host'>, handle: JobHandle, words: readonly string[]): Promise<Duplex> {
+    const place = placeOf(handle);
+    return connected(await programIn(place, ['-m', 'stellwerk.runner.beside', place.folder, ...words], this.#needs));
   }
 
   async cleanUp(_target: Target<'host'>, handle: JobHandle | { id: string }): Promise<void> {

@@ -204,7 +204,7 @@ async function isReachable(at: At, pod: Pod): Promise<boolean> {
 
 function askedBy({ job, imageSignIn }: JobOrder): AskedImage {
   const { container } = job.configuration;
-  return { ...(container && { image: container.image }), ...(imageSignIn && { signIn: imageSignIn }) };
+  return { ...(container?.image !== undefined && { image: container.image }), ...(imageSignIn && { signIn: imageSignIn }) };
 }
 
 function factsOf(job: string, pod: Pod | undefined) {

@@ -4,11 +4,12 @@
 // Invariants: one runner per job, however often it is started; after `cleanUp` no process and no file of the job is left; the job's token and
 // secrets go through the connection into a 0600 file, never onto a command line.
 import { createHash } from 'node:crypto';
+import type { Duplex } from 'node:stream';
 import { TargetError } from '@stellwerk/contract/errors.ts';
-import type { JobHandle, JobOrder, JobState, RunsJobs, Target } from '../../driver.ts';
-import { failureOf, type Machine, type Machines, programOf } from './machine.ts';
+import type { JobHandle, JobOrder, JobState, RunsJobs } from '../../driver.ts';
+import { failureOf, type Machine, type Machines, programOf, type SshTarget } from './machine.ts';
 
-type Question = 'start' | 'look' | 'ask' | 'kill' | 'recover' | 'clean';
+type Question = 'start' | 'place' | 'look' | 'ask' | 'kill' | 'recover' | 'clean';
 
 const answersWithinMs = 60_000;
 const recoversWithinMs = 110_000;
@@ -20,45 +21,67 @@ export class SshJobs implements RunsJobs<'ssh'> {
     this.#machines = machines;
   }
 
-  async start(target: Target<'ssh'>, order: JobOrder): Promise<JobHandle> {
+  start(target: SshTarget, order: JobOrder): Promise<JobHandle> {
+    return this.#begin('start', target, order);
+  }
+
+  /** Only puts the job there; somebody else starts its runner, and until then it waits. */
+  place(target: SshTarget, order: JobOrder): Promise<JobHandle & { folder: string }> {
+    return this.#begin('place', target, order);
+  }
+
+  async #begin(
+    question: 'start' | 'place',
+    target: SshTarget,
+    order: JobOrder,
+  ): Promise<JobHandle & { folder: string }> {
     const machine = await this.#machines.of(target);
     const folder = folderOf(machine, order.id);
     const job = { ...order.job, server: `unix:${folder}/relay`, cacheFolder: `${machine.folder}/cache` };
     delete job.caBundle;
-    await this.#ask(target, 'start', folder, JSON.stringify(job));
+    await this.#ask(target, question, folder, JSON.stringify(job));
     return { folder };
   }
 
-  look(target: Target<'ssh'>, handle: JobHandle): Promise<JobState> {
+  look(target: SshTarget, handle: JobHandle): Promise<JobState> {
     return this.#ask(target, 'look', String(handle.folder));
   }
 
-  async cancel(target: Target<'ssh'>, handle: JobHandle, how: 'ask' | 'kill'): Promise<void> {
+  async cancel(target: SshTarget, handle: JobHandle, how: 'ask' | 'kill'): Promise<void> {
     await this.#ask(target, how, String(handle.folder));
   }
 
-  async recover(target: Target<'ssh'>, handle: JobHandle): Promise<void> {
+  async recover(target: SshTarget, handle: JobHandle): Promise<void> {
     await this.#ask(target, 'recover', String(handle.folder)).catch((error: TargetError) => {
       throw new TargetError('later', `What the runner left could not be delivered yet: ${error.message}`);
     });
   }
 
-  async cleanUp(target: Target<'ssh'>, handle: JobHandle | { id: string }): Promise<void> {
-    const folder =
-      'folder' in handle ? String(handle.folder) : folderOf(await this.#machines.of(target), String(handle.id));
-    await this.#ask(target, 'clean', folder);
+  async beside(target: SshTarget, handle: JobHandle, words: readonly string[]): Promise<Duplex> {
+    const { connection, bundle } = await this.#machines.of(target);
+    const args = ['-m', 'stellwerk.runner.beside', String(handle.folder), ...words];
+    return connection.stream(programOf(target, bundle, args));
+  }
+
+  async cleanUp(target: SshTarget, handle: JobHandle | { id: string }): Promise<void> {
+    await this.#ask(target, 'clean', await this.folder(target, handle));
+  }
+
+  /** Where a job lies over there, by its handle or its order's id. */
+  async folder(target: SshTarget, handle: JobHandle | { id: string }): Promise<string> {
+    return 'folder' in handle ? String(handle.folder) : folderOf(await this.#machines.of(target), String(handle.id));
   }
 
   /** What keeps a job from being started is for good; one that was started may be looked after again once it is mended. */
-  async #ask(target: Target<'ssh'>, question: Question, folder: string, input?: string): Promise<JobState> {
+  async #ask(target: SshTarget, question: Question, folder: string, input?: string): Promise<JobState> {
     const answer = this.#answer(target, question, folder, input);
-    if (question === 'start') return answer;
+    if (question === 'start' || question === 'place') return answer;
     return answer.catch((error: Error) => {
       throw error instanceof TargetError ? new TargetError('later', error.message) : error;
     });
   }
 
-  async #answer(target: Target<'ssh'>, question: Question, folder: string, input?: string): Promise<JobState> {
+  async #answer(target: SshTarget, question: Question, folder: string, input?: string): Promise<JobState> {
     const { connection, bundle, relay } = await this.#machines.of(target);
     const ended = await connection.run({
       ...programOf(target, bundle, ['-m', 'stellwerk.runner.remote', question, folder, '--relay', relay]),

@@ -10,6 +10,10 @@ import { type RemoteEnded, type RemoteProgram, SshConnection, type SshSignIn } f
 import { type Connected, SshConnections } from '../../../exec/ssh/connections.ts';
 import type { Capacity, Target } from '../../driver.ts';
 
+/** Kinds whose runs are executed by a machine that is reached by SSH. */
+type SshKind = 'ssh' | 'spark';
+export type SshTarget = { [K in SshKind]: Target<K> }[SshKind];
+
 export interface SshNeeds {
   /** A word that no other installation has. */
   installation: string;
@@ -19,6 +23,16 @@ export interface SshNeeds {
   secret(target: Pick<Target, 'workspace' | 'name'>, secret: string): Promise<string>;
   /** A connection to this server, for what a job over there says to it. */
   connectHere(): Duplex;
+}
+
+/** A target of any kind whose machine is reached by SSH. */
+export interface BySsh {
+  workspace: string;
+  name: string;
+  settings: Pick<
+    Target<'ssh'>['settings'],
+    'address' | 'port' | 'user' | 'hostKey' | 'key' | 'passphrase' | 'password' | 'folder' | 'python'
+  >;
 }
 
 export interface Machine extends Connected {
@@ -73,18 +87,18 @@ export class Machines {
     this.#needs = needs;
   }
 
-  of(target: Target<'ssh'>): Promise<Machine> {
+  of(target: SshTarget): Promise<Machine> {
     return this.#connections.get(nameOf(target), () => this.#make(target));
   }
 
-  async #make(target: Target<'ssh'>): Promise<Machine> {
+  async #make(target: SshTarget): Promise<Machine> {
     const connection = await connect(target, this.#needs);
     try {
       const place = await furnished(connection, target, this.#needs.installation);
       const { folder } = place;
-      const bundle = await this.#bundle(connection, target, place);
-      const [relay, { platform, ...has }] = await Promise.all([
-        this.#relay(connection, target, folder),
+      const bundle = await bundled(connection, target, place, this.#needs.pythonPackage);
+      const [relay, { platform, ...capacity }] = await Promise.all([
+        relayed(connection, `${folder}/relay/${hashOf(nameOf(target))}`, this.#needs.connectHere),
         described(connection, target, bundle),
       ]);
       return {
@@ -93,53 +107,59 @@ export class Machines {
         bundle,
         relay,
         platform,
-        capacity: { ...has, gpus: target.settings.gpus ?? has.gpus },
+        capacity,
       };
     } catch (error) {
       connection.close();
       throw error;
     }
   }
-
-  async #bundle(connection: SshConnection, target: Target<'ssh'>, place: Furnished): Promise<string> {
-    const { folder, bundles, freeKilobytes } = place;
-    const content = await readFile(this.#needs.pythonPackage);
-    const digest = createHash('sha256').update(content).digest('hex').slice(0, 24);
-    const bundle = `${folder}/bundles/${digest}`;
-    if (bundles.includes(digest)) return bundle;
-    if (freeKilobytes < leastFreeKilobytes)
-      throw new TargetError(
-        'never',
-        `The disk of ${target.settings.address} is full: ${folder} has ${Math.round(freeKilobytes / 1024)} MB left.`,
-      );
-    const making = `${bundle}.${randomBytes(6).toString('hex')}`;
-    const wheel = `${making}-${basename(this.#needs.pythonPackage)}`;
-    await connection.put(content, wheel);
-    const unpacked = await connection.run({
-      words: [target.settings.python, '-I', '-S', '-c', unpack, wheel, bundle, making],
-    });
-    if (unpacked.code !== 0) throw failureOf(target, unpacked);
-    return bundle;
-  }
-
-  async #relay(connection: SshConnection, of: Target<'ssh'>, folder: string): Promise<string> {
-    const own = `${folder}/relay/${createHash('sha256').update(nameOf(of)).digest('hex').slice(0, 8)}`;
-    const path = `${own}-${randomBytes(4).toString('hex')}`;
-    if (path.length > longestSocketPath)
-      throw new TargetError('never', `The folder ${folder} is too long a path for a socket; choose a shorter one.`);
-    await connection.relay(path, this.#needs.connectHere);
-    await connection.run({ words: ['sh', '-c', removeOthers, 'sh', own, path] });
-    return path;
-  }
 }
 
-export async function connect(target: Target<'ssh'>, needs: Pick<SshNeeds, 'secret'>): Promise<SshConnection> {
+/** Our Python package, unpacked over there. */
+export async function bundled(
+  connection: SshConnection,
+  target: BySsh,
+  place: Furnished,
+  pythonPackage: string,
+): Promise<string> {
+  const { folder, bundles, freeKilobytes } = place;
+  const content = await readFile(pythonPackage);
+  const digest = createHash('sha256').update(content).digest('hex').slice(0, 24);
+  const bundle = `${folder}/bundles/${digest}`;
+  if (bundles.includes(digest)) return bundle;
+  if (freeKilobytes < leastFreeKilobytes)
+    throw new TargetError(
+      'never',
+      `The disk of ${target.settings.address} is full: ${folder} has ${Math.round(freeKilobytes / 1024)} MB left.`,
+    );
+  const making = `${bundle}.${randomBytes(6).toString('hex')}`;
+  const wheel = `${making}-${basename(pythonPackage)}`;
+  await connection.put(content, wheel);
+  const unpacked = await connection.run({
+    words: [target.settings.python, '-I', '-S', '-c', unpack, wheel, bundle, making],
+  });
+  if (unpacked.code !== 0) throw failureOf(target, unpacked);
+  return bundle;
+}
+
+/** A socket over there that leads here, in the place of those that earlier connections to the same target left. */
+export async function relayed(connection: SshConnection, own: string, connectHere: () => Duplex): Promise<string> {
+  const path = `${own}-${randomBytes(4).toString('hex')}`;
+  if (path.length > longestSocketPath)
+    throw new TargetError('never', `The path ${path} is too long for a socket; choose a shorter folder.`);
+  await connection.relay(path, connectHere);
+  await connection.run({ words: ['sh', '-c', removeOthers, 'sh', own, path] });
+  return path;
+}
+
+export async function connect(target: BySsh, needs: Pick<SshNeeds, 'secret'>): Promise<SshConnection> {
   const { address, port, user, hostKey } = target.settings;
   if (hostKey === undefined) throw new TargetError('never', `The host key of ${address} is not known yet.`);
   return SshConnection.open({ address, port, user, hostKey }, await signInOf(target, needs));
 }
 
-async function signInOf(target: Target<'ssh'>, needs: Pick<SshNeeds, 'secret'>): Promise<SshSignIn> {
+async function signInOf(target: BySsh, needs: Pick<SshNeeds, 'secret'>): Promise<SshSignIn> {
   const { key, passphrase, password } = target.settings;
   const secret = (name: string) => needs.secret(target, name);
   return {
@@ -149,15 +169,16 @@ async function signInOf(target: Target<'ssh'>, needs: Pick<SshNeeds, 'secret'>):
   };
 }
 
-interface Furnished {
+export interface Furnished {
   folder: string;
   bundles: string[];
   freeKilobytes: number;
 }
 
-async function furnished(
+/** The folder of an installation over there. */
+export async function furnished(
   connection: SshConnection,
-  { settings }: Target<'ssh'>,
+  { settings }: BySsh,
   installation: string,
 ): Promise<Furnished> {
   const wanted = `${settings.folder.replace(/^~\//, '').replace(/\/+$/, '')}/${installation}`;
@@ -168,19 +189,23 @@ async function furnished(
   return { folder, bundles, freeKilobytes: Number(free) };
 }
 
-async function described(connection: SshConnection, target: Target<'ssh'>, bundle: string) {
+/** What the machine has. */
+export async function described(connection: SshConnection, target: BySsh, bundle: string) {
   const done = await connection.run(programOf(target, bundle, ['-m', 'stellwerk.runner.remote', 'describe']));
   if (done.code !== 0) throw failureOf(target, done);
   return JSON.parse(done.stdout) as Capacity & { platform: EnvironmentTarget };
 }
 
 /** Our Python package with these arguments. -S: what is installed beside that machine's Python has no say in a runner, and does not delay it. */
-export function programOf({ settings }: Target<'ssh'>, bundle: string, args: string[]): RemoteProgram {
+export function programOf({ settings }: Pick<BySsh, 'settings'>, bundle: string, args: string[]): RemoteProgram {
   return { words: [settings.python, '-S', ...args], env: { PYTHONPATH: bundle, PYTHONDONTWRITEBYTECODE: '1' } };
 }
 
 /** What a program of ours over there says when it cannot do its work; a machine that lacks something will not have it by itself. */
-export function failureOf({ settings }: Target<'ssh'>, { code, signal, stdout, stderr }: RemoteEnded): TargetError {
+export function failureOf(
+  { settings }: Pick<BySsh, 'settings'>,
+  { code, signal, stdout, stderr }: RemoteEnded,
+): TargetError {
   const { address, python } = settings;
   if (code === 127 || code === 126)
     return new TargetError(
@@ -193,6 +218,8 @@ export function failureOf({ settings }: Target<'ssh'>, { code, signal, stdout, s
   return new TargetError('later', `On ${address}: ${said}`);
 }
 
-function nameOf({ workspace, name, settings }: Target<'ssh'>): string {
+function nameOf({ workspace, name, settings }: SshTarget): string {
   return JSON.stringify([workspace, name, settings]);
 }
+
+export const hashOf = (text: string) => createHash('sha256').update(text).digest('hex').slice(0, 8);

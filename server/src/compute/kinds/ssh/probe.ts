@@ -3,10 +3,9 @@ import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import type { Probe } from '@stellwerk/contract/compute.ts';
 import { isKnownBy, type SshConnection, shownHostKey } from '../../../exec/ssh/connection.ts';
-import type { Target } from '../../driver.ts';
-import { connect, type SshNeeds } from './machine.ts';
+import { type BySsh, connect, type SshNeeds } from './machine.ts';
 
-type Finding = Probe['findings'][number];
+export type Finding = Probe['findings'][number];
 
 const askPython = `
 import sys, venv, ensurepip, fcntl
@@ -27,7 +26,12 @@ answer.read()
 sys.exit(answer.status != 200)
 `;
 
-export async function probed(target: Target<'ssh'>, needs: SshNeeds): Promise<Finding[]> {
+/** `more` is found out on a machine on which all this works. */
+export async function probed(
+  target: BySsh,
+  needs: SshNeeds,
+  more: (connection: SshConnection) => Promise<Finding[]> = async () => [],
+): Promise<Finding[]> {
   const { settings } = target;
   const { address, port, user } = settings;
   const findings: Finding[] = [];
@@ -70,6 +74,7 @@ export async function probed(target: Target<'ssh'>, needs: SshNeeds): Promise<Fi
     const python = await findPython(connection, settings.python);
     findings.push(python);
     if (python.ok) findings.push(await wayBack(connection, settings.python, needs.connectHere));
+    if (findings.every(({ ok }) => ok)) findings.push(...(await more(connection)));
   } catch (error) {
     found('address', false, sentence((error as Error).message), 'Try again.');
   } finally {
@@ -129,4 +134,4 @@ async function wayBack(connection: SshConnection, python: string, connectHere: (
   }
 }
 
-const sentence = (text: string) => `${text.replace(/[.\s]+$/, '')}.`;
+export const sentence = (text: string) => `${text.replace(/[.\s]+$/, '')}.`;

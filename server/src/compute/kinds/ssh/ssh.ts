@@ -14,6 +14,7 @@ export class SshDriver implements ComputeDriver<'ssh'> {
   readonly kind = 'ssh';
   readonly hostsServices = false;
   readonly containers = true;
+  readonly takesImages = true;
   readonly jobs: RunsJobs<'ssh'>;
   readonly lifetime: MadeMachines;
   readonly #contained: Contained<'ssh'>;
@@ -37,10 +38,9 @@ export class SshDriver implements ComputeDriver<'ssh'> {
 
   async capacity(target: Target<'ssh'>): Promise<Capacity> {
     const known = this.#capacities.get(this.queue(target));
-    if (known) return { ...known, gpus: target.settings.gpus ?? known.gpus };
-    const { capacity } = await this.#machines.of(target);
-    this.#capacities.set(this.queue(target), capacity);
-    return capacity;
+    const capacity = known ?? (await this.#machines.of(target)).capacity;
+    if (!known) this.#capacities.set(this.queue(target), capacity);
+    return { ...capacity, gpus: target.settings.gpus ?? capacity.gpus };
   }
 
   async platform(target: Target<'ssh'>, image: WantedImage = {}): Promise<EnvironmentTarget> {

@@ -53,7 +53,11 @@ export async function buildDockerImage(input: DockerImageInput, needs: DockerIma
   return { ...image, layers };
 }
 
-async function layerFor(plan: LayerPlan, needs: DockerImageNeeds): Promise<ImageLayer> {
+/** Made, unless it was made of the same before. */
+export async function layerFor(
+  plan: LayerPlan,
+  needs: Pick<DockerImageNeeds, 'oci' | 'layerCache' | 'log' | 'signal'>,
+): Promise<ImageLayer> {
   needs.signal?.throwIfAborted();
   const known = await needs.layerCache.get(plan.key);
   if (known && (await needs.oci.hasLayer(known))) {

@@ -24,6 +24,8 @@ export interface DockerNeeds {
 }
 
 const environmentPrefix = '/opt/stellwerk/env';
+/** In an image that has an environment. */
+export const environmentPython = `${environmentPrefix}/bin/python`;
 const scorerPrefix = '/opt/stellwerk/scorer';
 const scorerCode = `${scorerPrefix.slice(1)}/serve`;
 
@@ -54,7 +56,7 @@ async function build(recipe: ImageRecipe, watch: Watch, needs: DockerNeeds) {
   const plan = recipe.environment && (await lock(recipe.environment, base, watch, needs));
   const environment = plan && (await environmentLayer(plan, base, watch, needs));
   const scorer = await scorerLayer(base, watch, needs);
-  const python = plan ? `${environmentPrefix}/bin/python` : base.python.path;
+  const python = plan ? environmentPython : base.python.path;
   const built = await buildDockerImage(
     {
       base: base.image,
@@ -96,11 +98,11 @@ async function lock(
   return plan;
 }
 
-async function environmentLayer(
+export async function environmentLayer(
   plan: BuiltPlan,
   base: BaseImage,
   watch: Watch,
-  { environments }: DockerNeeds,
+  { environments }: Pick<DockerNeeds, 'environments'>,
 ): Promise<LayerPlan> {
   const place = { prefix: environmentPrefix, imagePython: base.python.path };
   return {

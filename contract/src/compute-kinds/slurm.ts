@@ -1,0 +1,101 @@
+// A Slurm cluster whose login node is reached by SSH.
+import * as z from 'zod';
+import { secretName } from '../values.ts';
+import { hasSignIn, lacksSignIn, signInNeeded, sshAddress, sshPlace, sshSignIn } from './sign-in.ts';
+
+const word = z
+  .string()
+  .max(500)
+  .regex(/^[\w.,:&|*!()[\]@=+-]+$/);
+
+const ofUser = z
+  .strictObject({
+    user: sshAddress.user,
+    ...sshSignIn,
+    token: secretName.optional().describe("The secret that holds this user's token for the REST interface."),
+  })
+  .refine(hasSignIn, lacksSignIn)
+  .meta({ id: 'SlurmUser', ...signInNeeded });
+
+const optionOfOurs =
+  /^--(job-name|output|error|nodes|ntasks|ntasks-per-node|cpus-per-task|mem|gres|gpus|time|chdir|requeue|signal|array|wrap|parsable|export|test-only|wait|het-group)\b/;
+
+export const slurmSettings = z
+  .strictObject({
+    kind: z.literal('slurm'),
+    ...sshAddress,
+    ...sshSignIn,
+    ...sshPlace,
+    users: z
+      .record(z.string().max(64), ofUser)
+      .optional()
+      .describe('Who signs in as whom: by the name of the user here, the user there and how he signs in.'),
+    othersMay: z
+      .boolean()
+      .default(true)
+      .describe('Whether those who are not among `users` may submit, as the user of the target.'),
+    partition: word.optional().describe("The partition of its jobs; the cluster's default unless given."),
+    account: word.optional().describe('The account that its jobs are charged to.'),
+    qos: word.optional().describe('The quality of service of its jobs.'),
+    constraint: word.optional().describe('The features that its nodes must have, as `sbatch --constraint` takes them.'),
+    reservation: word.optional().describe('The reservation that its jobs run in.'),
+    sbatch: z
+      .array(
+        z
+          .string()
+          .max(500)
+          .regex(/^--[a-z][a-z0-9-]*(=[^\0\n]*)?$/, 'must be an option, such as `--comment=training`')
+          .refine((option) => !optionOfOurs.test(option), 'is set by what a run asks for'),
+      )
+      .max(50)
+      .default([])
+      .describe('Further options of sbatch.'),
+    setUp: z
+      .array(
+        z
+          .string()
+          .max(2_000)
+          .regex(/^[^\0\n]*$/),
+      )
+      .max(50)
+      .default([])
+      .describe('Lines of shell that are run on the node before all else, such as `module load python`.'),
+    mpi: z
+      .string()
+      .max(500)
+      .regex(/^(srun|mpirun|mpiexec)( [\w.,:=/-]+)*$/)
+      .optional()
+      .describe(
+        'What starts the ranks of MPI; `srun --mpi=pmix` unless given, or `mpirun` where Slurm has no plugin for it.',
+      ),
+    relayAddress: z
+      .string()
+      .max(253)
+      .regex(/^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?$/)
+      .optional()
+      .describe('How compute nodes reach the login node; by its host name unless given.'),
+    restUrl: z
+      .url({ protocol: /^https?$/ })
+      .max(500)
+      .optional()
+      .describe(
+        'Where slurmrestd answers. Jobs are then submitted, looked at and canceled by it, instead of by the commands on the login node.',
+      ),
+    token: secretName.optional().describe('The secret that holds the token (JWT) for the REST interface.'),
+    restVersion: z
+      .string()
+      .regex(/^v\d+\.\d+\.\d+$/)
+      .default('v0.0.38')
+      .describe('The version of the REST interface.'),
+  })
+  .refine(hasSignIn, lacksSignIn)
+  .refine(({ restUrl, token }) => (restUrl === undefined) === (token === undefined), {
+    error: 'The REST interface needs both its address and a token.',
+    path: ['token'],
+  })
+  .refine(({ restUrl, sbatch }) => restUrl === undefined || sbatch.length === 0, {
+    error: 'The REST interface takes no options of sbatch.',
+    path: ['sbatch'],
+  })
+  .describe('A Slurm cluster whose login node is reached by SSH.')
+  .meta({ id: 'SlurmSettings', ...signInNeeded });

@@ -1,0 +1,212 @@
+"""What is particular to clusters: the relay by which compute nodes reach a server, the folder of a job, the place of a process among several."""
+
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+from fake_server import FakeServer
+
+SOURCES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "src")
+sys.path.insert(0, SOURCES)
+
+from stellwerk._transport import ServiceError, Transport, Unreachable  # noqa: E402
+from stellwerk.core.compute import RemoteAttachConfiguration, SlurmCompute  # noqa: E402
+from stellwerk.runner.rank import place_of  # noqa: E402
+
+ENV = dict(os.environ, PYTHONPATH=SOURCES)
+
+
+def until(what):
+    for _ in range(400):
+        found = what()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it did not come")
+
+
+@unittest.skipUnless(sys.platform.startswith("linux"), "clusters run Linux")
+class TestRelay(unittest.TestCase):
+    def setUp(self):
+        self.server = FakeServer()
+        self.addCleanup(self.server.stop)
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder, True)
+        self.file = os.path.join(self.folder, "relay.json")
+        self.socket = os.path.join(self.folder, "socket")
+        self.listening = socket.socket(socket.AF_UNIX)
+        self.listening.bind(self.socket)
+        self.listening.listen(8)
+        self.addCleanup(self.listening.close)
+        threading.Thread(target=self.lead_on, daemon=True).start()
+
+    def lead_on(self):
+        """As sshd does with what comes to its socket."""
+        host, port = self.server.url.split("//")[1].split(":")
+        while True:
+            try:
+                there = self.listening.accept()[0]
+            except OSError:
+                return
+            end = socket.create_connection((host, int(port)))
+            for one, other in ((there, end), (end, there)):
+                threading.Thread(target=self.pump, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def pump(one, other):
+        try:
+            for data in iter(lambda: one.recv(65536), b""):
+                other.sendall(data)
+        except OSError:
+            pass
+        try:
+            other.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def relay(self):
+        command = [sys.executable, "-S", "-m", "stellwerk.runner.login_relay", self.file, self.socket, "127.0.0.1"]
+        relay = subprocess.Popen(command, env=ENV, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.addCleanup(relay.stdout.close)
+        self.addCleanup(relay.wait)
+        self.addCleanup(relay.kill)
+        self.assertTrue(relay.stdout.readline().strip().isdigit())
+        return relay
+
+    def transport(self):
+        made = Transport("relay:" + self.file, "t", attempts=1, timeout=10)
+        self.addCleanup(made.close)
+        return made
+
+    def heard(self, transport):
+        """The server itself answers: that it knows no such thing."""
+        with self.assertRaises(ServiceError):
+            transport.call("GET", "/nothing-of-that-kind")
+
+    def test_carries_what_is_said_and_ends_with_its_input(self):
+        relay = self.relay()
+        self.assertEqual(stat.S_IMODE(os.stat(self.file).st_mode), 0o600)
+        transport = self.transport()
+        for _ in range(3):
+            self.heard(transport)
+        relay.stdin.close()
+        self.assertEqual(relay.wait(10), 0)
+        self.assertFalse(os.path.exists(self.file))
+        with self.assertRaises(Unreachable):
+            transport.call("GET", "/server")
+
+    def test_a_newer_relay_is_used_at_once_and_stays_when_the_older_one_ends(self):
+        first = self.relay()
+        transport = self.transport()
+        self.heard(transport)
+        self.relay()
+        self.heard(transport)
+        first.stdin.close()
+        first.wait(10)
+        self.assertTrue(os.path.exists(self.file))
+        self.heard(transport)
+
+    def test_whoever_does_not_know_the_secret_is_cut_off_on_either_side(self):
+        self.relay()
+        with open(self.file) as file:
+            address = json.load(file)
+        with socket.create_connection(("127.0.0.1", address["port"]), 5) as stranger:
+            stranger.recv(100)
+            stranger.sendall(b"ab " + address["secret"].encode() + b"\nGET /api/v1/server HTTP/1.0\r\n\r\n")
+            self.assertEqual(stranger.recv(100), b"")
+        false = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(false.close)
+        heard = []
+
+        def pretend():
+            there = false.accept()[0]
+            there.sendall(b"ab" * 16 + b"\n")
+            heard.append(there.recv(1000))
+            there.sendall(b"00" * 32 + b"\n")
+            heard.append(there.recv(1000))
+
+        threading.Thread(target=pretend, daemon=True).start()
+        with open(self.file, "w") as file:
+            json.dump(dict(address, port=false.getsockname()[1]), file)
+        with self.assertRaises(Unreachable):
+            self.transport().call("GET", "/server")
+        until(lambda: len(heard) == 2)
+        self.assertNotIn(address["secret"].encode(), heard[0])
+        self.assertEqual(heard[1], b"")
+
+
+@unittest.skipUnless(sys.platform.startswith("linux"), "clusters run Linux")
+class TestFolder(unittest.TestCase):
+    def setUp(self):
+        above = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, above, True)
+        self.folder = os.path.join(above, "job")
+
+    def ask(self, what, given=None):
+        command = [sys.executable, "-S", "-m", "stellwerk.runner.login_node", what, self.folder]
+        done = subprocess.run(command, env=ENV, input=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)
+
+    def test_is_placed_once_for_the_job_that_took_it_up_and_cleaned_twice(self):
+        first, second = (json.dumps({"job": {"token": token}, "script": "echo %s\n" % token}) for token in ("one", "two"))
+        self.assertEqual(self.ask("place", first), {"there": True, "job": None, "tail": []})
+        self.assertEqual([stat.S_IMODE(os.stat(path).st_mode) for path in (self.folder, self.folder + "/job.json")], [0o700, 0o600])
+        with open(self.folder + "/jobid", "w") as file:
+            file.write("17\n")
+        with open(self.folder + "/runner.log", "w") as file:
+            file.write("no such module\n")
+        self.assertEqual(self.ask("place", second), {"there": True, "job": "17", "tail": ["no such module"]})
+        with open(self.folder + "/job.json") as file:
+            self.assertEqual(json.load(file), {"token": "one"})
+        for _ in range(2):
+            self.assertEqual(self.ask("clean"), {"there": False, "job": None, "tail": []})
+        self.assertEqual(self.ask("recover"), {"there": False, "job": None, "tail": []})
+
+
+class TestPlaceOfARank(unittest.TestCase):
+    def test_is_told_by_slurm_or_by_open_mpi(self):
+        slurm = {"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "7"}
+        place = place_of(slurm, ["a", "b"])
+        self.assertEqual([place[name] for name in ("MASTER_ADDR", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK")], ["a", "3", "4", "1", "2", "1"])
+        cluster = json.loads(place["TF_CONFIG"])
+        self.assertEqual(cluster["task"], {"type": "worker", "index": 3})
+        self.assertEqual([worker.split(":")[0] for worker in cluster["cluster"]["worker"]], ["a", "a", "b", "b"])
+        self.assertEqual(len(set(cluster["cluster"]["worker"])), 4)
+        mpi = {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "0", "OMPI_COMM_WORLD_LOCAL_SIZE": "1"}
+        other = place_of(dict(slurm, **mpi), ["a", "b"])
+        self.assertEqual((other["RANK"], other["WORLD_SIZE"], other["LOCAL_RANK"], other["NODE_RANK"]), ("1", "2", "0", "1"))
+        self.assertEqual(other["MASTER_PORT"], place["MASTER_PORT"])
+        self.assertNotEqual(place_of(dict(slurm, SLURM_JOB_ID="8"), ["a", "b"])["MASTER_PORT"], place["MASTER_PORT"])
+        self.assertEqual(place_of({}, []), {})
+
+
+class TestAttachConfiguration(unittest.TestCase):
+    def test_a_cluster_is_attached_with_the_settings_of_its_kind(self):
+        made = SlurmCompute.attach_configuration("ada", "login.example.org", password="p", partition="gpu", setUp=["module load python"], account=None)
+        self.assertIsInstance(made, RemoteAttachConfiguration)
+        kept = {}
+
+        class Workspace:
+            name = "ws"
+
+            class client:
+                class secrets:
+                    set = staticmethod(lambda workspace, name, value: kept.update({name: value}))
+
+        settings = {"kind": "slurm", "user": "ada", "address": "login.example.org", "port": 22, "partition": "gpu", "setUp": ["module load python"]}
+        self.assertEqual(made.kept(Workspace, "cluster"), dict(settings, password="cluster-password"))
+        self.assertEqual(kept, {"cluster-password": "p"})
+        self.assertNotIn("'p'", repr(made))
+
+
+if __name__ == "__main__":
+    unittest.main()

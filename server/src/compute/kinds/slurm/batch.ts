@@ -1,0 +1,94 @@
+// What is submitted for a run: a small script that lies in the job's folder, and what it asks of the cluster in Slurm's words. Neither has anything
+// secret in it: token and secrets are in a 0600 file of the folder.
+
+import type { SettingsOf } from '@stellwerk/contract/compute-settings.ts';
+import type { Job } from '@stellwerk/contract/job.ts';
+
+type Settings = SettingsOf<'slurm'>;
+
+/** What a job asks for; both ways of submitting say it in their own form. */
+export interface Wanted {
+  name: string;
+  folder: string;
+  script: string;
+  nodes: number;
+  cpus?: number;
+  memoryMegabytes?: number;
+  /** As `--gres` takes it. */
+  gres?: string;
+  minutes?: number;
+  /** The runner is warned so long ahead of the end. */
+  warnSeconds?: number;
+  settings: Settings;
+}
+
+/** For making ready and for delivering, on top of what the script may take. */
+const marginMinutes = 10;
+
+export function wantedOf(name: string, folder: string, bundle: string, job: Job, settings: Settings): Wanted {
+  const { nodes, cpus, memoryBytes, gpus, gpuType, timeLimitSeconds } = job.resources;
+  const { warning } = job.configuration;
+  return {
+    name,
+    folder,
+    script: scriptOf(folder, bundle, settings),
+    nodes,
+    ...(cpus !== undefined && { cpus }),
+    ...(memoryBytes !== undefined && { memoryMegabytes: Math.ceil(memoryBytes / 2 ** 20) }),
+    ...(gpus > 0 && { gres: ['gpu', ...(gpuType === undefined ? [] : [gpuType]), gpus].join(':') }),
+    ...(timeLimitSeconds !== undefined && { minutes: Math.ceil(timeLimitSeconds / 60) + marginMinutes }),
+    ...(warning && { warnSeconds: Math.min(65_535, Math.ceil(warning.seconds)) }),
+    settings,
+  };
+}
+
+/** To Slurm a percent sign begins what it puts in itself. */
+export const outputIn = (folder: string) => `${folder.replaceAll('%', '%%')}/runner.log`;
+
+const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`;
+
+/** Whoever comes second to the folder leaves it alone: however often a job is submitted, one runner takes it up. */
+function scriptOf(folder: string, bundle: string, { setUp, python }: Settings): string {
+  return `#!/bin/bash -l
+cd /
+(set -C; echo "$SLURM_JOB_ID" > ${quoted(folder)}/jobid) 2>/dev/null || exit 0
+${setUp.map((line) => `${line}\n`).join('')}export PYTHONPATH=${quoted(bundle)}\${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1
+exec ${python} -S -m stellwerk.runner ${quoted(folder)}
+`;
+}
+
+export function sbatchWords(wanted: Wanted): string[] {
+  const { name, folder, nodes, cpus, memoryMegabytes, gres, minutes, warnSeconds, settings } = wanted;
+  const given = Object.entries({
+    'job-name': name,
+    output: outputIn(folder),
+    chdir: '/',
+    nodes,
+    'ntasks-per-node': 1,
+    'cpus-per-task': cpus,
+    mem: memoryMegabytes === undefined ? undefined : `${memoryMegabytes}M`,
+    gres,
+    time: minutes,
+    signal: warnSeconds === undefined ? undefined : `B:USR1@${warnSeconds}`,
+    partition: settings.partition,
+    account: settings.account,
+    qos: settings.qos,
+    constraint: settings.constraint,
+    reservation: settings.reservation,
+  }).flatMap(([option, value]) => (value === undefined ? [] : [`--${option}=${value}`]));
+  return ['sbatch', '--parsable', '--no-requeue', ...given, ...settings.sbatch, `${folder}/batch.sh`];
+}
+
+/** What starts the script on its nodes; on one node alone it is started by the runner itself. */
+export function launcherOf(
+  { configuration, resources }: Job,
+  settings: Settings,
+  hasPmix: boolean,
+): string[] | undefined {
+  const { nodes, cpus } = resources;
+  const isMpi = configuration.framework === 'MPI';
+  if (nodes === 1 && !isMpi) return undefined;
+  const words = isMpi ? (settings.mpi?.split(' ') ?? (hasPmix ? ['srun', '--mpi=pmix'] : ['mpirun'])) : ['srun'];
+  if (words[0] !== 'srun') return words;
+  return [...words, '--kill-on-bad-exit=1', ...(cpus === undefined ? [] : [`--cpus-per-task=${cpus}`])];
+}

@@ -1,0 +1,160 @@
+// Runs on a Slurm cluster: a folder per job on the disk that the cluster shares, and a batch job that starts the same runner as everywhere in it.
+// Invariants: one runner per job, however often it is submitted; the job carries a hash of the order's id as its name, by which it is found; after
+// `cleanUp` neither a job of that name nor the folder is left; token and secrets are in a 0600 file there, never in the script or its environment.
+import { createHash } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
+import { TargetError } from '@stellwerk/contract/errors.ts';
+import type { JobHandle, JobOrder, JobState, RunsJobs, Target } from '../../driver.ts';
+import { accounted } from './accounting.ts';
+import { launcherOf, wantedOf } from './batch.ts';
+import type { Asked, FolderState, LoginNodes } from './login-node.ts';
+import { isActive, type Scheduler, type SeenJob, stateOf } from './scheduler.ts';
+
+export interface Schedules {
+  schedulerOf(target: Target<'slurm'>, user: string | undefined): Promise<Scheduler>;
+}
+
+type Slurm = Target<'slurm'>;
+
+const killedWithinPolls = 240;
+const pollMs = 250;
+
+export class SlurmJobs implements RunsJobs<'slurm'> {
+  readonly #nodes: LoginNodes;
+  readonly #schedules: Schedules;
+
+  constructor(nodes: LoginNodes, schedules: Schedules) {
+    this.#nodes = nodes;
+    this.#schedules = schedules;
+  }
+
+  async start(target: Slurm, order: JobOrder): Promise<JobHandle> {
+    const { user } = order;
+    const node = await this.#nodes.of(target, user);
+    const handle = await this.#handle(target, order);
+    const { folder, name } = handle;
+    const scheduler = await this.#schedules.schedulerOf(target, user);
+    if ((await scheduler.find(name)).length > 0) return handle;
+    const launcher = launcherOf(order.job, target.settings, node.hasPmix);
+    const { caBundle: _, ...rest } = order.job;
+    const job = {
+      ...rest,
+      server: `relay:${node.relay}`,
+      cacheFolder: `${node.folder}/cache`,
+      targetTellsEnd: true,
+      ...(launcher && { launcher }),
+    };
+    const wanted = wantedOf(name, folder, node.bundle, order.job, target.settings);
+    const placed = await this.#nodes.ask(target, user, 'place', folder, JSON.stringify({ job, script: wanted.script }));
+    if (placed.job === null) await scheduler.submit(wanted);
+    return handle;
+  }
+
+  look(target: Slurm, handle: JobHandle): Promise<JobState> {
+    return later(this.#look(target, handle));
+  }
+
+  cancel(target: Slurm, handle: JobHandle, how: 'ask' | 'kill'): Promise<void> {
+    return later(this.#cancel(target, handle, how));
+  }
+
+  recover(target: Slurm, handle: JobHandle): Promise<void> {
+    return later(this.#recover(target, handle));
+  }
+
+  cleanUp(target: Slurm, of: JobHandle | { id: string; user?: string }): Promise<void> {
+    return later(this.#cleanUp(target, of));
+  }
+
+  async #look(target: Slurm, handle: JobHandle): Promise<JobState> {
+    const job = await this.#newest(target, handle);
+    if (job && isActive(job)) return stateOf(job);
+    const user = userOf(handle);
+    const { connection } = await this.#nodes.of(target, user);
+    const folder = await this.#ask(target, handle, 'look');
+    const id = job?.id ?? folder.job;
+    if (id === null) return { state: 'ended', reason: 'Slurm knows nothing of its job any more.' };
+    const { state = job?.state, usage } = await accounted(connection, id);
+    const ended = stateOf({
+      id,
+      name: '',
+      reason: '',
+      nodes: job?.nodes ?? [],
+      state: job?.state ?? state ?? 'COMPLETED',
+    });
+    return {
+      ...(ended.state === 'ended' ? withTail(ended, folder) : { state: 'ended' as const }),
+      ...(usage && { usage }),
+    };
+  }
+
+  async #cancel(target: Slurm, handle: JobHandle, how: 'ask' | 'kill'): Promise<void> {
+    const scheduler = await this.#schedules.schedulerOf(target, userOf(handle));
+    const active = async () => (await scheduler.find(String(handle.name))).filter(isActive);
+    if (how === 'ask') {
+      for (const job of await active()) await scheduler.cancel(job, 'ask');
+      return;
+    }
+    for (let polls = 0; polls < killedWithinPolls; polls++) {
+      const left = await active();
+      if (left.length === 0) return;
+      if (polls % 40 === 0) for (const job of left) await scheduler.cancel(job, 'kill');
+      await pause(pollMs);
+    }
+    throw new TargetError('later', 'Slurm has not ended the job yet.');
+  }
+
+  async #recover(target: Slurm, handle: JobHandle): Promise<void> {
+    await this.#cancel(target, handle, 'kill');
+    await this.#ask(target, handle, 'recover').catch((error: Error) => {
+      throw new TargetError('later', `What the runner left could not be delivered yet: ${error.message}`);
+    });
+  }
+
+  async #cleanUp(target: Slurm, of: JobHandle | { id: string; user?: string }): Promise<void> {
+    const handle = 'folder' in of ? (of as JobHandle) : await this.#handle(target, of as { id: string; user?: string });
+    await this.#cancel(target, handle, 'kill');
+    await this.#ask(target, handle, 'clean');
+  }
+
+  /** Of several, which a cut connection may have made, the one that took the folder up is the oldest that was started. */
+  async #newest(target: Slurm, handle: JobHandle): Promise<SeenJob | undefined> {
+    const scheduler = await this.#schedules.schedulerOf(target, userOf(handle));
+    const jobs = await scheduler.find(String(handle.name));
+    return jobs.find(isActive) ?? jobs[0];
+  }
+
+  #ask(target: Slurm, handle: JobHandle, what: Asked): Promise<FolderState> {
+    return this.#nodes.ask(target, userOf(handle), what, String(handle.folder));
+  }
+
+  /** Run ids are free text; a hash of the job's id is a safe name. */
+  async #handle(target: Slurm, { id, user }: { id: string; user?: string }): Promise<{ folder: string; name: string }> {
+    const { folder } = await this.#nodes.of(target, user);
+    const name = createHash('sha256').update(`${folder}\0${id}`).digest('hex').slice(0, 32);
+    return { folder: `${folder}/jobs/${name}`, name, ...(user !== undefined && { user }) };
+  }
+}
+
+/** What keeps a job from being started is for good; one that was started may be looked after again once it is mended. */
+function later<T>(done: Promise<T>): Promise<T> {
+  return done.catch((error: Error) => {
+    throw error instanceof TargetError ? new TargetError('later', error.message) : error;
+  });
+}
+
+const userOf = ({ user }: JobHandle) => (user === undefined ? undefined : String(user));
+
+/** Where Slurm itself looks after memory, it says so in what the job printed only. */
+const overMemory = /exceeded (job |step )?memory limit|oom[-_]kill/i;
+
+/** What the node said, where a job came to its end without any cause that Slurm names. */
+function withTail(ended: Extract<JobState, { state: 'ended' }>, { there, tail }: FolderState): JobState {
+  if (ended.reason !== undefined || !there || tail.length === 0) return ended;
+  if (overMemory.test(tail.join('\n')))
+    return { ...ended, cause: 'out-of-memory', reason: 'It took more memory than it was given, and Slurm ended it.' };
+  return {
+    ...ended,
+    reason: `Its runner ended without saying how the run went. The last of its log: ${tail.join(' / ').slice(0, 500)}`,
+  };
+}

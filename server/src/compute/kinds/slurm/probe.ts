@@ -1,0 +1,87 @@
+// Whether a cluster can be used: its login node as a machine by SSH, then Slurm there, its partition, and the REST interface where that is asked.
+import type { Target } from '../../driver.ts';
+import { connect, type SshNeeds } from '../ssh/machine.ts';
+import { type Finding, probed as probedBySsh, sentence } from '../ssh/probe.ts';
+import { signedInAs } from './login-node.ts';
+import { groupsFor, nodeGroups } from './nodes.ts';
+import type { Rest } from './rest.ts';
+
+export async function probed(
+  target: Target<'slurm'>,
+  needs: SshNeeds,
+  rest: (target: Target<'slurm'>) => Rest | undefined,
+): Promise<Finding[]> {
+  const findings = await probedBySsh(target, needs);
+  if (findings.every(({ ok }) => ok)) findings.push(...(await slurmThere(target, needs)));
+  if (findings.every(({ ok }) => ok)) {
+    const asked = rest(target);
+    if (asked) findings.push(await restThere(asked, target));
+    for (const user of Object.keys(target.settings.users ?? {})) findings.push(await userThere(target, needs, user));
+  }
+  return findings;
+}
+
+async function slurmThere(target: Target<'slurm'>, needs: SshNeeds): Promise<Finding[]> {
+  const connection = await connect(target, needs);
+  try {
+    const version = await connection.run({ words: ['sbatch', '--version'], timeoutMs: 30_000 });
+    if (version.code !== 0) {
+      const hint = 'Name the login node of the cluster, where sbatch, squeue and scancel are on the PATH.';
+      return [
+        { what: 'slurm', ok: false, detail: sentence(`sbatch cannot be started: ${version.stderr.trim()}`), hint },
+      ];
+    }
+    const groups = await nodeGroups(connection).catch((error: Error) => error);
+    if (groups instanceof Error)
+      return [{ what: 'slurm', ok: false, detail: sentence(groups.message), hint: 'See that slurmctld runs.' }];
+    const { partition } = target.settings;
+    const there = groupsFor(groups, partition);
+    const names = [...new Set(groups.map(({ partition: name }) => name))];
+    const found: Finding = { what: 'slurm', ok: true, detail: `${version.stdout.trim()} answers.` };
+    if (there.length === 0) {
+      const hint = `The cluster has the partitions ${names.join(', ')}.`;
+      return [
+        found,
+        {
+          what: 'partition',
+          ok: false,
+          detail: `There is no partition ${partition} that ${target.settings.user} can see.`,
+          hint,
+        },
+      ];
+    }
+    const total = there.reduce((all, { count }) => all + count, 0);
+    return [
+      found,
+      { what: 'partition', ok: true, detail: `${partition ?? 'The default partition'} has ${total} nodes.` },
+    ];
+  } finally {
+    connection.close();
+  }
+}
+
+async function restThere(rest: Rest, { settings }: Target<'slurm'>): Promise<Finding> {
+  const detail = await rest.ping().then(
+    () => undefined,
+    (error: Error) => error.message,
+  );
+  if (detail === undefined) return { what: 'rest', ok: true, detail: `${settings.restUrl} answers.` };
+  return {
+    what: 'rest',
+    ok: false,
+    detail: sentence(detail),
+    hint: 'See that slurmrestd answers there with rest_auth/jwt, and that the token is of this user and still good.',
+  };
+}
+
+async function userThere(target: Target<'slurm'>, needs: SshNeeds, user: string): Promise<Finding> {
+  const what = `sign-in of ${user}`;
+  const own = signedInAs(target, user);
+  try {
+    (await connect(own, needs)).close();
+    return { what, ok: true, detail: `${user} is signed in as ${own.settings.user}.` };
+  } catch (error) {
+    const hint = `See that ${own.settings.user} may sign in there with this key or password.`;
+    return { what, ok: false, detail: sentence((error as Error).message), hint };
+  }
+}

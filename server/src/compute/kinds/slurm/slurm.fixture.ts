@@ -1,0 +1,78 @@
+// A cluster for the tests of this kind, and drivers that reach it as those of an installation do.
+import { SlurmCluster } from '../../../../../test/engines/slurm/slurm-cluster.ts';
+import { wheelPath } from '../../../assets.ts';
+import { connectTo } from '../../../installation.ts';
+import type { Tried } from '../../driver.suite.ts';
+import type { Target } from '../../driver.ts';
+import type { RealServer } from '../../real-server.fixture.ts';
+import { SlurmDriver } from './slurm.ts';
+
+type Settings = Target<'slurm'>['settings'];
+
+export interface OnCluster extends Tried<'slurm'> {
+  driver(): SlurmDriver;
+  cluster: SlurmCluster;
+  /** That of another installation, which knows the same target. */
+  another(): SlurmDriver;
+}
+
+export function targetOn(cluster: SlurmCluster, more: Partial<Settings> = {}): Target<'slurm'> {
+  const { address, port, hostKey } = cluster;
+  const reached = {
+    address,
+    port,
+    hostKey,
+    user: 'trainer',
+    key: 'trainer-key',
+    folder: '.stellwerk',
+    python: 'python3',
+  };
+  const plain = { othersMay: true, sbatch: [], setUp: [], restVersion: 'v0.0.38', partition: 'batch' };
+  return { workspace: 'suite', name: 'cluster', settings: { kind: 'slurm', ...reached, ...plain, ...more } };
+}
+
+export async function onCluster(
+  server: Pick<RealServer, 'url'>,
+  more: (cluster: SlurmCluster) => Partial<Settings> = () => ({}),
+): Promise<OnCluster> {
+  const cluster = await SlurmCluster.up();
+  const secrets: Record<string, string> = {
+    'trainer-key': cluster.key('trainer'),
+    'alice-key': cluster.key('alice'),
+    'chief-key': cluster.key('chief'),
+    'trainer-token': cluster.token('trainer'),
+    'alice-token': cluster.token('alice'),
+    wrong: 'guessed',
+  };
+  const pythonPackage = (await wheelPath())!;
+  const driverOf = (installation: string) =>
+    new SlurmDriver({
+      installation,
+      pythonPackage,
+      secret: async (_, name) => secrets[name]!,
+      connectHere: () => connectTo(server.url),
+    });
+  return {
+    cluster,
+    driver: () => driverOf('suite'),
+    another: () => driverOf('another'),
+    target: targetOn(cluster, more(cluster)),
+    leftovers: async () => leftoversOn(cluster),
+    alive: (pids) => pids.filter((pid) => isAliveOn(cluster, pid)),
+    end: () => cluster.down(),
+  };
+}
+
+/** Folders of jobs, jobs, and processes but those of the relays that the connections keep. */
+export function leftoversOn(cluster: SlurmCluster): string[] {
+  const folders = cluster.shell('ls -d /srv/*/.stellwerk/*/jobs/* 2>/dev/null || true').split('\n');
+  const jobs = cluster.shell('squeue -h -a -o "%A %j %T"').split('\n');
+  const processes = cluster.processes().filter((line) => !line.includes('stellwerk.runner.login_relay'));
+  return [...folders, ...jobs, ...processes].filter((line) => line !== '');
+}
+
+/** What a script calls its process is so in the processes of its node. */
+function isAliveOn(cluster: SlurmCluster, pid: string): boolean {
+  const each = `for of in $(pgrep -u trainer); do grep -q '^NSpid:.*[[:space:]]${pid}$' /proc/$of/status && ! grep -q '^State:[[:space:]]*[ZX]' /proc/$of/status && echo $of; done; true`;
+  return cluster.shell(each).trim() !== '';
+}

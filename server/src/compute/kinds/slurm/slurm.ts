@@ -1,0 +1,100 @@
+// A Slurm cluster. Its login node is reached by SSH; jobs are submitted there by Slurm's commands, or by its REST interface where that is set. Neither
+// login node nor compute nodes need to reach this server: what runners say comes back through the connection.
+import type { NodeCounts, Probe } from '@stellwerk/contract/compute.ts';
+import type { EnvironmentTarget } from '@stellwerk/contract/environment.ts';
+import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
+import type { SshConnection } from '../../../exec/ssh/connection.ts';
+import type { ComputeDriver, Flaw, Target } from '../../driver.ts';
+import type { SshNeeds } from '../ssh/machine.ts';
+import { Commands } from './commands.ts';
+import { SlurmJobs } from './jobs.ts';
+import { LoginNodes, signedInAs } from './login-node.ts';
+import { countsOf, flawsOf, groupsFor, type NodeGroup, nodeGroups } from './nodes.ts';
+import { Partitions } from './partition.ts';
+import { probed } from './probe.ts';
+import { Rest } from './rest.ts';
+import type { Scheduler } from './scheduler.ts';
+
+const groupsKeptForMs = 30_000;
+
+export class SlurmDriver implements ComputeDriver<'slurm'> {
+  readonly kind = 'slurm';
+  readonly hostsServices = false;
+  readonly frameworks = ['MPI'] as const;
+  readonly severalNodes = true;
+  readonly jobs: SlurmJobs;
+  readonly lifetime: Partitions;
+  readonly #needs: SshNeeds;
+  readonly #nodes: LoginNodes;
+  readonly #schedulers = new WeakMap<SshConnection, Scheduler>();
+  readonly #groups = new Map<string, Promise<NodeGroup[]>>();
+
+  constructor(needs: SshNeeds) {
+    this.#needs = needs;
+    this.#nodes = new LoginNodes(needs);
+    this.lifetime = new Partitions(this.#nodes, needs.installation);
+    this.jobs = new SlurmJobs(this.#nodes, this);
+  }
+
+  async platform(target: Target<'slurm'>): Promise<EnvironmentTarget> {
+    return (await this.#nodes.of(target)).platform;
+  }
+
+  async probe(target: Target<'slurm'>): Promise<Probe> {
+    const findings = await probed(target, this.#needs, (of) => this.#rest(of));
+    return { usable: findings.every(({ ok }) => ok), findings };
+  }
+
+  queue({ settings }: Target<'slurm'>): string {
+    return `slurm ${settings.address.toLowerCase()}:${settings.port}`;
+  }
+
+  reach(): 'carried' {
+    return 'carried';
+  }
+
+  /** A cluster that cannot be asked now is submitted to all the same. */
+  async flaws(target: Target<'slurm'>, configuration: RunConfiguration): Promise<Flaw[]> {
+    const { partition } = target.settings;
+    let groups = await this.#groupsOf(target).catch(() => undefined);
+    if (groups && groupsFor(groups, partition).length === 0) {
+      this.#groups.delete(this.queue(target)); // it may have been made since
+      groups = await this.#groupsOf(target).catch(() => undefined);
+    }
+    return groups ? flawsOf(groups, target.settings, configuration) : [];
+  }
+
+  async nodes(target: Target<'slurm'>): Promise<NodeCounts> {
+    const { connection } = await this.#nodes.of(target);
+    const { down: _, ...counts } = countsOf(groupsFor(await nodeGroups(connection), target.settings.partition));
+    return counts;
+  }
+
+  /** One for each connection, so that those who ask at the same time share an answer. */
+  async schedulerOf(target: Target<'slurm'>, user: string | undefined): Promise<Scheduler> {
+    const { connection } = await this.#nodes.of(target, user);
+    const own = signedInAs(target, user);
+    const known = this.#schedulers.get(connection);
+    if (known) return known;
+    const made = this.#rest(own) ?? new Commands(connection, own.settings.user);
+    this.#schedulers.set(connection, made);
+    return made;
+  }
+
+  #rest(target: Target<'slurm'>): Rest | undefined {
+    const { restUrl, restVersion, token, user } = target.settings;
+    if (restUrl === undefined || token === undefined) return undefined;
+    return new Rest(restUrl, restVersion, user, () => this.#needs.secret(target, token));
+  }
+
+  #groupsOf(target: Target<'slurm'>): Promise<NodeGroup[]> {
+    const queue = this.queue(target);
+    const known = this.#groups.get(queue);
+    if (known) return known;
+    const asked = this.#nodes.of(target).then(({ connection }) => nodeGroups(connection));
+    this.#groups.set(queue, asked);
+    const forget = () => this.#groups.delete(queue);
+    asked.then(() => setTimeout(forget, groupsKeptForMs).unref(), forget);
+    return asked;
+  }
+}

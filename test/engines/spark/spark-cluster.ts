@@ -1,0 +1,204 @@
+// A Spark of its own for tests: a machine with sshd (the head node), and on it a standalone master, its workers and, where it is wanted, a Livy
+// server, all in that machine's namespaces, as another Unix user than that of the runs, but Livy, which executes batches as that of the runs.
+// By hand: `node test/engines/spark/up.ts`.
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { SshHost, type SshHostOptions, whyNoSshHost } from '../ssh/ssh-host.ts';
+import { livyJars, pySpark } from './parts.ts';
+
+const works = (command: string, ...args: string[]) => spawnSync(command, args, { stdio: 'ignore' }).status === 0;
+
+/** Why this machine cannot have one, or undefined. */
+export const whyNoSpark: string | undefined =
+  whyNoSshHost ?? (works('java', '-version') ? undefined : 'needs Java 17 (Debian: openjdk-17-jre-headless)');
+export const whyNoLivy: string | undefined =
+  whyNoSpark ?? (works('mvn', '-version') ? undefined : 'needs Maven (Debian: maven)');
+
+export interface SparkClusterOptions extends SshHostOptions {
+  workers?: number;
+  livy?: boolean;
+}
+
+/** As the master tells it. */
+export interface Application {
+  id: string;
+  name: string;
+  cores: number;
+  memoryperexecutor: number;
+  state: string;
+}
+
+const memory = { SPARK_DAEMON_MEMORY: '256m' };
+
+export class SparkCluster implements AsyncDisposable {
+  readonly host: SshHost;
+  /** What runs need to use it; every user of this machine can start it. */
+  readonly python: string;
+  readonly sparkHome: string;
+
+  private constructor(host: SshHost) {
+    this.host = host;
+    const { python, home } = pySpark();
+    this.python = python;
+    this.sparkHome = home;
+  }
+
+  static async up({ workers = 2, livy = false, ...options }: SparkClusterOptions = {}): Promise<SparkCluster> {
+    pySpark(); // made before there is anything to take away
+    if (livy) livyJars();
+    const host = await SshHost.up({ diskMegabytes: 4096, ...options });
+    const cluster = new SparkCluster(host);
+    try {
+      host.shell(furniture(host.address, cluster.sparkHome));
+      cluster.startMaster();
+      for (let number = 1; number <= workers; number++) cluster.startWorker(number);
+      await cluster.#until(() => cluster.#status().aliveworkers === workers, 'its workers');
+      if (livy) await cluster.#startLivy();
+      return cluster;
+    } catch (error) {
+      await host.down();
+      throw error;
+    }
+  }
+
+  static found(folder: string): SparkCluster {
+    return new SparkCluster(SshHost.found(folder));
+  }
+
+  get master(): string {
+    return `spark://${this.host.address}:7077`;
+  }
+
+  get masterPage(): string {
+    return `http://${this.host.address}:8080`;
+  }
+
+  get livy(): string {
+    return `http://${this.host.address}:8998`;
+  }
+
+  startMaster(): void {
+    const { address } = this.host;
+    this.#daemon('master', `org.apache.spark.deploy.master.Master --host ${address} --port 7077 --webui-port 8080`);
+  }
+
+  startWorker(number: number): void {
+    const places = `--host ${this.host.address} --work-dir /srv/spark/work${number} --cores 1 --memory 1g`;
+    this.#daemon(`worker${number}`, `org.apache.spark.deploy.worker.Worker ${places} ${this.master}`);
+  }
+
+  /** Ends a daemon at once: `master`, `worker1`, … */
+  kill(daemon: string): void {
+    this.host.shell(`kill -KILL $(cat /srv/spark/${daemon}.pid)`);
+  }
+
+  /** Those that the master has on now. */
+  applications(): Application[] {
+    return this.#status().activeapps;
+  }
+
+  /** Command lines of what works for applications: not the daemons. */
+  executors(): string[] {
+    return this.host
+      .shell('ps -u spark -o args= || true')
+      .split('\n')
+      .filter((line) => /CoarseGrainedExecutorBackend|pyspark\.daemon|pyspark\/daemon/.test(line));
+  }
+
+  /** Those that Livy knows. */
+  batches(): string[] {
+    const { sessions } = JSON.parse(this.#page(`${this.livy}/batches`)) as { sessions: { id: number }[] };
+    return sessions.map(({ id }) => `batch ${id}`);
+  }
+
+  down(): Promise<void> {
+    return this.host.down();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.down();
+  }
+
+  #daemon(name: string, command: string): void {
+    const env = `SPARK_HOME=${this.sparkHome} SPARK_DAEMON_MEMORY=${memory.SPARK_DAEMON_MEMORY}`;
+    const detached = `setsid ${env} ${this.sparkHome}/bin/spark-class ${command} >>/srv/spark/${name}.log 2>&1 </dev/null & echo $! >/srv/spark/${name}.pid`;
+    this.host.shell(`su spark -s /bin/sh -c '${detached.replace('setsid ', 'exec setsid env ')}'`);
+  }
+
+  async #startLivy(): Promise<void> {
+    const { host, sparkHome, python } = this;
+    const place = `${host.home}/livy`;
+    const env = `LIVY_HOME=${place} LIVY_CONF_DIR=${place}/conf SPARK_HOME=${place}/spark PYSPARK_PYTHON=${python}`;
+    const opens = '--add-opens=java.base/java.lang=ALL-UNNAMED --add-opens=java.base/sun.net=ALL-UNNAMED';
+    const classes = `${join(livyJars(), 'jars')}/*:${place}/conf`;
+    host.shell(livyFurniture(place, host.address, this.master, sparkHome, `${host.home}/.stellwerk`));
+    host.shell(
+      `chown -R ${host.user} ${place} && cd ${place} && su ${host.user} -s /bin/sh -c 'cd ${place}; exec setsid env ${env} java -Xmx256m ${opens} -cp "${classes}" org.apache.livy.server.LivyServer >>${place}/livy.log 2>&1 </dev/null & echo $! >${place}/livy.pid'`,
+    );
+    await this.#until(() => this.batches().length === 0, 'Livy');
+  }
+
+  killLivy(): void {
+    this.host.shell(`kill -KILL $(cat ${this.host.home}/livy/livy.pid)`);
+  }
+
+  #status(): { aliveworkers: number; activeapps: Application[] } {
+    return JSON.parse(this.#page(`${this.masterPage}/json/`));
+  }
+
+  /** As the machine itself sees it. */
+  #page(url: string): string {
+    return this.host.shell(
+      `python3 -c 'import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=9).read().decode())' ${url}`,
+    );
+  }
+
+  async #until(isSo: () => boolean, what: string): Promise<void> {
+    for (let tries = 0; tries < 600; tries++) {
+      try {
+        if (isSo()) return;
+      } catch {
+        // it does not answer yet
+      }
+      await pause(200);
+    }
+    throw new Error(
+      `${what} did not come up: ${this.host.shell('tail -n 30 /srv/spark/*.log /srv/*/livy/*.log || true')}`,
+    );
+  }
+}
+
+/** As a distribution of Spark furnishes a head node: its own name resolves, `spark-submit` is on the PATH. */
+const furniture = (address: string, home: string) => `
+set -e
+echo "${address} $(hostname)" >> /etc/hosts
+useradd -m -b /srv -s /bin/sh spark
+printf '#!/bin/sh\\nexport SPARK_HOME=%s\\nexec "$SPARK_HOME/bin/spark-submit" "$@"\\n' '${home}' > /usr/local/bin/spark-submit
+chmod 755 /usr/local/bin/spark-submit
+`;
+
+/** Livy 0.7 takes no Spark that says it is newer than 2.4: it is told so, and what it starts is the real one. */
+const livyFurniture = (place: string, address: string, master: string, home: string, jobs: string) => `
+set -e
+mkdir -p ${place}/conf ${place}/logs ${place}/spark/bin
+cat > ${place}/conf/livy.conf <<END
+livy.server.host = ${address}
+livy.server.port = 8998
+livy.spark.master = ${master}
+livy.spark.deploy-mode = client
+livy.file.local-dir-whitelist = ${jobs}
+livy.server.csrf-protection.enabled = true
+livy.repl.enable-hive-context = false
+END
+cat > ${place}/spark/bin/spark-submit <<'END'
+#!/bin/bash
+export SPARK_HOME=${home}
+if [ "$1" = --version ]; then
+  printf 'Welcome to\\n version 2.4.8\\nUsing Scala version 2.11.12\\n' >&2
+  exit 0
+fi
+exec "$SPARK_HOME/bin/spark-submit" "$@"
+END
+chmod 755 ${place}/spark/bin/spark-submit
+`;
