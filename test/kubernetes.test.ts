@@ -63,7 +63,10 @@ describe.skipIf(whyNoKubernetes)(`a Kubernetes cluster${whyNoKubernetes ? ` (${w
     const settings = { kind: 'kubernetes' as const, kubeconfig: 'lab', image: cluster.image };
     const attach = (more: object) =>
       asOlga.compute.attach({ workspace, name: 'lab', settings: { ...settings, ...more } });
-    await expect(attach({})).rejects.toMatchObject({ reason: 'compute.unusable', message: expect.stringContaining('no secret lab') });
+    await expect(attach({})).rejects.toMatchObject({
+      reason: 'compute.unusable',
+      message: expect.stringContaining('no secret lab'),
+    });
     await kept('lab', cluster.kubeconfig);
     await kept('local-files', cluster.kubeconfig.replace(/client-key-data: [^}]*/, 'client-key: /etc/shadow'));
     await expect(attach({ kubeconfig: 'local-files' })).rejects.toThrow('client-key');
@@ -74,7 +77,15 @@ describe.skipIf(whyNoKubernetes)(`a Kubernetes cluster${whyNoKubernetes ? ` (${w
     expect(attached.code, attached.stderr).toBe(0);
     const { usable, findings } = await asOlga.compute.probe({ workspace, target: 'lab' });
     expect(usable, JSON.stringify(findings)).toBe(true);
-    expect(findings.map(({ what }) => what)).toEqual(['address', 'namespace', 'rights', 'nodes', 'image', 'python', 'way back']);
+    expect(findings.map(({ what }) => what)).toEqual([
+      'address',
+      'namespace',
+      'rights',
+      'nodes',
+      'image',
+      'python',
+      'way back',
+    ]);
     const shown = JSON.stringify([await asOlga.compute.get({ workspace, target: 'lab' }), findings]);
     expect(shown).not.toContain(cluster.kubeconfig.match(/client-key-data: ([^}]*)/)![1]!);
     await untilNothingIsLeft();
@@ -109,8 +120,10 @@ print(made.namespace.startswith("stellwerk-own-"))
   });
 
   test('a namespace of its own lets in what its quota has room for, and is deleted with all in it', async () => {
-    const refused = await submit(installation, { target: 'own', ...userManaged, resources: { cpus: 2 } }).catch((error: Error) => error.message);
-    expect(refused).toContain('quota of 1 CPUs');
+    const refused = await submit(installation, { target: 'own', ...userManaged, resources: { memory: '2GB' } }).catch(
+      (error: Error) => error.message,
+    );
+    expect(refused).toContain('quota of 1,000,000,000 bytes');
     const run = await submit(installation, { target: 'own', ...userManaged, code: 'print("in my own")' });
     expect(await untilEnded(place(run))).toMatchObject({ state: 'completed' });
     expect(await printed(run)).toBe('in my own\n');
@@ -182,10 +195,16 @@ print(made.namespace.startswith("stellwerk-own-"))
   });
 
   test('a run waits for a place with the reason, and is canceled without a trace', async () => {
-    const holds = await submit(installation, { code: 'import time\nprint("ready", flush=True)\ntime.sleep(600)\n', ...onCluster, resources: { cpus: 1 } });
+    const holds = await submit(installation, {
+      code: 'import time\nprint("ready", flush=True)\ntime.sleep(600)\n',
+      ...onCluster,
+      resources: { cpus: 1 },
+    });
     await until('it has begun', async () => (await printed(holds)).includes('ready'));
     const waits = await submit(installation, { code: 'print(1)', ...onCluster, resources: { cpus: 1 } });
-    await until('it waits', async () => (await installation.client.runs.get(named(waits))).reason?.includes('No node has 1 free CPUs.'));
+    await until('it waits', async () =>
+      (await installation.client.runs.get(named(waits))).reason?.includes('No node has 1 free CPUs.'),
+    );
     await installation.client.runs.cancel(named(waits));
     expect(await untilEnded(place(waits))).toMatchObject({ state: 'canceled' });
     await installation.client.runs.cancel(named(holds));
@@ -219,8 +238,15 @@ if first == 0:
   });
 
   test('an image that is not there fails its run, with what to do', async () => {
-    const run = await submit(installation, { code: 'print(1)', ...onCluster, container: { image: '127.0.0.1:1/none:1' } });
-    expect(await untilEnded(place(run))).toMatchObject({ state: 'failed', reason: expect.stringContaining('cannot be pulled') });
+    const run = await submit(installation, {
+      code: 'print(1)',
+      ...onCluster,
+      container: { image: '127.0.0.1:1/none:1' },
+    });
+    expect(await untilEnded(place(run))).toMatchObject({
+      state: 'failed',
+      reason: expect.stringContaining('cannot be pulled'),
+    });
     await untilNothingIsLeft();
   });
 });

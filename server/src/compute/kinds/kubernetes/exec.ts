@@ -37,10 +37,12 @@ export async function programIn(api: Api, where: Container, words: readonly stri
   let code: number | undefined;
   const output = new Readable({ read: () => socket.resume() });
   const input = new Writable({
+    autoDestroy: false, // its end is not that of the output
     write: (chunk: Buffer, _encoding, done) =>
       socket.send(Buffer.concat([Buffer.of(streams.input), chunk]), (error) => done(error)),
     // An older cluster knows no end of the input but that of all.
-    final: (done) => (socket.protocol === 'v5.channel.k8s.io' ? socket.send(endOfInput, (error) => done(error)) : done()),
+    final: (done) =>
+      socket.protocol === 'v5.channel.k8s.io' ? socket.send(endOfInput, (error) => done(error)) : done(),
     destroy: (error, done) => {
       socket.close();
       done(error);
@@ -80,7 +82,11 @@ export async function outputOf(
   }
 }
 
-async function opened(api: Api, { namespace, pod, container }: Container, words: readonly string[]): Promise<WebSocket> {
+async function opened(
+  api: Api,
+  { namespace, pod, container }: Container,
+  words: readonly string[],
+): Promise<WebSocket> {
   const { url, tls, headers } = api.access;
   const query = new URLSearchParams([
     ['container', container],
