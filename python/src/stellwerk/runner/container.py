@@ -1,6 +1,6 @@
 """What two containers with a folder in common do for a job: `python3 -m stellwerk.runner.container <what> <folder>`.
 
-`run [seconds]`: is the first process of one, with the runner as its child. If its place is taken from it (SIGTERM, which whoever takes it sends), the
+`run [seconds]`: is the first process of one, with the runner as its child (where a job has several pods, in the first of them; in the others, what follows it). If its place is taken from it (SIGTERM, which whoever takes it sends), the
 script may write a checkpoint for so many seconds, then all ends. `keep`: stays in the other, so that what a dead runner left can be delivered from
 there, for a day at most. `lives`: asked there, whether the other one does. `ask`, `kill`: said beside a `run`, to have its runner stop, or to end
 the container at once with all in it.
@@ -34,7 +34,10 @@ def run(folder, seconds="0"):
         if runner == 0:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)
             sign.close()
-            os.execv(sys.executable, [sys.executable, "-S", "-m", "stellwerk.runner", os.path.join(folder, "job")])
+            is_first = os.environ.get("JOB_COMPLETION_INDEX", "0") == "0"
+            own = [os.path.join(folder, "job")] if is_first else ["follow", folder]
+            module = "stellwerk.runner" if is_first else "stellwerk.runner.ranks"
+            os.execv(sys.executable, [sys.executable, "-S", "-m", module, *own])
         while True:
             number = signal.sigwait(wanted)
             if number in (signal.SIGQUIT, signal.SIGALRM):

@@ -1,4 +1,4 @@
-"""One of several processes of a script: `python3 -m stellwerk.runner.rank <program> …`, started on every node by what starts them there (srun, mpirun).
+"""One of several processes of a script: `python3 -m stellwerk.runner.rank <program> …`, started on every node by what starts them there (srun, mpirun, `ranks`).
 
 The program gets its place among all in the variables that PyTorch and TensorFlow expect: MASTER_ADDR, MASTER_PORT, RANK, WORLD_SIZE, LOCAL_RANK,
 LOCAL_WORLD_SIZE, NODE_RANK and TF_CONFIG. What the run configuration sets itself is left as it is.
@@ -17,12 +17,12 @@ _PORTS = 10000
 
 
 def place_of(environ, hosts):
-    """The variables of one process, from those of Open MPI or Slurm."""
+    """The variables of one process, from those of whoever started it."""
     def first(*names):
         return next((int(environ[name]) for name in names if environ.get(name, "").isdigit()), None)
 
-    rank = first("OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
-    size = first("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")
+    rank = first("OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "STELLWERK_RANK")
+    size = first("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "STELLWERK_RANKS")
     if rank is None or size is None:
         return {}
     local = first("OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID") or 0
@@ -39,7 +39,7 @@ def place_of(environ, hosts):
 
 def hosts_of(environ):
     """The names of the nodes, first to last."""
-    listed = environ.get("SLURM_JOB_NODELIST", "")
+    listed = environ.get("STELLWERK_HOSTS") or environ.get("SLURM_JOB_NODELIST", "")
     if "[" not in listed:
         return [name for name in listed.split(",") if name]
     told = subprocess.run(["scontrol", "show", "hostnames", listed], stdout=subprocess.PIPE, check=True)

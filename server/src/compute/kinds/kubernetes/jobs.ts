@@ -9,6 +9,7 @@ import { joined } from '../../../exec/connected.ts';
 import type { JobHandle, JobOrder, JobState, RunsJobs, Target } from '../../driver.ts';
 import { type Api, Refusal } from './api.ts';
 import { outputOf, programIn } from './exec.ts';
+import { Followers } from './followers.ts';
 import {
   type At,
   found,
@@ -30,6 +31,7 @@ import {
   isRunning,
   type JobThere,
   lostPlace,
+  othersOf,
   type Pod,
   podOf,
   podsOf,
@@ -55,6 +57,7 @@ const looksAtStartEveryMs = 200;
 
 export class KubernetesJobs implements RunsJobs<'kubernetes'> {
   readonly #needs: JobsNeeds;
+  readonly #followers = new Followers();
 
   constructor(needs: JobsNeeds) {
     this.#needs = needs;
@@ -83,12 +86,13 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
       const job = await found(at);
       if (!job) return { state: 'ended', reason: 'Its Job is not on the cluster any more.' };
       const pod = await podOf(at.api, at.namespace, at.job);
-      const facts = factsOf(at.job, pod);
+      const facts = await factsOf(at, job, pod);
       const isOver = pod && isRunning(pod, containers.runner) && !(await runnerLives(at, pod));
       const still = isOver ? lostPlace(pod) : await stateOf(at.api, at.namespace, job, pod);
       if (still) return { ...still, facts };
       await this.#layWay(target, at, pod!);
-      return { state: 'running', facts };
+      const held = await this.#followers.heldBy(at, job, pod!);
+      return held ? { ...held, facts } : { state: 'running', facts };
     });
   }
 
@@ -236,11 +240,13 @@ function askedBy({ job, imageSignIn }: JobOrder): AskedImage {
   };
 }
 
-function factsOf(job: string, pod: Pod | undefined) {
+async function factsOf({ api, namespace, job: id }: At, job: JobThere, pod: Pod | undefined) {
   const image = pod && statusOf(pod, containers.runner)?.imageID;
+  const others = (job.spec.completions ?? 1) > 1 ? await othersOf(api, namespace, id) : [];
+  const nodes = [pod, ...others].flatMap((one) => one?.spec.nodeName ?? []);
   return {
-    id: job,
-    ...(pod?.spec.nodeName && { nodes: [pod.spec.nodeName] }),
+    id,
+    ...(nodes.length > 0 && { nodes }),
     ...(image && { image }),
   };
 }

@@ -33,6 +33,7 @@ export class KubernetesDriver implements ComputeDriver<'kubernetes'> {
   readonly kind = 'kubernetes';
   readonly hostsServices = false;
   readonly containers = true;
+  readonly severalNodes = true;
   readonly jobs: KubernetesJobs;
   readonly lifetime: Namespaces;
   readonly #secret: SecretOf;

@@ -24,7 +24,7 @@ export interface Wanted {
 
 /** From the standard library only, since nothing else is there yet. */
 const unpack = `
-import gzip, io, os, shutil, sys, zipfile
+import gzip, hashlib, io, json, os, shutil, sys, zipfile
 given, bundle, job = sys.argv[1:]
 with open(os.path.join(given, "package"), "rb") as file:
     zipfile.ZipFile(io.BytesIO(gzip.decompress(file.read()))).extractall(bundle)
@@ -32,6 +32,8 @@ if os.path.exists(os.path.join(given, "job.json")):
     os.makedirs(job, mode=0o700)
     os.umask(0o077)
     shutil.copyfile(os.path.join(given, "job.json"), os.path.join(job, "job.json"))
+    with open(os.path.join(job, "job.json")) as file, open(os.path.join(os.path.dirname(job), "key"), "wb") as key:
+        key.write(hashlib.sha256(("ranks " + json.load(file)["token"]).encode()).digest())
 `;
 
 /** Whose files are whose is no matter within its own root. */
@@ -65,6 +67,7 @@ export function jobManifest(wanted: Wanted): object {
       // Until its Secret is there.
       suspend: true,
       backoffLimit: 0,
+      ...(resources && resources.nodes > 1 && severalOf(resources.nodes)),
       ...(!resources && { activeDeadlineSeconds: longestLookSeconds, ttlSecondsAfterFinished: 0 }),
       podFailurePolicy: {
         rules: [{ action: 'FailJob', onPodConditions: [{ type: 'DisruptionTarget', status: 'True' }] }],
@@ -73,6 +76,19 @@ export function jobManifest(wanted: Wanted): object {
     },
   };
 }
+
+/** Pods that know their place among all. */
+const severalOf = (nodes: number) => ({ completionMode: 'Indexed', completions: nodes, parallelism: nodes });
+
+/** On machines of their own where there are so many. */
+const spread = (name: string) => [
+  {
+    maxSkew: 1,
+    topologyKey: 'kubernetes.io/hostname',
+    whenUnsatisfiable: 'ScheduleAnyway',
+    labelSelector: { matchLabels: { 'batch.kubernetes.io/job-name': name } },
+  },
+];
 
 function podOf({ name, image, resources, warningSeconds = 0, pullSecrets, settings, volume }: Wanted): object {
   const container = (words: readonly string[], more: object) => ({
@@ -101,6 +117,7 @@ function podOf({ name, image, resources, warningSeconds = 0, pullSecrets, settin
     imagePullSecrets: pullSecrets.map((secret) => ({ name: secret })),
     nodeSelector: nodeSelectorOf(settings, resources?.gpuType),
     tolerations: settings.tolerations,
+    ...(resources && resources.nodes > 1 && { topologySpreadConstraints: spread(name) }),
     initContainers: [
       container([...python, '-c', unpack, givenPlace, bundle, jobFolder], {
         name: containers.unpack,
@@ -166,9 +183,13 @@ export function secretManifest(
 }
 
 function jobThere({ reach }: Settings, job: OurJob): object {
-  if (reach === 'direct') return { ...job, cacheFolder: cachePlace };
+  const more = {
+    cacheFolder: cachePlace,
+    ...(job.resources.nodes > 1 && { launcher: [...python, '-m', 'stellwerk.runner.ranks', 'lead', jobFolder] }),
+  };
+  if (reach === 'direct') return { ...job, ...more };
   const { caBundle: _, ...same } = job;
-  return { ...same, server: `unix:${relayLink}`, cacheFolder: cachePlace };
+  return { ...same, ...more, server: `unix:${relayLink}` };
 }
 
 /** Belongs to the Job and goes with it. */

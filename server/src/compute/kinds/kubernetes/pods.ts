@@ -6,7 +6,7 @@ import { type Asked, whyNoNode } from './words.ts';
 
 export interface JobThere {
   metadata: { name: string; uid: string; annotations?: Record<string, string>; deletionTimestamp?: string };
-  spec: { suspend?: boolean };
+  spec: { suspend?: boolean; completions?: number };
   status?: { conditions?: Condition[] };
 }
 
@@ -30,12 +30,19 @@ interface ContainerStatus {
 }
 
 export interface Pod {
-  metadata: { name: string; uid: string; creationTimestamp: string; deletionTimestamp?: string };
+  metadata: {
+    name: string;
+    uid: string;
+    creationTimestamp: string;
+    deletionTimestamp?: string;
+    labels?: Record<string, string>;
+  };
   spec: { nodeName?: string; containers: { name: string; resources?: { requests?: Asked } }[] };
   status: {
     phase: string;
     reason?: string;
     message?: string;
+    podIP?: string;
     conditions?: Condition[];
     initContainerStatuses?: ContainerStatus[];
     containerStatuses?: ContainerStatus[];
@@ -65,11 +72,20 @@ export const statusOf = (pod: Pod, container: string) =>
 export const isRunning = (pod: Pod | undefined, container: string): boolean =>
   pod !== undefined && statusOf(pod, container)?.state?.running !== undefined;
 
-/** The newest of a job. */
+/** That of the runner: the newest, and the first where a job has several. */
 export async function podOf(api: Api, namespace: string, job: string): Promise<Pod | undefined> {
-  const pods = await podsOf(api, namespace, job);
-  return pods.sort((a, b) => b.metadata.creationTimestamp.localeCompare(a.metadata.creationTimestamp))[0];
+  return newest((await podsOf(api, namespace, job)).filter((pod) => indexOf(pod) === 0));
 }
+
+/** By their places among all. */
+export async function othersOf(api: Api, namespace: string, job: string): Promise<Pod[]> {
+  const others = (await podsOf(api, namespace, job)).filter((pod) => indexOf(pod) > 0);
+  return others.sort((a, b) => indexOf(a) - indexOf(b));
+}
+
+const indexOf = ({ metadata }: Pod) => Number(metadata.labels?.['batch.kubernetes.io/job-completion-index'] ?? 0);
+const newest = (pods: Pod[]): Pod | undefined =>
+  pods.sort((a, b) => b.metadata.creationTimestamp.localeCompare(a.metadata.creationTimestamp))[0];
 
 export async function podsOf(api: Api, namespace: string, job: string): Promise<Pod[]> {
   const query = { labelSelector: `batch.kubernetes.io/job-name=${job}` };
