@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { Run } from '@stellwerk/contract/run.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { KubernetesCluster, whyNoKubernetes } from './engines/kubernetes/kubernetes-cluster.ts';
+import { buildsWithinMs, builtBinary } from './engines/kubernetes/programs.ts';
 import { Installation, repository } from './installation.ts';
 import { scikitLearn } from './scikit-learn.ts';
 import { submit } from './submission.ts';
@@ -30,6 +31,7 @@ print("lines", n, flush=True)
 `;
 
 describe.skipIf(whyNoKubernetes)(`a Kubernetes cluster${whyNoKubernetes ? ` (${whyNoKubernetes})` : ''}`, () => {
+  beforeAll(() => builtBinary(), buildsWithinMs);
   let installation: Installation;
   let cluster: KubernetesCluster;
   beforeAll(async () => {

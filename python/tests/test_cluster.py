@@ -19,7 +19,7 @@ sys.path.insert(0, SOURCES)
 
 from stellwerk._transport import ServiceError, Transport, Unreachable  # noqa: E402
 from stellwerk.core.compute import RemoteAttachConfiguration, SlurmCompute  # noqa: E402
-from stellwerk.runner.rank import place_of  # noqa: E402
+from stellwerk.runner.rank import hosts_of, place_of  # noqa: E402
 
 ENV = dict(os.environ, PYTHONPATH=SOURCES)
 
@@ -181,6 +181,9 @@ class TestPlaceOfARank(unittest.TestCase):
         self.assertEqual(cluster["task"], {"type": "worker", "index": 3})
         self.assertEqual([worker.split(":")[0] for worker in cluster["cluster"]["worker"]], ["a", "a", "b", "b"])
         self.assertEqual(len(set(cluster["cluster"]["worker"])), 4)
+        pods = {"STELLWERK_RANK": "1", "STELLWERK_RANKS": "2", "STELLWERK_HOSTS": "10.0.0.1,10.0.0.2"}
+        of_pod = place_of(pods, hosts_of(pods))
+        self.assertEqual((of_pod["MASTER_ADDR"], of_pod["RANK"], of_pod["WORLD_SIZE"], of_pod["NODE_RANK"]), ("10.0.0.1", "1", "2", "1"))
         mpi = {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "0", "OMPI_COMM_WORLD_LOCAL_SIZE": "1"}
         other = place_of(dict(slurm, **mpi), ["a", "b"])
         self.assertEqual((other["RANK"], other["WORLD_SIZE"], other["LOCAL_RANK"], other["NODE_RANK"]), ("1", "2", "0", "1"))

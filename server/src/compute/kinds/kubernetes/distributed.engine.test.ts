@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { whyNoKubernetes } from '../../../../../test/engines/kubernetes/kubernetes-cluster.ts';
+import { buildsWithinMs, builtBinary } from '../../../../../test/engines/kubernetes/programs.ts';
 import type { JobState } from '../../driver.ts';
 import { RealServer } from '../../real-server.fixture.ts';
 import { type OnCluster, onCluster } from './kubernetes.fixture.ts';
@@ -27,6 +28,7 @@ else:
 `;
 
 describe.skipIf(whyNoKubernetes)(`scripts on several pods${whyNoKubernetes ? ` (${whyNoKubernetes})` : ''}`, () => {
+  beforeAll(() => builtBinary(), buildsWithinMs);
   let server: RealServer;
   let there: OnCluster;
   beforeAll(async () => {

@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { whyNoKubernetes } from '../../../../../test/engines/kubernetes/kubernetes-cluster.ts';
+import { buildsWithinMs, builtBinary } from '../../../../../test/engines/kubernetes/programs.ts';
 import type { JobHandle, JobOrder } from '../../driver.ts';
 import { RealServer } from '../../real-server.fixture.ts';
 import { Api } from './api.ts';
@@ -29,6 +30,7 @@ time.sleep(600)
 `;
 
 describe.skipIf(whyNoKubernetes)(named('faults of a cluster'), () => {
+  beforeAll(() => builtBinary(), buildsWithinMs);
   let server: RealServer;
   let there: OnCluster;
   beforeAll(async () => {

@@ -25,7 +25,8 @@ export class Followers {
     const others = await othersOf(at.api, at.namespace, at.job);
     for (const pod of others) {
       const state = await stateOf(at.api, at.namespace, job, pod);
-      if (state) return state.state === 'waiting' ? { ...state, reason: `Another of its pods: ${state.reason}` } : state;
+      if (state)
+        return state.state === 'waiting' ? { ...state, reason: `Another of its pods: ${state.reason}` } : state;
     }
     if (others.length < count - 1) return { state: 'waiting', reason: 'Waits for the cluster to make its other pods.' };
     const hosts = [first, ...others].map(({ status }) => status.podIP);

@@ -2,6 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { RunConfigurationInput } from '@stellwerk/contract/run-configuration.ts';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { whyNoKubernetes } from '../../../../../test/engines/kubernetes/kubernetes-cluster.ts';
+import { buildsWithinMs, builtBinary } from '../../../../../test/engines/kubernetes/programs.ts';
 import type { JobHandle, JobState, Target } from '../../driver.ts';
 import { RealServer } from '../../real-server.fixture.ts';
 import { inRuns, type OnCluster, onCluster } from './kubernetes.fixture.ts';
@@ -17,6 +18,7 @@ time.sleep(600)
 `;
 
 describe.skipIf(whyNoKubernetes)(named('what a cluster does with jobs'), () => {
+  beforeAll(() => builtBinary(), buildsWithinMs);
   let server: RealServer;
   let there: OnCluster;
   beforeAll(async () => {
