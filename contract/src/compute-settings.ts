@@ -3,6 +3,7 @@
 import * as z from 'zod';
 import { dockerSettings } from './compute-kinds/docker.ts';
 import { hostSettings } from './compute-kinds/host.ts';
+import { kubernetesSettings } from './compute-kinds/kubernetes.ts';
 import { localSettings } from './compute-kinds/local.ts';
 import { slurmSettings } from './compute-kinds/slurm.ts';
 import { sparkSettings } from './compute-kinds/spark.ts';
@@ -17,6 +18,7 @@ export const computeSettings = z
     slurmSettings,
     sparkSettings,
     dockerSettings,
+    kubernetesSettings,
   ])
   .meta({ id: 'ComputeSettings' });
 export type ComputeSettings = z.infer<typeof computeSettings>;

@@ -14,8 +14,8 @@ from stellwerk._progress import Progress, size_text
 from stellwerk._snapshots import snapshot_of
 from stellwerk._transport import StellwerkError, Transport
 from stellwerk.client import Client, Record, ServiceError
-from stellwerk.core import ComputeTarget, DockerCompute, Experiment, Image, Model, Run, Webservice, Workspace
-from stellwerk.core.exceptions import AzureMLException, ModelNotFoundException, WebserviceException, named_as_before
+from stellwerk.core import AksCompute, ComputeTarget, DockerCompute, Experiment, Image, Model, Run, Webservice, Workspace
+from stellwerk.core.exceptions import AzureMLException, ComputeTargetException, ModelNotFoundException, WebserviceException, named_as_before
 from stellwerk.core.image import ContainerImage
 from stellwerk.core.model import model_in
 from stellwerk.core.webservice import AciWebservice, InferenceConfig
@@ -232,6 +232,36 @@ class DockerComputeTest(unittest.TestCase):
         self.assertEqual(settings, dict({"kind": "docker", "address": "tcp://engine:2376", "image": "base:1"}, **names))
         self.assertEqual(kept, {"engine-" + name: ("w", "the " + name) for name in ("ca", "certificate", "key")})
         self.assertNotIn("the key", repr(made))
+
+class AksComputeTest(unittest.TestCase):
+    def test_the_kubeconfig_is_kept_apart_from_the_settings(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "config")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write("the kubeconfig")
+            made = AksCompute.attach_configuration(path, namespace="training", registry_user="puller", registry_password="secret")
+        kept = {}
+
+        class Secrets:
+            def set(self, workspace, name, value):
+                kept[name] = (workspace, value)
+
+        class Workspace:
+            name = "w"
+            client = type("Client", (), {"secrets": Secrets()})
+
+        names = {what: "cluster-" + what for what in ("kubeconfig", "registryUser", "registryPassword")}
+        self.assertEqual(made.kept(Workspace(), "cluster"), dict({"kind": "kubernetes", "namespace": "training"}, **names))
+        self.assertEqual(kept["cluster-kubeconfig"], ("w", "the kubeconfig"))
+        self.assertEqual(kept["cluster-registryPassword"], ("w", "secret"))
+        self.assertNotIn("secret", repr(made))
+
+    def test_a_namespace_is_made_on_an_attached_cluster_and_what_only_a_cloud_has_is_refused(self):
+        wanted = AksCompute.provisioning_configuration(on="cluster", cpus=4, memory="16GB")
+        self.assertEqual(wanted, {"kind": "kubernetes", "on": "cluster", "cpus": 4, "memory": "16GB"})
+        for wrong in (dict(), dict(on="cluster", vm_size="Standard_D3_v2")):
+            with self.assertRaises(ComputeTargetException):
+                AksCompute.provisioning_configuration(**wrong)
 
 
 if __name__ == "__main__":

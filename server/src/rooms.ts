@@ -104,6 +104,7 @@ export function buildRooms(ground: Ground) {
     config,
     wheel: ground.wheel,
     urlHere: ground.urlHere,
+    publicUrl: ground.url,
     uv: (watch) => environments.uv(watch),
     openSecret: (...of) => secrets.open(...of),
     secrets,

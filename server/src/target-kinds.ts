@@ -9,6 +9,8 @@ export interface TargetKindNeeds {
   /** Our Python package. */
   wheel: string;
   urlHere(): string;
+  /** The address by which others reach this server. */
+  publicUrl(): string;
   uv: HostNeeds['uv'];
   /** Opens a secret of a workspace; it is written down what for. */
   openSecret(workspace: string, name: string, use: string): Promise<string>;
@@ -16,10 +18,12 @@ export interface TargetKindNeeds {
   secrets: MachineNeeds['secrets'];
 }
 
-export function targetKinds({ config, wheel, urlHere, uv, openSecret, secrets }: TargetKindNeeds): ComputeKinds {
+export function targetKinds(needs: TargetKindNeeds): ComputeKinds {
+  const { config, wheel, urlHere, publicUrl, uv, openSecret, secrets } = needs;
   const remote = {
     ...ownPlace(config, urlHere),
     pythonPackage: wheel,
+    publicUrl,
     secrets,
     secret: ({ workspace, name }: Pick<Target, 'workspace' | 'name'>, secret: string) =>
       openSecret(workspace, secret, `the compute target ${name}`),

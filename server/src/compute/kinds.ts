@@ -3,6 +3,7 @@ import type { ComputeKind } from '@stellwerk/contract/compute-settings.ts';
 import type { ComputeDriver, Target } from './driver.ts';
 import { DockerDriver, type DockerNeeds } from './kinds/docker/docker.ts';
 import { HostDriver, type HostNeeds } from './kinds/host/host.ts';
+import { KubernetesDriver, type KubernetesNeeds } from './kinds/kubernetes/kubernetes.ts';
 import { localDriver } from './kinds/local/local.ts';
 import { SlurmDriver } from './kinds/slurm/slurm.ts';
 import { SparkDriver } from './kinds/spark/spark.ts';
@@ -10,16 +11,12 @@ import type { MachineNeeds } from './kinds/ssh/created.ts';
 import type { SshNeeds } from './kinds/ssh/machine.ts';
 import { SshDriver } from './kinds/ssh/ssh.ts';
 
+/** Of kinds that carry what their runs say to this server. */
+type RemoteNeeds = SshNeeds & MachineNeeds & DockerNeeds & KubernetesNeeds;
+
 export type ComputeKinds = { readonly [K in ComputeKind]: ComputeDriver<K> };
 
-/** `remote`: of kinds that carry what their runs say to this server. */
-export function computeKinds({
-  host,
-  remote,
-}: {
-  host: HostNeeds;
-  remote: SshNeeds & MachineNeeds & DockerNeeds;
-}): ComputeKinds {
+export function computeKinds({ host, remote }: { host: HostNeeds; remote: RemoteNeeds }): ComputeKinds {
   const docker = new DockerDriver(remote);
   return {
     local: localDriver,
@@ -28,6 +25,7 @@ export function computeKinds({
     slurm: new SlurmDriver(remote),
     spark: new SparkDriver(remote),
     docker,
+    kubernetes: new KubernetesDriver(remote),
   };
 }
 

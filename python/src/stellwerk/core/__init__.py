@@ -1,7 +1,17 @@
 """The module, class and method names of Azure ML's SDK v1 (`azureml.core`): code moves over by changing the import."""
 
 from .. import __version__ as VERSION
-from .compute import AmlCompute, BatchAiCompute, ComputeTarget, DockerCompute, DsvmCompute, HDInsightCompute, RemoteCompute, SlurmCompute
+from .compute import (
+    AksCompute,
+    AmlCompute,
+    BatchAiCompute,
+    ComputeTarget,
+    DockerCompute,
+    DsvmCompute,
+    HDInsightCompute,
+    RemoteCompute,
+    SlurmCompute,
+)
 from .compute_target import LocalTarget
 from .conda_dependencies import CondaDependencies
 from .datastore import Datastore
@@ -16,6 +26,7 @@ from .webservice import Webservice
 from .workspace import Workspace
 
 __all__ = [
+    "AksCompute",
     "AmlCompute",
     "BatchAiCompute",
     "ComputeTarget",

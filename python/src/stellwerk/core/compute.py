@@ -294,5 +294,8 @@ def _refuse_others(others: Mapping[str, Any]) -> None:
 
 
 from .compute_docker import DockerCompute  # noqa: E402 (it is a ComputeTarget)
+from .compute_kubernetes import AksCompute  # noqa: E402
 
-_CLASSES: Dict[str, Any] = {"ssh": RemoteCompute, "slurm": SlurmCompute, "spark": HDInsightCompute, "docker": DockerCompute}
+_CLASSES: Dict[str, Any] = {
+    "ssh": RemoteCompute, "slurm": SlurmCompute, "spark": HDInsightCompute, "docker": DockerCompute, "kubernetes": AksCompute,
+}  # fmt: skip

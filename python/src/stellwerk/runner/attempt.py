@@ -29,7 +29,7 @@ from stellwerk.runner.memory import MemoryKills
 from stellwerk.runner.output import Log, last_lines, masked
 from stellwerk.runner.outputs import FOLDERS, Outputs
 from stellwerk.runner.place import Place, say
-from stellwerk.runner.processes import MARK, adopt_orphans, start_time, sweep
+from stellwerk.runner.processes import MARK, adopt_orphans, process_namespace, start_time, sweep
 from stellwerk.runner.programs import Cancelled, PreparationFailed, Programs, answer_of
 from stellwerk.runner.script import Guard, Script, package_root
 from stellwerk.runner.shipping import Loop, Shipper
@@ -86,7 +86,7 @@ class Attempt:
             signal.signal(number, lambda *_: self._asked_to_stop())
         signal.signal(signal.SIGUSR1, lambda *_: self.warned.set())
         self.guard = Guard()  # it takes a moment to be there; meanwhile the script is made ready
-        self.place.note(mark=self.mark, runner={"pid": os.getpid(), "startTime": start_time(os.getpid())})
+        self.place.note(mark=self.mark, processes=process_namespace(), runner={"pid": os.getpid(), "startTime": start_time(os.getpid())})
         self.lease.report(state="preparing", host=socket.gethostname()[:256])
         self.lease.start()
         for loop in self.loops:

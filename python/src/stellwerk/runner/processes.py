@@ -145,6 +145,14 @@ def start_time(pid):
     return answer.stdout.decode("utf-8", "replace").strip() or None
 
 
+def process_namespace():
+    """What process ids mean something in, until the machine is started again. None where there is only one."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return None
+
+
 def adopt_orphans():
     """From now on, descendants whose parent dies become our children, not those of init."""
     _prctl(_SET_CHILD_SUBREAPER, 1)

@@ -19,7 +19,7 @@ from stellwerk.runner.lease import Lease
 from stellwerk.runner.outputs import Outputs
 from stellwerk.runner.output import last_lines
 from stellwerk.runner.place import Place
-from stellwerk.runner.processes import start_time, sweep
+from stellwerk.runner.processes import process_namespace, start_time, sweep
 from stellwerk.runner.shipping import Shipper
 
 
@@ -51,10 +51,12 @@ def recover(folder, tell, reason=None, limit=60.0):
     if not os.path.isdir(place.folder):
         return 0  # everything was delivered before
     state = place.state()
-    if alive(state.get("runner")) or alive(place.runner()):
+    # In a container of its own, ids are those of others here; with that container its processes have ended.
+    is_here = state.get("processes") in (None, process_namespace())
+    if is_here and (alive(state.get("runner")) or alive(place.runner())):
         tell("The runner of %s is alive; there is nothing to recover." % place.folder)
         return UNDELIVERED
-    if state.get("mark"):
+    if is_here and state.get("mark"):
         sweep(state["mark"], [state["session"]] if state.get("session") else [])
     if os.path.isdir(place.run):
         recovery = Recovery(place, tell)

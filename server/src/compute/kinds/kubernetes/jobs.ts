@@ -1,0 +1,228 @@
+// Runs on a cluster: a Job each, named after the job, and in its pod the same runner as everywhere.
+// Invariants: one Job for each order, however often it is started; it makes no pod before its Secret is there, which belongs to it; the job's token
+// and secrets are in that Secret and then in a 0600 file of the pod, never in an argument, a variable or a label; after `cleanUp` neither Job,
+// Secret nor pod is left.
+import { setTimeout as pause } from 'node:timers/promises';
+import { TargetError } from '@stellwerk/contract/errors.ts';
+import type { JobHandle, JobOrder, JobState, RunsJobs, Target } from '../../driver.ts';
+import { type Api, Refusal } from './api.ts';
+import { outputOf } from './exec.ts';
+import {
+  type At,
+  found,
+  isNodeReady,
+  keeperOf,
+  release,
+  removeJob,
+  removePods,
+  removeVolume,
+  until,
+  volumeOf,
+  withdraw,
+} from './lifecycle.ts';
+import { lookInto, type Said } from './looking.ts';
+import { claimManifest, jobManifest, secretManifest } from './manifest.ts';
+import { canceledMark, containers, jobFolder, jobNameOf, place, python } from './places.ts';
+import { isBeginning, isRunning, type JobThere, lostPlace, type Pod, podOf, podsOf, stateOf, statusOf } from './pods.ts';
+import type { AskedImage, SignIns } from './pull-secrets.ts';
+import type { Relays } from './relays.ts';
+
+export interface JobsNeeds {
+  installation: string;
+  /** Our Python package, packed. */
+  package: () => Promise<Buffer>;
+  relays: Relays;
+  publicUrl(): string;
+  signIns: SignIns;
+  apiOf(target: Target<'kubernetes'>): Promise<Api>;
+}
+
+const recoversWithinMs = 110_000;
+const looksAtStart = 100;
+const looksAtStartEveryMs = 200;
+
+export class KubernetesJobs implements RunsJobs<'kubernetes'> {
+  readonly #needs: JobsNeeds;
+
+  constructor(needs: JobsNeeds) {
+    this.#needs = needs;
+  }
+
+  async start(target: Target<'kubernetes'>, order: JobOrder): Promise<JobHandle> {
+    const job = jobNameOf(this.#needs.installation, order.id);
+    const { namespace } = target.settings;
+    const at = { api: await this.#needs.apiOf(target), namespace, job };
+    await refusals(at.api, 'never', async () => {
+      const made = (await this.#make(at, target, order)) ?? (await this.#need(at));
+      if (!made.spec.suspend || made.metadata.annotations?.[canceledMark] !== undefined) return;
+      const { installation, signIns } = this.#needs;
+      const content = { job: order.job, package: await this.#needs.package() };
+      const pull = await signIns.manifest(target, askedBy(order), job, made.metadata.uid);
+      const own = { name: job, installation, settings: target.settings };
+      await release(at, [secretManifest(own, made.metadata, content), pull, claimManifest(own, made.metadata)]);
+    });
+    await this.#layWaySoon(target, at);
+    return { namespace, job, ...(target.settings.volumeClaimSize !== undefined && { volume: job }) };
+  }
+
+  async look(target: Target<'kubernetes'>, handle: JobHandle): Promise<JobState> {
+    const at = await this.#at(target, handle);
+    return refusals(at.api, 'later', async () => {
+      const job = await found(at);
+      if (!job) return { state: 'ended', reason: 'Its Job is not on the cluster any more.' };
+      const pod = await podOf(at.api, at.namespace, at.job);
+      const facts = factsOf(at.job, pod);
+      const isOver = pod && isRunning(pod, containers.runner) && !(await runnerLives(at, pod));
+      const still = isOver ? lostPlace(pod) : await stateOf(at.api, at.namespace, job, pod);
+      if (still) return { ...still, facts };
+      await this.#layWay(target, at, pod!);
+      return { state: 'running', facts };
+    });
+  }
+
+  async cancel(target: Target<'kubernetes'>, handle: JobHandle, how: 'ask' | 'kill'): Promise<void> {
+    const at = await this.#at(target, handle);
+    await refusals(at.api, 'later', async () => {
+      const pod = await podOf(at.api, at.namespace, at.job);
+      if (pod && isRunning(pod, containers.runner)) await this.#say(at, pod, how);
+      else if (!pod || !statusOf(pod, containers.runner)?.state?.terminated) await withdraw(at);
+    });
+  }
+
+  async recover(target: Target<'kubernetes'>, handle: JobHandle): Promise<void> {
+    const at = await this.#at(target, handle);
+    await refusals(at.api, 'later', async () => {
+      const pod = await podOf(at.api, at.namespace, at.job);
+      if (pod && (await isReachable(at, pod))) {
+        if (await runnerLives(at, pod)) await this.#say(at, pod, 'kill');
+        await this.#layWay(target, at, pod);
+        await deliver((words) => outputOf(at.api, keeperOf(at, pod), [...python, ...words], recoversWithinMs));
+      } else if ('volume' in handle && (await volumeOf(at))) await this.#deliverFromVolume(target, at);
+    });
+  }
+
+  async cleanUp(target: Target<'kubernetes'>, handle: JobHandle | { id: string }): Promise<void> {
+    const at =
+      'job' in handle
+        ? await this.#at(target, handle)
+        : await this.#at(target, {
+            namespace: target.settings.namespace,
+            job: jobNameOf(this.#needs.installation, String(handle.id)),
+          });
+    const { api, namespace, job } = at;
+    await refusals(api, 'later', async () => {
+      for (const pod of await podsOf(api, namespace, job)) await this.#needs.relays.close(api, keeperOf(at, pod));
+      await removeJob(at);
+      if ('volume' in handle || target.settings.volumeClaimSize !== undefined) await removeVolume(at);
+    });
+  }
+
+  /** With a pod of its own, once the one that had it is gone. */
+  async #deliverFromVolume(target: Target<'kubernetes'>, at: At): Promise<void> {
+    await removePods(at);
+    await lookInto(this.#needs, target, { volume: at.job }, async (look) => {
+      if (target.settings.reach === 'carried') await look.layWay();
+      await deliver((words) => look.ask(words, recoversWithinMs));
+    });
+  }
+
+  async #make(at: At, target: Target<'kubernetes'>, order: JobOrder): Promise<JobThere | undefined> {
+    const { configuration, resources } = order.job;
+    const manifest = jobManifest({
+      name: at.job,
+      installation: this.#needs.installation,
+      settings: target.settings,
+      image: configuration.container?.image ?? target.settings.image,
+      resources,
+      ...(configuration.warning && { warningSeconds: configuration.warning.seconds }),
+      pullSecrets: this.#needs.signIns.names(target, askedBy(order), at.job),
+      volume: target.settings.volumeClaimSize && at.job,
+    });
+    return at.api.make<JobThere>(`/apis/batch/v1/namespaces/${at.namespace}/jobs`, manifest);
+  }
+
+  async #need(at: At): Promise<JobThere> {
+    const job = await found(at);
+    if (job) return job;
+    throw new TargetError('later', `The Job ${at.job} of the cluster ${at.api.name} is being taken away.`);
+  }
+
+  /** Said to the first process of the runner's container. */
+  async #say(at: At, pod: Pod, how: 'ask' | 'kill'): Promise<void> {
+    const where = { ...keeperOf(at, pod), container: containers.runner };
+    const words = [...python, '-m', 'stellwerk.runner.container', how, place];
+    const hasEnded = async () => {
+      const now = await podOf(at.api, at.namespace, at.job);
+      return now === undefined || !(await runnerLives(at, now));
+    };
+    const { code, stderr } = await outputOf(at.api, where, words).catch(async (error) => {
+      if (await hasEnded()) return { code: 0, stderr: '' };
+      throw error;
+    });
+    if (how === 'kill') await until(hasEnded, `Its runner was not ended: ${stderr || `exit code ${code}`}.`);
+  }
+
+  /** Most pods begin in a moment; who waits for longer is looked after later. */
+  async #layWaySoon(target: Target<'kubernetes'>, { namespace, job }: At): Promise<void> {
+    for (let looked = 0; looked < looksAtStart; looked++) {
+      const seen = await this.look(target, { namespace, job }).catch(() => undefined); // it has been started
+      if (!seen || !isBeginning(seen)) return;
+      await pause(looksAtStartEveryMs);
+    }
+  }
+
+  async #layWay({ settings }: Target<'kubernetes'>, at: At, pod: Pod): Promise<void> {
+    if (settings.reach === 'direct' || !isRunning(pod, containers.keeper)) return;
+    await this.#needs.relays.ensure(at.api, keeperOf(at, pod));
+  }
+
+  async #at(target: Target<'kubernetes'>, handle: JobHandle): Promise<At> {
+    return { api: await this.#needs.apiOf(target), namespace: String(handle.namespace), job: String(handle.job) };
+  }
+}
+
+/** Of a pod that is being taken away nothing is told until it is gone: its second container is asked. */
+async function runnerLives(at: At, pod: Pod): Promise<boolean> {
+  if (!isRunning(pod, containers.runner)) return false;
+  if (pod.metadata.deletionTimestamp === undefined || !(await isReachable(at, pod))) return true;
+  const words = [...python, '-m', 'stellwerk.runner.container', 'lives', place];
+  return (await outputOf(at.api, keeperOf(at, pod), words)).code === 0;
+}
+
+async function deliver(ask: (words: readonly string[]) => Promise<Said>): Promise<void> {
+  const { code, stdout, stderr } = await ask(['-m', 'stellwerk', 'recover', jobFolder]);
+  if (code === 0) return;
+  const told = (stderr || stdout).trim().split('\n').at(-1);
+  throw new TargetError('later', `What the runner left could not be delivered yet: ${told || `exit code ${code}`}`);
+}
+
+/** Whether its second container can be spoken to. The folder of a pod that is taken from a node that does not answer goes with it. */
+async function isReachable(at: At, pod: Pod): Promise<boolean> {
+  if (!isRunning(pod, containers.keeper)) return false;
+  return pod.metadata.deletionTimestamp === undefined || isNodeReady(at.api, pod);
+}
+
+function askedBy({ job, imageSignIn }: JobOrder): AskedImage {
+  const { container } = job.configuration;
+  return { ...(container?.image !== undefined && { image: container.image }), ...(imageSignIn && { signIn: imageSignIn }) };
+}
+
+function factsOf(job: string, pod: Pod | undefined) {
+  const image = pod && statusOf(pod, containers.runner)?.imageID;
+  return {
+    id: job,
+    ...(pod?.spec.nodeName && { nodes: [pod.spec.nodeName] }),
+    ...(image && { image }),
+  };
+}
+
+/** What keeps a job from being started is for good; one that was started may be looked after again once it is mended. */
+async function refusals<T>(api: Api, retry: 'never' | 'later', act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    const isPassing = error.status === 429 || error.status >= 500;
+    throw new TargetError(isPassing ? 'later' : retry, `The Kubernetes cluster ${api.name} refuses: ${error.message}`);
+  }
+}
