@@ -30,7 +30,9 @@ const toleration = z
 export const kubernetesSettings = z
   .strictObject({
     kind: z.literal('kubernetes'),
-    kubeconfig: secretName.describe('The secret that holds the kubeconfig to sign in with; it must name no files and no programs.'),
+    kubeconfig: secretName.describe(
+      'The secret that holds the kubeconfig to sign in with; it must name no files and no programs.',
+    ),
     context: z.string().max(253).optional().describe('The context of the kubeconfig; its current one unless given.'),
     namespace: name.max(63).default('default').describe('The namespace that runs are made in.'),
     image: z
@@ -43,7 +45,11 @@ export const kubernetesSettings = z
     registryUser: secretName.optional().describe('The secret that holds the user name to pull `image` with.'),
     registryPassword: secretName.optional().describe('The secret that holds the password to pull `image` with.'),
     nodeSelector: z.record(labelKey, labelValue).default({}).describe('Labels that a node must have to get runs.'),
-    tolerations: z.array(toleration).max(64).default([]).describe('Taints of nodes that runs are let onto all the same.'),
+    tolerations: z
+      .array(toleration)
+      .max(64)
+      .default([])
+      .describe('Taints of nodes that runs are let onto all the same.'),
     serviceAccount: name.optional().describe('The service account that runs have; without it they are given no token.'),
     gpuResource: labelKey.default('nvidia.com/gpu').describe('The resource by which nodes have GPUs.'),
     gpuTypeLabel: labelKey

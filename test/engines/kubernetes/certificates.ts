@@ -10,7 +10,18 @@ export function makeCertificates(folder: string, node: string, address: string):
   mkdirSync(folder, { mode: 0o700 });
   const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'ignore' });
   const authority = (name: string) =>
-    openssl('req', '-x509', ...newKey, '-keyout', `${name}.key`, '-out', `${name}.crt`, ...days, '-subj', `/CN=${name}`);
+    openssl(
+      'req',
+      '-x509',
+      ...newKey,
+      '-keyout',
+      `${name}.key`,
+      '-out',
+      `${name}.crt`,
+      ...days,
+      '-subj',
+      `/CN=${name}`,
+    );
   const signed = (name: string, subject: string, names = '', by = 'ca') => {
     openssl('req', ...newKey, '-keyout', `${name}.key`, '-out', `${name}.csr`, '-subj', subject);
     const more = names === '' ? '' : `subjectAltName=${names}\n`;
@@ -20,7 +31,11 @@ export function makeCertificates(folder: string, node: string, address: string):
   };
   authority('ca');
   authority('front-ca');
-  signed('apiserver', '/CN=kube-apiserver', `DNS:kubernetes.default.svc,DNS:${node},IP:127.0.0.1,IP:${address},IP:10.96.0.1`);
+  signed(
+    'apiserver',
+    '/CN=kube-apiserver',
+    `DNS:kubernetes.default.svc,DNS:${node},IP:127.0.0.1,IP:${address},IP:10.96.0.1`,
+  );
   signed('kubelet', `/CN=${node}`, `DNS:${node},IP:${address},IP:127.0.0.1`);
   signed('apiserver-kubelet', '/O=system:masters/CN=apiserver-kubelet');
   signed('front', '/CN=front-proxy-client', '', 'front-ca');
@@ -32,7 +47,9 @@ export function makeCertificates(folder: string, node: string, address: string):
     ['proxy', '/CN=system:kube-proxy'],
   ] as const) {
     signed(name, subject);
-    writeFileSync(join(folder, `${name}.kubeconfig`), kubeconfig(folder, name, `https://${address}:6443`), { mode: 0o600 });
+    writeFileSync(join(folder, `${name}.kubeconfig`), kubeconfig(folder, name, `https://${address}:6443`), {
+      mode: 0o600,
+    });
   }
   openssl('genrsa', '-out', 'accounts.key', '2048');
   openssl('rsa', '-in', 'accounts.key', '-pubout', '-out', 'accounts.pub');

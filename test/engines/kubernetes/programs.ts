@@ -19,7 +19,14 @@ import { setTimeout as pause } from 'node:timers/promises';
 
 const above = `/var/tmp/stellwerk-engines-${process.getuid?.() ?? 0}`;
 const source = join(import.meta.dirname, 'binary');
-const debian = ['containerd', 'runc', 'containernetworking-plugins', 'conntrack', 'libnetfilter-conntrack3', 'libseccomp2'];
+const debian = [
+  'containerd',
+  'runc',
+  'containernetworking-plugins',
+  'conntrack',
+  'libnetfilter-conntrack3',
+  'libseccomp2',
+];
 
 /** The folder of Go's own installation is not on every PATH. */
 const environment = () => ({ ...process.env, PATH: `${process.env.PATH}:/usr/local/go/bin`, GOTOOLCHAIN: 'local' });
@@ -71,7 +78,18 @@ function taken(lock: string): boolean {
 async function compile(binary: string, work: string): Promise<void> {
   cpSync(source, join(work, 'source'), { recursive: true });
   const log = openSync(`${binary}.log`, 'w');
-  const args = ['build', '-p', '2', '-trimpath', '-modcacherw', '-ldflags', `-s -w ${versionFlags()}`, '-o', 'kubernetes', '.'];
+  const args = [
+    'build',
+    '-p',
+    '2',
+    '-trimpath',
+    '-modcacherw',
+    '-ldflags',
+    `-s -w ${versionFlags()}`,
+    '-o',
+    'kubernetes',
+    '.',
+  ];
   const child = spawn('nice', ['-n', '10', 'go', ...args], {
     cwd: join(work, 'source'),
     stdio: ['ignore', log, log],

@@ -77,7 +77,11 @@ export async function outputOf(
   }
 }
 
-async function opened(api: Api, { namespace, pod, container }: Container, words: readonly string[]): Promise<WebSocket> {
+async function opened(
+  api: Api,
+  { namespace, pod, container }: Container,
+  words: readonly string[],
+): Promise<WebSocket> {
   const { url, tls, headers } = api.access;
   const query = new URLSearchParams([
     ['container', container],

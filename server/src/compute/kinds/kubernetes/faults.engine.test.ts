@@ -109,25 +109,28 @@ describe.skipIf(whyNoKubernetes)(named('faults of a cluster'), () => {
     await jobs().cleanUp(there.target, { id: order.id });
   });
 
-  test.each(['before', 'after'] as const)('a start that is cut short %s any call to the cluster is taken up again', async (when) => {
-    const api = new Api(readKubeconfig(there.cluster.kubeconfig), () => {});
-    for (let last = 1; ; last++) {
-      const order = await server.order('print("once", flush=True)\n');
-      const dying = there.jobsBy(dyingApi(api, last, when));
-      const ended = await dying.start(there.target, order).then(
-        () => 'whole',
-        (error: Error) => error.message,
-      );
-      if (last % 3 === 0) await jobs().cleanUp(there.target, { id: order.id });
-      const handle = await jobs().start(there.target, order);
-      await lookedAfter(handle, isIn(order, 'completed'), 'the end of the run');
-      expect((await server.log(order)).match(/once/g)).toHaveLength(1);
-      await jobs().cleanUp(there.target, handle);
-      expect(await there.leftovers()).toEqual([]);
-      if (ended === 'whole' || last === 6) break;
-      expect(ended).toBe('killed');
-    }
-  });
+  test.each(['before', 'after'] as const)(
+    'a start that is cut short %s any call to the cluster is taken up again',
+    async (when) => {
+      const api = new Api(readKubeconfig(there.cluster.kubeconfig), () => {});
+      for (let last = 1; ; last++) {
+        const order = await server.order('print("once", flush=True)\n');
+        const dying = there.jobsBy(dyingApi(api, last, when));
+        const ended = await dying.start(there.target, order).then(
+          () => 'whole',
+          (error: Error) => error.message,
+        );
+        if (last % 3 === 0) await jobs().cleanUp(there.target, { id: order.id });
+        const handle = await jobs().start(there.target, order);
+        await lookedAfter(handle, isIn(order, 'completed'), 'the end of the run');
+        expect((await server.log(order)).match(/once/g)).toHaveLength(1);
+        await jobs().cleanUp(there.target, handle);
+        expect(await there.leftovers()).toEqual([]);
+        if (ended === 'whole' || last === 6) break;
+        expect(ended).toBe('killed');
+      }
+    },
+  );
 
   test('a node that is switched off has lost its runs; what they wrote on a volume is delivered once it is on', async () => {
     await there.cluster.addVolume('kept');
@@ -138,15 +141,12 @@ describe.skipIf(whyNoKubernetes)(named('faults of a cluster'), () => {
     await there.cluster.crash();
     await expect(jobs().look(target, handle)).rejects.toMatchObject({ retry: 'later' });
     await there.cluster.boot();
-    await until(
-      async () => {
-        const seen = await jobs()
-          .look(target, handle)
-          .catch(() => undefined);
-        return seen?.state === 'ended';
-      },
-      'the end of the job',
-    );
+    await until(async () => {
+      const seen = await jobs()
+        .look(target, handle)
+        .catch(() => undefined);
+      return seen?.state === 'ended';
+    }, 'the end of the job');
     expect(await jobs().look(target, handle)).toMatchObject({ state: 'ended', cause: 'node-lost' });
     await jobs().recover(target, handle);
     expect(await server.files(order)).toContain('outputs/early.txt');

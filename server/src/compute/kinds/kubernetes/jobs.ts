@@ -23,7 +23,17 @@ import {
 import { lookInto, type Said } from './looking.ts';
 import { claimManifest, jobManifest, secretManifest } from './manifest.ts';
 import { canceledMark, containers, jobFolder, jobNameOf, place, python } from './places.ts';
-import { isBeginning, isRunning, type JobThere, lostPlace, type Pod, podOf, podsOf, stateOf, statusOf } from './pods.ts';
+import {
+  isBeginning,
+  isRunning,
+  type JobThere,
+  lostPlace,
+  type Pod,
+  podOf,
+  podsOf,
+  stateOf,
+  statusOf,
+} from './pods.ts';
 import type { AskedImage, SignIns } from './pull-secrets.ts';
 import type { Relays } from './relays.ts';
 
@@ -204,7 +214,10 @@ async function isReachable(at: At, pod: Pod): Promise<boolean> {
 
 function askedBy({ job, imageSignIn }: JobOrder): AskedImage {
   const { container } = job.configuration;
-  return { ...(container?.image !== undefined && { image: container.image }), ...(imageSignIn && { signIn: imageSignIn }) };
+  return {
+    ...(container?.image !== undefined && { image: container.image }),
+    ...(imageSignIn && { signIn: imageSignIn }),
+  };
 }
 
 function factsOf(job: string, pod: Pod | undefined) {

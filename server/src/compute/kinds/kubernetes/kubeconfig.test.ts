@@ -4,7 +4,12 @@ import { readKubeconfig } from './kubeconfig.ts';
 const encoded = (text: string) => Buffer.from(text).toString('base64');
 const whole = (cluster: object = {}, user: object = {}) =>
   JSON.stringify({
-    clusters: [{ name: 'lab', cluster: { server: 'https://lab.example:6443', 'certificate-authority-data': encoded('ca'), ...cluster } }],
+    clusters: [
+      {
+        name: 'lab',
+        cluster: { server: 'https://lab.example:6443', 'certificate-authority-data': encoded('ca'), ...cluster },
+      },
+    ],
     users: [
       { name: 'ada', user: { token: 'secret-token', ...user } },
       { name: 'grace', user: { 'client-certificate-data': encoded('cert'), 'client-key-data': encoded('key') } },
@@ -34,7 +39,12 @@ test.each<[string, string, string | undefined, string]>([
   ["names a file of the server's machine", whole({}, { tokenFile: '/etc/shadow' }), undefined, 'tokenFile'],
   ['names a program', whole({}, { exec: { command: 'sh' } }), undefined, 'exec'],
   ['names a proxy', whole({ 'proxy-url': 'http://10.0.0.1' }), undefined, 'proxy-url'],
-  ['wants no certificate to be checked', whole({ 'insecure-skip-tls-verify': true }), undefined, 'insecure-skip-tls-verify'],
+  [
+    'wants no certificate to be checked',
+    whole({ 'insecure-skip-tls-verify': true }),
+    undefined,
+    'insecure-skip-tls-verify',
+  ],
 ])('a kubeconfig that %s is refused with what to do', (_, text, context, message) => {
   const read = () => readKubeconfig(text, context);
   expect(read).toThrow(message);

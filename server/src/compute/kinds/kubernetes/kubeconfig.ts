@@ -25,7 +25,8 @@ const kubeconfig = z.object({
 
 const ofCluster = ['server', 'certificate-authority-data', 'tls-server-name', 'extensions', 'disable-compression'];
 const ofUser = ['client-certificate-data', 'client-key-data', 'token', 'username', 'password'];
-const whole = 'Give one that holds everything itself: `kubectl config view --flatten --minify`, or with the token of a service account.';
+const whole =
+  'Give one that holds everything itself: `kubectl config view --flatten --minify`, or with the token of a service account.';
 
 export function readKubeconfig(text: string, wanted?: string): Access {
   const read = kubeconfig.safeParse(parsed(text));
@@ -60,7 +61,9 @@ const contextsIn = (contexts: { name: string }[]) =>
   contexts.length > 0 ? `It has: ${contexts.map(({ name }) => name).join(', ')}.` : whole;
 
 function checkOnly(what: Record<string, unknown>, known: readonly string[]): void {
-  const other = Object.entries(what).find(([name, value]) => !known.includes(name) && value !== null && value !== false);
+  const other = Object.entries(what).find(
+    ([name, value]) => !known.includes(name) && value !== null && value !== false,
+  );
   if (other) throw refused(`it says \`${other[0]}\`, which would reach beyond it`);
 }
 

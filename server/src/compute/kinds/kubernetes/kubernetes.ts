@@ -40,7 +40,10 @@ export class KubernetesDriver implements ComputeDriver<'kubernetes'> {
   readonly #apis = new Map<string, Promise<Api>>();
   readonly #platforms = new Map<string, EnvironmentTarget>();
 
-  constructor({ installation, pythonPackage, secret, publicUrl, connectHere }: KubernetesNeeds, relays = new Relays(connectHere)) {
+  constructor(
+    { installation, pythonPackage, secret, publicUrl, connectHere }: KubernetesNeeds,
+    relays = new Relays(connectHere),
+  ) {
     this.#secret = secret;
     this.#jobsNeeds = {
       installation,
@@ -87,10 +90,13 @@ export class KubernetesDriver implements ComputeDriver<'kubernetes'> {
     const known = this.#platforms.get(key);
     if (known) return known;
     const asked = { image: name, ...(signIn && { signIn }) };
-    const platform = await lookInto(this.#jobsNeeds, target, asked, (look) => platformFrom(look, image)).catch((error) => {
-      if (error instanceof Refusal) throw new TargetError('never', `The Kubernetes cluster refuses: ${error.message}`);
-      throw error;
-    });
+    const platform = await lookInto(this.#jobsNeeds, target, asked, (look) => platformFrom(look, image)).catch(
+      (error) => {
+        if (error instanceof Refusal)
+          throw new TargetError('never', `The Kubernetes cluster refuses: ${error.message}`);
+        throw error;
+      },
+    );
     this.#platforms.set(key, platform);
     return platform;
   }

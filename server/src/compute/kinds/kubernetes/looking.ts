@@ -97,7 +97,8 @@ async function begun(at: At): Promise<Pod> {
 
 export async function platformFrom(look: Look, image: string): Promise<EnvironmentTarget> {
   const said = await look.ask(['-m', 'stellwerk.runner.remote', 'describe']);
-  if (said.code !== 0) throw new TargetError('never', `python3 cannot be used in the image ${image}: ${wordsOf(said)}.`);
+  if (said.code !== 0)
+    throw new TargetError('never', `python3 cannot be used in the image ${image}: ${wordsOf(said)}.`);
   return (JSON.parse(said.stdout) as { platform: EnvironmentTarget }).platform;
 }
 

@@ -122,7 +122,10 @@ function podOf({ name, image, resources, warningSeconds = 0, pullSecrets, settin
       container(module('keep'), { name: containers.keeper, env, volumeMounts: [ours], resources: littleResources }),
     ],
     volumes: [
-      { name: ours.name, ...(volume === undefined ? { emptyDir: {} } : { persistentVolumeClaim: { claimName: volume } }) },
+      {
+        name: ours.name,
+        ...(volume === undefined ? { emptyDir: {} } : { persistentVolumeClaim: { claimName: volume } }),
+      },
       { name: given.name, secret: { secretName: name, defaultMode: 0o400 } },
       { name: sharedMemory.name, emptyDir: { medium: 'Memory' } },
     ],

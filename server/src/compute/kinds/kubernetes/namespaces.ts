@@ -8,7 +8,7 @@ import { readOf } from '@stellwerk/contract/resources.ts';
 import type { IsProvisioned, StartWatch, Target } from '../../driver.ts';
 import { type Api, Refusal } from './api.ts';
 import { until } from './lifecycle.ts';
-import { installationLabel, managed, madeForLabel } from './places.ts';
+import { installationLabel, madeForLabel, managed } from './places.ts';
 
 type Place = Pick<Target, 'workspace' | 'name'>;
 type Wanted = Parameters<IsProvisioned<'kubernetes'>['provide']>[1];

@@ -1,6 +1,7 @@
 // What the nodes of a cluster have, and what none of them could ever give to a run.
-import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
+
 import { readOf } from '@stellwerk/contract/resources.ts';
+import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import type { Flaw } from '../../driver.ts';
 import { type Api, Refusal } from './api.ts';
 import { keeperRequests, nodeSelectorOf, type Settings } from './manifest.ts';
@@ -46,12 +47,15 @@ export function flawsOf(nodes: readonly Node[], settings: Settings, configuratio
   const { cpus = 0, memoryBytes = 0, gpus, gpuType } = readOf(configuration.resources);
   const { gpuResource, gpuTypeLabel } = settings;
   if (gpuType !== undefined && gpuTypeLabel === undefined)
-    return [flaw('gpuType', 'does not tell the types of its GPUs: name the label that does with the setting gpuTypeLabel')];
+    return [
+      flaw('gpuType', 'does not tell the types of its GPUs: name the label that does with the setting gpuTypeLabel'),
+    ];
   const types = [...new Set(nodes.flatMap(({ metadata }) => metadata.labels?.[gpuTypeLabel ?? ''] ?? []))].sort();
   if (gpuType !== undefined && !types.includes(gpuType))
     return [flaw('gpuType', types.length > 0 ? `has GPUs of the types ${types.join(', ')}` : 'has no GPUs')];
   const fitting = nodes.filter(({ metadata }) => hasAll(metadata.labels ?? {}, nodeSelectorOf(settings, gpuType)));
-  const most = (resource: string) => Math.max(0, ...fitting.map(({ status }) => quantity(status.allocatable?.[resource])));
+  const most = (resource: string) =>
+    Math.max(0, ...fitting.map(({ status }) => quantity(status.allocatable?.[resource])));
   const mostCpus = most('cpu') - quantity(keeperRequests.cpu);
   const mostMemory = most('memory') - quantity(keeperRequests.memory);
   const found: Flaw[] = [];

@@ -97,7 +97,11 @@ export async function stateOf(
   return beforeStart(api, namespace, pod);
 }
 
-async function withoutPod(api: Api, namespace: string, job: JobThere): Promise<Exclude<JobState, { state: 'running' }>> {
+async function withoutPod(
+  api: Api,
+  namespace: string,
+  job: JobThere,
+): Promise<Exclude<JobState, { state: 'running' }>> {
   const failed = job.status?.conditions?.find(({ type, status }) => /^Failed$/.test(type) && status === 'True');
   if (failed?.reason === 'PodFailurePolicy')
     return { state: 'ended', cause: 'preempted', reason: 'Its pod was evicted from its node, and is gone.' };
@@ -170,14 +174,18 @@ function endOfRunner({ exitCode, reason, message }: Terminated): Extract<JobStat
 /** It may still come to begin; the reason is that of the scheduler or of its node. */
 async function beforeStart(api: Api, namespace: string, pod: Pod): Promise<Exclude<JobState, { state: 'running' }>> {
   const unscheduled = pod.status.conditions?.find(({ type, status }) => type === 'PodScheduled' && status === 'False');
-  if (unscheduled)
-    return { state: 'waiting', reason: whyNoNode(unscheduled.message ?? '', askedBy(pod)) };
+  if (unscheduled) return { state: 'waiting', reason: whyNoNode(unscheduled.message ?? '', askedBy(pod)) };
   const all = [...(pod.status.initContainerStatuses ?? []), ...(pod.status.containerStatuses ?? [])];
-  const held = all.map(({ state }) => state?.waiting).find((waiting) => /^(Err)?Image|InvalidImage/.test(waiting?.reason ?? ''));
+  const held = all
+    .map(({ state }) => state?.waiting)
+    .find((waiting) => /^(Err)?Image|InvalidImage/.test(waiting?.reason ?? ''));
   if (!held) {
     const broken = all.map(({ state }) => state?.waiting).find((waiting) => waiting?.reason?.endsWith('Error'));
     if (!broken) return { state: 'waiting', reason: begins.containers };
-    return { state: 'waiting', reason: `Its node cannot begin it yet: ${broken.reason} ${broken.message ?? ''}`.trimEnd() };
+    return {
+      state: 'waiting',
+      reason: `Its node cannot begin it yet: ${broken.reason} ${broken.message ?? ''}`.trimEnd(),
+    };
   }
   return withoutImage(api, namespace, pod, held);
 }
@@ -194,7 +202,8 @@ async function withoutImage(
   );
   const tries = Math.max(0, ...failures.map(({ count }) => count ?? 1));
   const words = failures.find(({ message }) => /pull/.test(message))?.message ?? held.message ?? '';
-  const isForGood = held.reason === 'InvalidImageName' || /not found|denied|unauthorized|forbidden|authoriz/i.test(words);
+  const isForGood =
+    held.reason === 'InvalidImageName' || /not found|denied|unauthorized|forbidden|authoriz/i.test(words);
   const reason = `Its image cannot be pulled: ${tail(words)}`;
   if (isForGood || tries >= 3) return { state: 'ended', cause: 'refused', reason };
   return { state: 'waiting', reason };

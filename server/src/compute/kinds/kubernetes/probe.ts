@@ -37,13 +37,19 @@ export async function probed(target: Target<'kubernetes'>, needs: JobsNeeds): Pr
 }
 
 async function address(api: Api): Promise<Finding> {
-  const hint = 'See that the address in the kubeconfig is reached from this server, and that its certificate authority is that of the cluster.';
+  const hint =
+    'See that the address in the kubeconfig is reached from this server, and that its certificate authority is that of the cluster.';
   try {
     const { gitVersion } = await api.ask<{ gitVersion: string }>({ path: '/version' });
     return found('address', true, `Kubernetes ${gitVersion} answers at ${api.access.url.host}.`);
   } catch (error) {
     if (error instanceof Refusal && error.status === 401)
-      return found('sign-in', false, 'The cluster refused the sign-in.', 'Put a kubeconfig that is valid into the secret.');
+      return found(
+        'sign-in',
+        false,
+        'The cluster refused the sign-in.',
+        'Put a kubeconfig that is valid into the secret.',
+      );
     return found('address', false, (error as Error).message, hint);
   }
 }
@@ -57,7 +63,12 @@ async function namespace(api: Api, { settings }: Target<'kubernetes'>): Promise<
     return found('namespace', false, `There is no namespace ${name}.`, hint);
   } catch (error) {
     if (error instanceof Refusal && error.status === 401)
-      return found('sign-in', false, 'The cluster refused the sign-in.', 'Put a kubeconfig that is valid into the secret.');
+      return found(
+        'sign-in',
+        false,
+        'The cluster refused the sign-in.',
+        'Put a kubeconfig that is valid into the secret.',
+      );
     if (error instanceof Refusal && error.status === 403)
       return found('namespace', true, `Whether the namespace ${name} is there may not be seen with this sign-in.`);
     throw error;
@@ -68,22 +79,44 @@ async function rightsThere(api: Api, { settings }: Target<'kubernetes'>): Promis
   const missing: string[] = [];
   for (const { group, resource, subresource, verbs } of rights)
     for (const verb of verbs) {
-      const resourceAttributes = { namespace: settings.namespace, verb, group, resource, ...(subresource && { subresource }) };
+      const resourceAttributes = {
+        namespace: settings.namespace,
+        verb,
+        group,
+        resource,
+        ...(subresource && { subresource }),
+      };
       const path = '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews';
-      const body = { apiVersion: 'authorization.k8s.io/v1', kind: 'SelfSubjectAccessReview', spec: { resourceAttributes } };
+      const body = {
+        apiVersion: 'authorization.k8s.io/v1',
+        kind: 'SelfSubjectAccessReview',
+        spec: { resourceAttributes },
+      };
       const { status } = await api.ask<{ status: { allowed: boolean } }>({ method: 'POST', path, body });
       if (!status.allowed) missing.push(`${verb} ${subresource ? `${resource}/${subresource}` : resource}`);
     }
-  if (missing.length === 0) return found('rights', true, 'It may make and remove Jobs and Secrets, and start programs in pods.');
+  if (missing.length === 0)
+    return found('rights', true, 'It may make and remove Jobs and Secrets, and start programs in pods.');
   const hint = `Bind a Role of the namespace ${settings.namespace} with these to the account of the kubeconfig.`;
   return found('rights', false, `The sign-in may not ${missing.join(', ')}.`, hint);
 }
 
 async function nodes(api: Api, { settings }: Target<'kubernetes'>): Promise<Finding> {
   const there = await nodesFor(api, settings);
-  if (!there) return found('nodes', true, 'Its nodes may not be seen with this sign-in: what none of them can give is waited for.');
-  if (there.length > 0) return found('nodes', true, `${there.length} ${there.length === 1 ? 'node' : 'nodes'} may get runs.`);
-  return found('nodes', false, 'No node has the labels of nodeSelector.', 'Label nodes with them, or change nodeSelector.');
+  if (!there)
+    return found(
+      'nodes',
+      true,
+      'Its nodes may not be seen with this sign-in: what none of them can give is waited for.',
+    );
+  if (there.length > 0)
+    return found('nodes', true, `${there.length} ${there.length === 1 ? 'node' : 'nodes'} may get runs.`);
+  return found(
+    'nodes',
+    false,
+    'No node has the labels of nodeSelector.',
+    'Label nodes with them, or change nodeSelector.',
+  );
 }
 
 async function inPod(target: Target<'kubernetes'>, needs: JobsNeeds): Promise<Finding[]> {
@@ -91,13 +124,21 @@ async function inPod(target: Target<'kubernetes'>, needs: JobsNeeds): Promise<Fi
   try {
     return await lookInto(needs, target, {}, async (look) => {
       const findings = [found('image', true, `A pod of the image ${image} begins.`), await pythonIn(look, image)];
-      if (findings.every(({ ok }) => ok)) findings.push(await (target.settings.reach === 'direct' ? directWay(look, needs.publicUrl()) : wayBack(look)));
+      if (findings.every(({ ok }) => ok))
+        findings.push(await (target.settings.reach === 'direct' ? directWay(look, needs.publicUrl()) : wayBack(look)));
       return findings;
     });
   } catch (error) {
     const { message } = error as Error;
     if (message.includes('python3'))
-      return [found('python', false, message, 'Name an image with Python 3.8 or newer as `python3`, such as `python:3.13-slim`.')];
+      return [
+        found(
+          'python',
+          false,
+          message,
+          'Name an image with Python 3.8 or newer as `python3`, such as `python:3.13-slim`.',
+        ),
+      ];
     const isImage = /image/i.test(message);
     const hint = isImage
       ? 'See that the name of the image is right and nodes reach its registry; name what it is pulled with by pullSecret, or registryUser and registryPassword.'
@@ -123,7 +164,8 @@ async function wayBack(look: Look): Promise<Finding> {
 async function directWay(look: Look, url: string): Promise<Finding> {
   const said = await askedServerAt(look, url);
   if (said.code === 0) return found('way back', true, `What runs there reaches this server at ${url}.`);
-  const hint = 'Give the server a public address that pods reach (--public-url), or let the target have reach `carried`.';
+  const hint =
+    'Give the server a public address that pods reach (--public-url), or let the target have reach `carried`.';
   return found('way back', false, `What runs there does not reach this server at ${url}: ${wordsOf(said)}.`, hint);
 }
 

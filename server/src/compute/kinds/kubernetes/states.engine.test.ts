@@ -43,7 +43,7 @@ describe.skipIf(whyNoKubernetes)(named('what a cluster does with jobs'), () => {
   async function started(script: string, configuration: Configuration = {}, target = there.target) {
     const { container, ...asked } = configuration;
     const order = await server.order(script, asked);
-    if (container) order.job.configuration.container = { environment: 'at-start', ...container };
+    if (container) order.job.configuration.container = { ...container, environment: 'at-start' };
     const handle = await jobs().start(target, order);
     begun.push([target, handle]);
     return { order, handle, look: () => jobs().look(target, handle) };
@@ -94,8 +94,12 @@ describe.skipIf(whyNoKubernetes)(named('what a cluster does with jobs'), () => {
       there.driver().flaws(target, (await configuration(resources)).job.configuration);
     expect(await flaws({ gpus: 2, gpuType: 'A100' })).toEqual([]);
     expect(await flaws({ gpus: 3, gpuType: 'A100' })).toMatchObject([{ field: 'resources.gpus' }]);
-    expect(await flaws({ gpus: 1, gpuType: 'H100' })).toMatchObject([{ field: 'resources.gpuType', why: expect.stringContaining('A100') }]);
-    expect(await flaws({ cpus: 4_000 })).toMatchObject([{ field: 'resources.cpus', why: expect.stringContaining('CPUs at most') }]);
+    expect(await flaws({ gpus: 1, gpuType: 'H100' })).toMatchObject([
+      { field: 'resources.gpuType', why: expect.stringContaining('A100') },
+    ]);
+    expect(await flaws({ cpus: 4_000 })).toMatchObject([
+      { field: 'resources.cpus', why: expect.stringContaining('CPUs at most') },
+    ]);
     expect(await flaws({ memory: '900TB' })).toMatchObject([{ field: 'resources.memory' }]);
     await there.cluster.declare('nvidia.com/gpu', 0);
   });
@@ -104,7 +108,10 @@ describe.skipIf(whyNoKubernetes)(named('what a cluster does with jobs'), () => {
     const node = `/api/v1/nodes/${there.cluster.node}`;
     await admin('PATCH', node, { spec: { taints: [{ key: 'team', value: 'vision', effect: 'NoSchedule' }] } });
     const refused = await started('print(1)\n');
-    await untilSeen(refused.look, { state: 'waiting', reason: expect.stringContaining('a taint that the target does not tolerate') });
+    await untilSeen(refused.look, {
+      state: 'waiting',
+      reason: expect.stringContaining('a taint that the target does not tolerate'),
+    });
     await cleaned(refused.handle);
     const target = there.targetWith({ tolerations: [{ key: 'team', operator: 'Exists' }] });
     const { order, handle, look } = await started('print("let in")\n', {}, target);
@@ -170,9 +177,17 @@ describe.skipIf(whyNoKubernetes)(named('what a cluster does with jobs'), () => {
     );
     await untilPrinted(order, 'ready');
     await admin('POST', '/apis/scheduling.k8s.io/v1/priorityclasses', { metadata: { name: 'high' }, value: 1_000 });
-    const { body: node } = await admin<{ status: { allocatable: { cpu: string } } }>('GET', `/api/v1/nodes/${there.cluster.node}`);
+    const { body: node } = await admin<{ status: { allocatable: { cpu: string } } }>(
+      'GET',
+      `/api/v1/nodes/${there.cluster.node}`,
+    );
     const cpu = String(Number(node.status.allocatable.cpu) - 0.5);
-    const container = { name: 'main', image: there.cluster.image, command: ['sleep', '600'], resources: { requests: { cpu } } };
+    const container = {
+      name: 'main',
+      image: there.cluster.image,
+      command: ['sleep', '600'],
+      resources: { requests: { cpu } },
+    };
     const spec = { priorityClassName: 'high', terminationGracePeriodSeconds: 0, containers: [container] };
     await admin('POST', '/api/v1/namespaces/default/pods', { metadata: { name: 'greedy' }, spec });
     await untilPrinted(order, 'warned');

@@ -15,7 +15,8 @@ interface Reason {
 const hundredths = 100;
 
 export function whyNoNode(message: string, asked: Asked): string {
-  const [, all, told] = /^0\/(\d+) nodes are available: (.*?)\.(?: (?:no new claims|preemption:).*)?$/s.exec(message) ?? [];
+  const [, all, told] =
+    /^0\/(\d+) nodes are available: (.*?)\.(?: (?:no new claims|preemption:).*)?$/s.exec(message) ?? [];
   if (told === undefined) return `No node takes it: ${message.trim().replace(/[.\s]*$/, '.')}`;
   const reasons = told
     .split(/, (?=\d+ )/)
