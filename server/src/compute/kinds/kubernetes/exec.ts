@@ -21,6 +21,7 @@ export interface ProgramThere {
 }
 
 const streams = { input: 0, output: 1, error: 2, status: 3 } as const;
+const endOfInput = Buffer.of(255, streams.input);
 const opensWithinMs = 20_000;
 const keptCharacters = 2_000;
 
@@ -38,6 +39,9 @@ export async function programIn(api: Api, where: Container, words: readonly stri
   const input = new Writable({
     write: (chunk: Buffer, _encoding, done) =>
       socket.send(Buffer.concat([Buffer.of(streams.input), chunk]), (error) => done(error)),
+    // An older cluster knows no end of the input but that of all.
+    final: (done) =>
+      socket.protocol === 'v5.channel.k8s.io' ? socket.send(endOfInput, (error) => done(error)) : done(),
     destroy: (error, done) => {
       socket.close();
       done(error);

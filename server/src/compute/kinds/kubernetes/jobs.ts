@@ -2,11 +2,13 @@
 // Invariants: one Job for each order, however often it is started; it makes no pod before its Secret is there, which belongs to it; the job's token
 // and secrets are in that Secret and then in a 0600 file of the pod, never in an argument, a variable or a label; after `cleanUp` neither Job,
 // Secret nor pod is left.
+import type { Duplex } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 import { TargetError } from '@stellwerk/contract/errors.ts';
+import { joined } from '../../../exec/connected.ts';
 import type { JobHandle, JobOrder, JobState, RunsJobs, Target } from '../../driver.ts';
 import { type Api, Refusal } from './api.ts';
-import { outputOf } from './exec.ts';
+import { outputOf, programIn } from './exec.ts';
 import {
   type At,
   found,
@@ -108,6 +110,20 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
         await this.#layWay(target, at, pod);
         await deliver((words) => outputOf(at.api, keeperOf(at, pod), [...python, ...words], recoversWithinMs));
       } else if ('volume' in handle && (await volumeOf(at))) await this.#deliverFromVolume(target, at);
+    });
+  }
+
+  async beside(target: Target<'kubernetes'>, handle: JobHandle, words: readonly string[]): Promise<Duplex> {
+    const at = await this.#at(target, handle);
+    const program = [...python, '-m', 'stellwerk.runner.beside', jobFolder, ...words];
+    return refusals(at.api, 'never', async () => {
+      const pod = await podOf(at.api, at.namespace, at.job);
+      if (!pod || !isRunning(pod, containers.runner)) throw new TargetError('never', 'Its pod does not run.');
+      const where = { ...keeperOf(at, pod), container: containers.runner };
+      const { input, output, close } = await programIn(at.api, where, program);
+      const stream = joined(output, input);
+      stream.on('close', close);
+      return stream;
     });
   }
 
