@@ -90,6 +90,7 @@ const parts: Record<string, (words: string[]) => Promise<Count>> = {
   unit: (words) => vitest('unit', words),
   python,
   engines: (words) => vitest('engines', words),
+  kinds: (words) => vitest('kinds', words),
   stories: (words) => vitest('stories', words),
   'engine-stories': (words) => vitest('engine-stories', words),
 };
@@ -98,7 +99,7 @@ const asked = process.argv.slice(2);
 const named = asked.filter((word) => word in parts);
 const words = asked.filter((word) => !(word in parts));
 const isEngine = words.some((word) => existsSync(join(root, 'test', 'engines', word)));
-const ofWords = isEngine ? ['engines', 'engine-stories'] : ['stories', 'engine-stories'];
+const ofWords = isEngine ? ['engines', 'kinds', 'engine-stories'] : ['stories', 'engine-stories'];
 const chosen = named.length > 0 ? named : words.length > 0 ? ofWords : Object.keys(parts);
 
 prepareMachine();
