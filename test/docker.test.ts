@@ -1,7 +1,6 @@
 // A team's Docker Engine, reached by TCP with certificates from the vault: attached by a Contributor, used by another; the runs on it while the server
 // is killed and the engine is switched off.
-import { execFileSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Run } from '@stellwerk/contract/run.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
