@@ -120,10 +120,10 @@ print(made.namespace.startswith("stellwerk-own-"))
   });
 
   test('a namespace of its own lets in what its quota has room for, and is deleted with all in it', async () => {
-    const refused = await submit(installation, { target: 'own', ...userManaged, resources: { cpus: 2 } }).catch(
+    const refused = await submit(installation, { target: 'own', ...userManaged, resources: { memory: '2GB' } }).catch(
       (error: Error) => error.message,
     );
-    expect(refused).toContain('quota of 1 CPUs');
+    expect(refused).toContain('quota of 1,000,000,000 bytes');
     const run = await submit(installation, { target: 'own', ...userManaged, code: 'print("in my own")' });
     expect(await untilEnded(place(run))).toMatchObject({ state: 'completed' });
     expect(await printed(run)).toBe('in my own\n');
@@ -179,7 +179,9 @@ print(made.namespace.startswith("stellwerk-own-"))
   test('nothing of a run is lost when the server is killed and started again; somebody looks in on it', async () => {
     const run = await submit(installation, { code: talkative, ...onCluster });
     await until('some lines are there', async () => (await printed(run)).includes('line 20\n'));
-    expect(await installation.client.runs.get(named(run))).toMatchObject({ job: { nodes: [cluster.node] } });
+    await until('its node is told', async () =>
+      (await installation.client.runs.get(named(run))).job?.nodes?.includes(cluster.node),
+    );
     await installation.restart('SIGKILL');
     const { length } = await printed(run);
     await until('more lines come', async () => (await printed(run)).length > length + 100);

@@ -37,6 +37,7 @@ export async function programIn(api: Api, where: Container, words: readonly stri
   let code: number | undefined;
   const output = new Readable({ read: () => socket.resume() });
   const input = new Writable({
+    autoDestroy: false, // its end is not that of the output
     write: (chunk: Buffer, _encoding, done) =>
       socket.send(Buffer.concat([Buffer.of(streams.input), chunk]), (error) => done(error)),
     // An older cluster knows no end of the input but that of all.

@@ -70,18 +70,19 @@ export class Namespaces implements IsProvisioned<'kubernetes'> {
   }
 
   #labelsOf(place: Place): Record<string, string> {
-    return { ...managed, [installationLabel]: this.#needs.installation, [madeForLabel]: hashOf(place) };
+    return { ...managed, [installationLabel]: this.#needs.installation, [madeForLabel]: this.#markOf(place) };
   }
 
   #nameOf(place: Place, { namespace }: Wanted): string {
     if (namespace !== undefined) return namespace;
     const name = place.name.toLowerCase().replace(/[^a-z0-9]+/g, '-');
-    return `stellwerk-${name.slice(0, 24).replace(/-$/, '')}-${hashOf({ ...place, in: this.#needs.installation })}`;
+    return `stellwerk-${name.slice(0, 24).replace(/-$/, '')}-${this.#markOf(place)}`;
   }
-}
 
-function hashOf(what: object): string {
-  return createHash('sha256').update(JSON.stringify(what)).digest('hex').slice(0, 12);
+  #markOf({ workspace, name }: Place): string {
+    const whole = JSON.stringify([this.#needs.installation, workspace, name]);
+    return createHash('sha256').update(whole).digest('hex').slice(0, 12);
+  }
 }
 
 function quotaOf(wanted: Wanted, gpuResource: string): object {

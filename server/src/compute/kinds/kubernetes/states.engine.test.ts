@@ -143,7 +143,7 @@ describe.skipIf(whyNoKubernetes)(named('what a cluster does with jobs'), () => {
   test('a runner that is killed on its node has ended; what it wrote is delivered', async () => {
     const { order, handle, look } = await started(early);
     await untilPrinted(order, 'ready');
-    inRuns(there.cluster, 'kill -KILL "${process#/proc/}"');
+    inRuns(there.cluster, 'kill -KILL "$(basename $process)"');
     await untilSeen(look, { state: 'ended', usage: { exitCode: 137 } });
     await jobs().recover(there.target, handle);
     expect(await server.files(order)).toContain('outputs/early.txt');
