@@ -42,12 +42,12 @@ export default defineConfig({
         },
       },
       {
-        // Of compute targets, on their real engines: each is a world of its own, and waits more than it works.
+        // Of compute targets, on their real engines, which fill a machine: one after another, each down before the next.
         test: {
           name: 'kinds',
           sequence: { groupOrder: 1 },
           include: ['server/src/compute/kinds/**/*.engine.test.ts'],
-          maxWorkers: 2,
+          fileParallelism: false,
           testTimeout: 240_000,
           hookTimeout: 240_000,
         },
