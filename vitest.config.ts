@@ -35,9 +35,21 @@ export default defineConfig({
           name: 'engines',
           sequence: { groupOrder: 1 },
           include: ['{server,client,cli}/**/*.engine.test.ts'],
+          exclude: ['**/node_modules/**', 'server/src/compute/kinds/**'],
           fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 180_000,
+        },
+      },
+      {
+        // Of compute targets, on their real engines, which fill a machine: one after another, each down before the next.
+        test: {
+          name: 'kinds',
+          sequence: { groupOrder: 1 },
+          include: ['server/src/compute/kinds/**/*.engine.test.ts'],
+          fileParallelism: false,
+          testTimeout: 240_000,
+          hookTimeout: 240_000,
         },
       },
       {

@@ -237,11 +237,11 @@ while first == 0 or not os.path.exists("/srv/trainer/enough"):
 });
 
 const ranks = `
-import socket
+import os, socket
 from mpi4py import MPI
 world = MPI.COMM_WORLD
 total = world.allreduce(world.rank + 1)
-print(f"rank {world.rank} of {world.size} on {socket.gethostname()} sum {total}", flush=True)
+os.write(1, f"rank {world.rank} of {world.size} on {socket.gethostname()} sum {total}\\n".encode())
 if world.rank == 0:
     from stellwerk.core import Run
     Run.get_context().log("sum", total)

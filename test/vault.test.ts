@@ -61,10 +61,9 @@ print([name for name, text in os.environ.items() if "second line" in text])
   expect(uses).toContain(`db-password for the run ${run.id}`);
 
   await typed(installation, 'secret', 'delete', 'db-password');
-  await expect(submit(installation, { code, environment, vaultSecrets: ['db-password'] })).rejects.toMatchObject({
-    reason: 'run.configuration-invalid',
-    message: expect.stringContaining('has no secret db-password'),
-  });
+  await expect(submit(installation, { code, environment, vaultSecrets: ['db-password'] })).rejects.toThrow(
+    'has no secret db-password',
+  );
 });
 
 test('a Reader sees names and no values, and nobody from elsewhere sees anything', async () => {

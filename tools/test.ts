@@ -85,12 +85,23 @@ async function python(): Promise<Count> {
   };
 }
 
+/** What takes longest to make on a new machine is made beside the rest. Where it cannot be made, the tests that need it say why. */
+function begunAhead(): { done: Promise<unknown>; end(): void } {
+  const program = [process.execPath, 'test/engines/kubernetes/build.ts'];
+  const child = spawn('nice', ['-n', '15', ...program], { cwd: root, stdio: 'ignore' });
+  return { done: new Promise((resolve) => child.on('close', resolve)), end: () => child.kill() };
+}
+
 const parts: Record<string, (words: string[]) => Promise<Count>> = {
   check,
   unit: (words) => vitest('unit', words),
   python,
   engines: (words) => vitest('engines', words),
   stories: (words) => vitest('stories', words),
+  kinds: async (words) => {
+    await ahead?.done;
+    return vitest('kinds', words);
+  },
   'engine-stories': (words) => vitest('engine-stories', words),
 };
 
@@ -98,10 +109,12 @@ const asked = process.argv.slice(2);
 const named = asked.filter((word) => word in parts);
 const words = asked.filter((word) => !(word in parts));
 const isEngine = words.some((word) => existsSync(join(root, 'test', 'engines', word)));
-const ofWords = isEngine ? ['engines', 'engine-stories'] : ['stories', 'engine-stories'];
+const ofWords = isEngine ? ['engines', 'kinds', 'engine-stories'] : ['stories', 'engine-stories'];
 const chosen = named.length > 0 ? named : words.length > 0 ? ofWords : Object.keys(parts);
 
 prepareMachine();
+const ahead =
+  chosen.includes('kinds') && (words.length === 0 || words.includes('kubernetes')) ? begunAhead() : undefined;
 const total: Count = { passed: 0, failed: 0, skipped: [] };
 for (const part of chosen) {
   const began = performance.now();
@@ -114,6 +127,7 @@ for (const part of chosen) {
     `── ${part}: ${count.passed} passed, ${count.failed} failed, ${((performance.now() - began) / 1000).toFixed(1)} s ──\n`,
   );
 }
+ahead?.end();
 for (const name of total.skipped) process.stdout.write(`skipped: ${name}\n`);
 process.stdout.write(`\n${total.passed} passed, ${total.failed} failed\n`);
 process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1);

@@ -4,7 +4,7 @@ import { environmentPlan, indexAccess } from './environment.ts';
 import { readResources } from './resources.ts';
 import { dataReference, runConfiguration } from './run-configuration.ts';
 import { spark } from './spark.ts';
-import { digest, freeName, resourceName, runId } from './values.ts';
+import { digest, freeName, httpAddress, resourceName, runId } from './values.ts';
 
 /** By the names that the configuration lists under `secrets`; kept, outside every record, until the run has ended. */
 export const secretValues = z.record(z.string().max(256), z.string().min(1).max(32_000));
@@ -20,11 +20,7 @@ export const jobFacts = z
     nodes: z.array(z.string().max(256)).max(10_000).optional().describe('The machines that it was given.'),
     image: z.string().max(1_000).optional().describe('The container image that it runs in, by its digest.'),
     application: z.string().max(256).optional().describe('The application, such as that of Spark.'),
-    url: z
-      .url({ protocol: /^https?$/ })
-      .max(2_000)
-      .optional()
-      .describe('Where the target shows it.'),
+    url: httpAddress.optional().describe('Where the target shows it.'),
   })
   .meta({ id: 'JobFacts' });
 export type JobFacts = z.infer<typeof jobFacts>;

@@ -1,6 +1,6 @@
 // How a run of the framework PySpark asks Spark for what it needs. What is left out here is as the target's settings have it, and else as Spark's own.
 import * as z from 'zod';
-import { relativePath } from './values.ts';
+import { httpAddress, relativePath } from './values.ts';
 
 export const sparkMaster = z
   .string()
@@ -46,12 +46,7 @@ export const spark = z
       .optional()
       .describe('Maven coordinates of libraries for the executors and the driver.'),
     repositories: z
-      .array(
-        z
-          .url({ protocol: /^https?$/ })
-          .max(2_000)
-          .regex(/^[^,]*$/),
-      )
+      .array(httpAddress.regex(/^[^,]*$/))
       .max(20)
       .optional()
       .describe('Where packages are looked for, too.'),

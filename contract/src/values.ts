@@ -43,6 +43,20 @@ export const digest = z
   .regex(/^sha256:[0-9a-f]{64}$/)
   .describe('`sha256:` and 64 lower-case hexadecimal digits.');
 /** Names of workspaces, users, compute targets, datastores, services: they stand in addresses. */
+/** An address by HTTP, as text that a pattern describes: what else it may be is seen where it is used. */
+export const httpAddress = z
+  .string()
+  .max(2_000)
+  .regex(
+    /^https?:\/\/[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5]))?(\/[A-Za-z0-9._~:/?#@!$&'()*+;=%-]*)?$/,
+    'must be an address such as `https://host.example:8080/path`',
+  );
+
+/** JSON Schema's words for fields that are given together or not at all. */
+export const together = (...fields: string[]) => ({
+  anyOf: [{ required: fields }, { not: { anyOf: fields.map((field) => ({ required: [field] })) } }],
+});
+
 export const resourceName = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9-]{0,30}[A-Za-z0-9]$/)

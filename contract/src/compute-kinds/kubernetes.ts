@@ -1,6 +1,6 @@
 // A namespace of a Kubernetes cluster: each run is a Job in it.
 import * as z from 'zod';
-import { secretName } from '../values.ts';
+import { secretName, together } from '../values.ts';
 import { maxConcurrentRuns } from './places.ts';
 
 const name = z
@@ -79,5 +79,5 @@ export const kubernetesSettings = z
   .meta({
     id: 'KubernetesSettings',
     // The same, as JSON Schema says it.
-    dependentRequired: { registryUser: ['registryPassword'], registryPassword: ['registryUser'] },
+    ...together('registryUser', 'registryPassword'),
   });

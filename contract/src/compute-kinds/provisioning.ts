@@ -24,10 +24,6 @@ const partition = z
       .default(120)
       .describe('After so long without work a node above `minNodes` is switched off.'),
   })
-  .refine(({ minNodes, maxNodes }) => minNodes <= maxNodes, {
-    error: 'may not be more than maxNodes',
-    path: ['minNodes'],
-  })
   .describe('A partition of an attached Slurm cluster, whose nodes are switched on and off as they are needed.')
   .meta({ id: 'SlurmProvisioning' });
 

@@ -1,6 +1,6 @@
 // A Slurm cluster whose login node is reached by SSH.
 import * as z from 'zod';
-import { secretName } from '../values.ts';
+import { httpAddress, secretName, together } from '../values.ts';
 import { hasSignIn, lacksSignIn, signInNeeded, sshAddress, sshPlace, sshSignIn } from './sign-in.ts';
 
 const word = z
@@ -17,8 +17,9 @@ const ofUser = z
   .refine(hasSignIn, lacksSignIn)
   .meta({ id: 'SlurmUser', ...signInNeeded });
 
-const optionOfOurs =
-  /^--(job-name|output|error|nodes|ntasks|ntasks-per-node|cpus-per-task|mem|gres|gpus|time|chdir|requeue|signal|array|wrap|parsable|export|test-only|wait|het-group)\b/;
+/** An option of sbatch, but none of those that are set by what a run asks for. */
+const freeOption =
+  /^--(?!(job-name|output|error|nodes|ntasks|ntasks-per-node|cpus-per-task|mem|gres|gpus|time|chdir|requeue|signal|array|wrap|parsable|export|test-only|wait|het-group)(=|$))[a-z][a-z0-9-]*(=[^\0\n]*)?$/;
 
 export const slurmSettings = z
   .strictObject({
@@ -44,8 +45,7 @@ export const slurmSettings = z
         z
           .string()
           .max(500)
-          .regex(/^--[a-z][a-z0-9-]*(=[^\0\n]*)?$/, 'must be an option, such as `--comment=training`')
-          .refine((option) => !optionOfOurs.test(option), 'is set by what a run asks for'),
+          .regex(freeOption, 'must be an option, such as `--comment=training`, and none that what a run asks for sets'),
       )
       .max(50)
       .default([])
@@ -74,9 +74,7 @@ export const slurmSettings = z
       .regex(/^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?$/)
       .optional()
       .describe('How compute nodes reach the login node; by its host name unless given.'),
-    restUrl: z
-      .url({ protocol: /^https?$/ })
-      .max(500)
+    restUrl: httpAddress
       .optional()
       .describe(
         'Where slurmrestd answers. Jobs are then submitted, looked at and canceled by it, instead of by the commands on the login node.',
@@ -98,4 +96,12 @@ export const slurmSettings = z
     path: ['sbatch'],
   })
   .describe('A Slurm cluster whose login node is reached by SSH.')
-  .meta({ id: 'SlurmSettings', ...signInNeeded });
+  .meta({
+    id: 'SlurmSettings',
+    // The same, as JSON Schema says it.
+    allOf: [
+      signInNeeded,
+      together('restUrl', 'token'),
+      { anyOf: [{ not: { required: ['restUrl'] } }, { properties: { sbatch: { maxItems: 0 } } }] },
+    ],
+  });

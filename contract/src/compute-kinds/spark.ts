@@ -1,7 +1,7 @@
 // A Spark cluster, reached by SSH on its head node.
 import * as z from 'zod';
 import { sparkMaster, sparkProperties } from '../spark.ts';
-import { secretName } from '../values.ts';
+import { httpAddress, secretName } from '../values.ts';
 import { maxConcurrentRuns } from './places.ts';
 import { hasSignIn, lacksSignIn, signInNeeded, sshAddress, sshPlace, sshSignIn } from './sign-in.ts';
 
@@ -20,9 +20,7 @@ export const sparkSettings = z
     master: sparkMaster
       .optional()
       .describe("The cluster manager of runs that name none; as Spark's own configuration there has it unless given."),
-    livy: z
-      .url({ protocol: /^https?$/ })
-      .max(2_000)
+    livy: httpAddress
       .optional()
       .describe('Where Livy is; runs are started by it then, as the same Unix user. By spark-submit unless given.'),
     livyUser: z.string().min(1).max(256).optional().describe('Who signs in to Livy.'),

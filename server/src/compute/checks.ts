@@ -18,6 +18,15 @@ export function onlyAdministrators(caller: Caller, what: string): void {
     );
 }
 
+/** What no shape can say. */
+export function refuseImpossible(settings: ComputeSettings | ComputeProvisioning): void {
+  if ('minNodes' in settings && settings.minNodes > settings.maxNodes)
+    throw invalid(`minNodes (${settings.minNodes}) may not be more than maxNodes (${settings.maxNodes}).`);
+  for (const [name, value] of Object.entries(settings))
+    if (typeof value === 'string' && /^https?:/.test(value) && !URL.canParse(value))
+      throw invalid(`${name} is no address that can be reached: ${value}`);
+}
+
 export function refuseOtherKind(row: ComputeRow, settings: ComputeSettings): void {
   if (row.provisioning !== null) throw invalid(`The compute target ${row.name} was created here: it is scaled.`);
   if (settings.kind !== row.kind)

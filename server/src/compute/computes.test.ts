@@ -10,6 +10,7 @@ import { migrations } from '../stores.ts';
 import type { OpenRuns } from './computes.ts';
 import { ComputeChanges, type ComputeKinds, type ComputeNeeds, Computes, type Load } from './computes.ts';
 import type { IsProvisioned, Target } from './driver.ts';
+import { DockerDriver } from './kinds/docker/docker.ts';
 import { localDriver } from './kinds/local/local.ts';
 import { SshDriver } from './kinds/ssh/ssh.ts';
 
@@ -30,6 +31,7 @@ let refuses: TargetError | undefined;
 /** A host that keeps `good` apart, and no other user. */
 const kinds = {
   local: localDriver,
+  docker: new DockerDriver({} as never),
   /** Made on the target `base`. */
   ssh: Object.assign(new SshDriver({} as never, {} as never), {
     probe: async () => ({ usable: true, findings: [] }),

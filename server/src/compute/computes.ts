@@ -12,7 +12,14 @@ import type { Activities, Beginning } from '../activity/activities.ts';
 import type { Database } from '../db/database.ts';
 import { keyOf, pageFrom } from '../db/paging.ts';
 import { sql } from '../db/transactions.ts';
-import { invalid, isOwnMachine, onlyAdministrators, refuseOtherKind, refuseOtherPlace } from './checks.ts';
+import {
+  invalid,
+  isOwnMachine,
+  onlyAdministrators,
+  refuseImpossible,
+  refuseOtherKind,
+  refuseOtherPlace,
+} from './checks.ts';
 import type { Capacity, ComputeDriver, Target } from './driver.ts';
 import { type ComputeKinds, driverOf } from './kinds.ts';
 import { type Load, type OpenRuns, refuseUsed } from './open-runs.ts';
@@ -87,6 +94,7 @@ export class Computes {
   async create(input: CheckedOf<'compute', 'create'>, caller: Caller): Promise<ComputeTarget> {
     const { workspace, name, settings } = input;
     this.#refuseBuiltIn(workspace, name);
+    refuseImpossible(settings);
     const kind = settings.kind as ComputeKind;
     const lifetime = this.#needs.kinds[kind]?.lifetime;
     if (!lifetime) throw invalid(`Compute targets of the kind ${kind} are attached, not created.`);
@@ -160,6 +168,7 @@ export class Computes {
 
   async scale(input: CheckedOf<'compute', 'scale'>, caller: Caller): Promise<ComputeTarget> {
     const row = await this.#attached(input.workspace, input.target);
+    refuseImpossible(input.settings);
     refuseOtherPlace(row, input.settings);
     await this.#change(row, { provisioning: input.settings }, caller);
     return this.get(input);
@@ -251,6 +260,7 @@ export class Computes {
 
   /** What can be said before anybody looks at the machine. */
   #allow(target: Target, caller: Caller): void {
+    refuseImpossible(target.settings);
     if (target.settings.kind === 'local')
       throw invalid('The local computer is not attached: it is there, under the name local.');
     if (isOwnMachine(target.settings)) onlyAdministrators(caller, 'attach');

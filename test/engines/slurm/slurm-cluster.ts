@@ -146,8 +146,12 @@ export class SlurmCluster implements AsyncDisposable {
     this.shell(`/engine/node.sh down ${node}`);
   }
 
+  /** Switches one machine on, until the cluster has it again. */
   bootNode(node: string): void {
     this.shell(`/engine/node.sh up ${node}`);
+    const isIdle = `[ "$(sinfo -h -n ${node} -o %T | head -n 1)" = idle ]`;
+    const resume = `scontrol update NodeName=${node} State=RESUME 2>/dev/null`;
+    this.shell(`for try in $(seq 300); do ${isIdle} && exit 0; ${resume}; sleep 0.2; done; sinfo >&2; exit 1`);
   }
 
   /** Root's shell on the head, past sshd. */

@@ -244,6 +244,8 @@ class Attempt:
                 self.end_because("time limit")
             elif foretold.is_due():
                 script.warn(foretold.number)
+        if script.code == -int(signal.SIGTERM) and self.job.get("targetTellsEnd"):
+            self.cancelled.wait(3.0)  # a target that ends a job asks all its processes at once, and us among them
         script.stop(0 if self.why == "superseded" else self.configuration.get("graceSeconds", 10))
         self.used = usage.finish()
         script.close()

@@ -45,8 +45,7 @@ describe.skipIf(whyNoKubernetes)(named('what a cluster does with jobs'), () => {
   async function started(script: string, configuration: Configuration = {}, target = there.target) {
     const { container, ...asked } = configuration;
     const order = await server.order(script, asked);
-    const image = container?.image;
-    if (image !== undefined) order.job.configuration.container = { environment: 'at-start', image };
+    if (container) order.job.configuration.container = { ...container, environment: 'at-start' };
     const handle = await jobs().start(target, order);
     begun.push([target, handle]);
     return { order, handle, look: () => jobs().look(target, handle) };

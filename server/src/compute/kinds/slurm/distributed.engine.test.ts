@@ -18,7 +18,8 @@ own, total = ctypes.c_int(rank + 1), ctypes.c_int()
 integer = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.in_dll(mpi, "ompi_mpi_int")))
 add = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.in_dll(mpi, "ompi_mpi_op_sum")))
 mpi.MPI_Allreduce(ctypes.byref(own), ctypes.byref(total), 1, integer, add, world)
-print("rank", rank, "of", size, "on", socket.gethostname(), "sum", total.value, flush=True)
+# At once: what ranks print comes together.
+os.write(1, ("rank %d of %d on %s sum %s\\n" % (rank, size, socket.gethostname(), total.value)).encode())
 if rank == 0:
     from stellwerk.core import Run
     Run.get_context().log("total", total.value)

@@ -45,7 +45,7 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
   async function until<T>(
     what: () => Promise<T | false | undefined> | T | false | undefined,
     name: string,
-    withinMs = 120_000,
+    withinMs = 180_000,
   ): Promise<T> {
     let last: unknown;
     for (const began = performance.now(); performance.now() - began < withinMs; await pause(200)) {

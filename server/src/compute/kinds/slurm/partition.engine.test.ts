@@ -63,7 +63,7 @@ describe.skipIf(whyNoSlurm)(`a partition of its own${whyNoSlurm ? ` (${whyNoSlur
     expect(nodesOf(settings.partition!)).toMatch(/ Nodes=cloud\[0-1\],node\[0-2\] /);
     expect(told.join('\n')).toContain('SuspendExcNodes');
     const driver = there.driver();
-    expect((await driver.nodes({ ...place, settings })).idle).toBe(4);
+    await until(async () => (await driver.nodes({ ...place, settings })).idle === 4, 'four nodes that are on');
     await lifetime.remove(place, wanted({}), base());
   });
 

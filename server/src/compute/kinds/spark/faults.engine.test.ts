@@ -36,7 +36,7 @@ describe.skipIf(whyNoSpark)(`faults of a Spark cluster${whyNoSpark ? ` (${whyNoS
   const cluster = () => there.cluster;
   const byLivy = () => targetOn(there.cluster, { livy: there.cluster.livy, master: undefined });
   async function until(what: () => Promise<unknown> | unknown, name: string): Promise<void> {
-    for (const began = performance.now(); performance.now() - began < 60_000; await pause(100))
+    for (const began = performance.now(); performance.now() - began < 180_000; await pause(100))
       if (await what()) return;
     const { home } = there.cluster.host;
     throw new Error(
