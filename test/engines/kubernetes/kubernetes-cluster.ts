@@ -17,6 +17,7 @@ import {
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { registrySignIn, startRegistry } from '../docker/registry.ts';
 import { Administrator } from './api.ts';
 import { makeCertificates } from './certificates.ts';
 import { makeGroups, processesIn, removeGroups, spaceOf, statusOf, wordsOf } from './control-groups.ts';
@@ -44,6 +45,7 @@ export class KubernetesCluster implements AsyncDisposable {
   readonly image = baseImage;
   readonly #state: State;
   readonly api: Administrator;
+  #stopRegistry = () => {};
 
   private constructor(state: State) {
     this.#state = state;
@@ -189,6 +191,23 @@ export class KubernetesCluster implements AsyncDisposable {
     await this.api.ask('POST', '/api/v1/persistentvolumes', { metadata: { name: storageClassName }, spec });
   }
 
+  /** The base image in a registry that wants to be signed in to (`registrySignIn`), and not on the node. Its name; gone with the cluster. */
+  async addToRegistry(): Promise<string> {
+    const registry = await startRegistry(this.folder, this.node);
+    this.#stopRegistry = () => registry.stop();
+    const name = `${registry.name}/team/base:1`;
+    const { user, password } = registrySignIn;
+    for (const words of [
+      ['tag', baseImage, name],
+      ['push', '--plain-http', '--user', `${user}:${password}`, name],
+      ['rm', name],
+    ]) {
+      const done = this.#ctr('images', ...words);
+      if (done.status !== 0) throw new Error(`${words[0]}: ${done.stderr}`);
+    }
+    return name;
+  }
+
   async label(labels: Record<string, string>): Promise<void> {
     await this.api.ask('PATCH', `/api/v1/nodes/${this.node}`, { metadata: { labels } });
   }
@@ -218,6 +237,7 @@ export class KubernetesCluster implements AsyncDisposable {
   }
 
   async down(): Promise<void> {
+    this.#stopRegistry();
     await this.crash();
     const { node, folder } = this.#state;
     spawnSync('ip', ['netns', 'del', node], { stdio: 'ignore' });

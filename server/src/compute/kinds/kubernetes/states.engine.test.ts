@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { RunConfigurationInput } from '@stellwerk/contract/run-configuration.ts';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { registrySignIn, whyNoRegistry } from '../../../../../test/engines/docker/registry.ts';
 import { whyNoKubernetes } from '../../../../../test/engines/kubernetes/kubernetes-cluster.ts';
 import { buildsWithinMs, builtBinary } from '../../../../../test/engines/kubernetes/programs.ts';
 import type { JobHandle, JobState, Target } from '../../driver.ts';
@@ -131,6 +132,28 @@ describe.skipIf(whyNoKubernetes)(named('what a cluster does with jobs'), () => {
     await untilSeen(look, { state: 'ended', cause: 'refused', reason: expect.stringContaining(reason) }, 120_000);
     await cleaned(handle);
   });
+
+  test.skipIf(whyNoRegistry)(
+    `a registry that wants to be signed in to is, with what the run or its target has${whyNoRegistry ? ` (${whyNoRegistry})` : ''}`,
+    async () => {
+      const image = await there.cluster.addToRegistry();
+      const refused = await started('print(1)\n', { container: { image } });
+      await untilSeen(refused.look, { state: 'ended', cause: 'refused', reason: expect.stringContaining('pulled') });
+      await cleaned(refused.handle);
+      Object.assign(there.secrets, { puller: registrySignIn.user, word: registrySignIn.password });
+      const target = there.targetWith({ image, registryUser: 'puller', registryPassword: 'word' });
+      const own = await started('print("pulled")\n', {}, target);
+      await untilSeen(own.look, { state: 'ended' });
+      expect(await server.log(own.order)).toBe('pulled\n');
+      await cleaned(own.handle, target);
+      const order = await server.order('print("pulled, too")\n');
+      order.job.configuration.container = { environment: 'at-start', image };
+      const handle = await jobs().start(there.target, { ...order, imageSignIn: registrySignIn });
+      await untilSeen(() => jobs().look(there.target, handle), { state: 'ended' });
+      expect(await server.log(order)).toBe('pulled, too\n');
+      await cleaned(handle);
+    },
+  );
 
   test('a run that takes more memory than it asked for is ended for that', async () => {
     const { order, handle, look } = await started('held = []\nwhile True:\n    held.append(b"x" * 10_000_000)\n', {
