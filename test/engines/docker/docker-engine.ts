@@ -26,6 +26,7 @@ export const whyNoDocker: string | undefined =
 interface State {
   name: string;
   folder: string;
+  network: 'own' | 'machine';
   address: string;
   /** The first process of its namespaces. */
   machine: number;
@@ -42,21 +43,17 @@ export class DockerEngine implements AsyncDisposable {
     this.#state = state;
   }
 
-  static async up(): Promise<DockerEngine> {
+  /** `network: 'machine'`: containers have this machine's network, and no other; nothing of it is changed. */
+  static async up({ network = 'own' }: { network?: 'own' | 'machine' } = {}): Promise<DockerEngine> {
     const name = `sd${randomBytes(4).toString('hex')}`;
     const base = baseArchive();
     // Not below /tmp: that may be in memory, and sockets need a short path.
     const folder = mkdtempSync('/var/tmp/sw-docker-');
     const [here, there] = freeAddresses();
-    const engine = new DockerEngine({ name, folder, address: there, machine: 0 });
+    const engine = new DockerEngine({ name, folder, network, address: there, machine: 0 });
     try {
       makeCertificates(join(folder, 'tls'), there);
-      quietly('ip', 'netns', 'add', name);
-      quietly('ip', 'link', 'add', `${name}h`, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name);
-      quietly('ip', 'addr', 'add', `${here}/30`, 'dev', `${name}h`);
-      quietly('ip', 'link', 'set', `${name}h`, 'up');
-      quietly('ip', '-n', name, 'addr', 'add', `${there}/30`, 'dev', 'eth0');
-      for (const link of ['eth0', 'lo']) quietly('ip', '-n', name, 'link', 'set', link, 'up');
+      if (network === 'own') layCable(name, here, there);
       await engine.start();
       engine.docker('import', base, engine.image);
       return engine;
@@ -107,10 +104,9 @@ export class DockerEngine implements AsyncDisposable {
     rmSync(join(folder, 'exec'), { recursive: true, force: true });
     const log = openSync(join(folder, 'dockerd.log'), 'a');
     const apart = ['unshare', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc', '--propagation', 'private'];
-    const child = spawn('nsenter', [`--net=/run/netns/${name}`, ...apart, 'dockerd', ...dockerdFlags(this.#state)], {
-      detached: true,
-      stdio: ['ignore', log, log],
-    });
+    const within = this.#state.network === 'own' ? ['nsenter', `--net=/run/netns/${name}`] : [];
+    const [command, ...args] = [...within, ...apart, 'dockerd', ...dockerdFlags(this.#state)];
+    const child = spawn(command!, args, { detached: true, stdio: ['ignore', log, log] });
     child.unref();
     this.#state.machine = child.pid!;
     writeFileSync(join(folder, 'engine.json'), JSON.stringify(this.#state), { mode: 0o600 });
@@ -200,12 +196,15 @@ export class DockerEngine implements AsyncDisposable {
   }
 }
 
-function dockerdFlags({ folder, address, name }: State): string[] {
+function dockerdFlags({ folder, network, address, name }: State): string[] {
   const tls = (file: string) => join(folder, 'tls', `${file}.pem`);
   return [
     ...['--data-root', join(folder, 'data'), '--exec-root', join(folder, 'exec'), '--pidfile', join(folder, 'pid')],
-    ...['-H', `unix://${join(folder, 'docker.sock')}`, '-H', `tcp://${address}:${port}`],
-    ...['--tlsverify', '--tlscacert', tls('ca'), '--tlscert', tls('server'), '--tlskey', tls('server-key')],
+    ...['-H', `unix://${join(folder, 'docker.sock')}`],
+    ...(network === 'machine'
+      ? ['--bridge=none', '--iptables=false', '--ip6tables=false']
+      : ['-H', `tcp://${address}:${port}`, '--tlsverify', '--tlscacert', tls('ca')]),
+    ...(network === 'machine' ? [] : ['--tlscert', tls('server'), '--tlskey', tls('server-key')]),
     ...['--cgroup-parent', cgroupOf(name), '--default-ulimit', 'nofile=20000:20000'],
   ];
 }
@@ -255,6 +254,15 @@ function freeAddresses(): [string, string] {
     const ends: [string, string] = [`10.232.${third}.${fourth + 1}`, `10.232.${third}.${fourth + 2}`];
     if (!taken.has(ends[0])) return ends;
   }
+}
+
+function layCable(name: string, here: string, there: string): void {
+  quietly('ip', 'netns', 'add', name);
+  quietly('ip', 'link', 'add', `${name}h`, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name);
+  quietly('ip', 'addr', 'add', `${here}/30`, 'dev', `${name}h`);
+  quietly('ip', 'link', 'set', `${name}h`, 'up');
+  quietly('ip', '-n', name, 'addr', 'add', `${there}/30`, 'dev', 'eth0');
+  for (const link of ['eth0', 'lo']) quietly('ip', '-n', name, 'link', 'set', link, 'up');
 }
 
 function quietly(command: string, ...args: string[]): void {
