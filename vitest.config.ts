@@ -11,7 +11,8 @@ const onEngines = [
   'test/local-container.test.ts',
 ];
 
-// Unit tests stand beside the code and are quick; stories walk whole workflows on real parts.
+// Unit tests stand beside the code and are quick; stories walk whole workflows on real parts. What runs on real engines, with real faults, is tried
+// a second time if it fails; `tools/test.ts` names each test that needed it.
 export default defineConfig({
   test: {
     // Colours are a terminal's business; some libraries take CI for one.
@@ -49,6 +50,7 @@ export default defineConfig({
           sequence: { groupOrder: 1 },
           include: ['server/src/compute/kinds/**/*.engine.test.ts'],
           fileParallelism: false,
+          retry: 1,
           testTimeout: 240_000,
           hookTimeout: 240_000,
         },
@@ -61,6 +63,7 @@ export default defineConfig({
           exclude: ['**/node_modules/**', ...onEngines],
           maxWorkers: 2,
           maxConcurrency: 2,
+          retry: 1,
           testTimeout: 300_000,
           hookTimeout: 300_000,
         },
@@ -71,6 +74,7 @@ export default defineConfig({
           sequence: { groupOrder: 3 },
           include: onEngines,
           fileParallelism: false,
+          retry: 1,
           testTimeout: 300_000,
           hookTimeout: 300_000,
         },
