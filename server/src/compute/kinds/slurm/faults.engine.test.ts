@@ -234,6 +234,7 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
 
   test('a controller that is killed and started again costs a run nothing', () =>
     wholeInSpiteOf(async () => {
+      await pause(6_000); // it saves its state every five seconds: a job that it has forgotten leaves its number to the next
       there.cluster.shell('kill -9 $(cat /run/slurmctld.pid)');
       await pause(3_000);
       there.cluster.shell('slurmctld');
