@@ -6,16 +6,21 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Client } from '@stellwerk/client/client.ts';
 import { uploadSnapshot } from '@stellwerk/client/snapshots.ts';
+import type { RunConfigurationInput } from '@stellwerk/contract/run-configuration.ts';
 import type { InputOf } from '@stellwerk/contract/verbs.ts';
 import { DockerEngine, whyNoDocker } from '../test/engines/docker/docker-engine.ts';
+import { KubernetesCluster, whyNoKubernetes } from '../test/engines/kubernetes/kubernetes-cluster.ts';
 import { whyNoSlurm } from '../test/engines/slurm/packages.ts';
 import { SlurmCluster } from '../test/engines/slurm/slurm-cluster.ts';
+import { SparkCluster, whyNoSpark } from '../test/engines/spark/spark-cluster.ts';
 import { SshHost, whyNoSshHost } from '../test/engines/ssh/ssh-host.ts';
 import { workFolder } from '../test/work-folder.ts';
 import { type Figure, median, percentile } from './figure.ts';
 import { Product, workspace } from './product.ts';
 
-export const names = ['compute', 'compute-ssh', 'compute-slurm', 'compute-docker', 'queued-host', 'queued-slurm'];
+const kinds = ['ssh', 'slurm', 'spark', 'docker', 'kubernetes'] as const;
+export const names = ['compute', ...kinds.map((kind) => `compute-${kind}`), 'queued-host', 'queued-slurm'];
+const jobs = '/apis/batch/v1/namespaces/default/jobs';
 const rounds = 10;
 const queuedRuns = 200;
 const program = 'import time; print(time.time(), flush=True)';
@@ -23,11 +28,13 @@ const program = 'import time; print(time.time(), flush=True)';
 interface Engine extends AsyncDisposable {
   settings: InputOf<'compute', 'attach'>['settings'];
   secrets: Record<string, string>;
+  /** What runs ask for beside their script. */
+  asked?: Partial<RunConfigurationInput>;
   /** Runs the program, and gives what it printed. */
-  bare(): string;
+  bare(): string | Promise<string>;
 }
 
-const engines: Record<string, { why: string | undefined; up: (folder: string) => Promise<Engine> }> = {
+const engines: Record<(typeof kinds)[number], { why: string | undefined; up: (folder: string) => Promise<Engine> }> = {
   ssh: {
     why: whyNoSshHost,
     async up(folder) {
@@ -55,6 +62,26 @@ const engines: Record<string, { why: string | undefined; up: (folder: string) =>
       };
     },
   },
+  spark: {
+    why: whyNoSpark,
+    async up(folder) {
+      const cluster = await SparkCluster.up();
+      const { address, port, user, hostKey, home } = cluster.host;
+      cluster.host.shell(`echo '${program}' >${home}/bare.py; chmod a+r ${home}/bare.py`);
+      const host = { address, port, user, hostKey, key: () => cluster.host.key() };
+      const words = `--master ${cluster.master} --driver-memory 512m --executor-memory 512m --total-executor-cores 1`;
+      return {
+        settings: { kind: 'spark', address, port, user, hostKey, key: 'key', master: cluster.master },
+        secrets: { key: cluster.host.key() },
+        asked: {
+          framework: 'PySpark',
+          spark: { driverMemory: '512m', executors: { count: 1, cores: 1, memory: '512m' } },
+        },
+        bare: bySsh(folder, host, `${cluster.sparkHome}/bin/spark-submit ${words} bare.py 2>/dev/null`),
+        [Symbol.asyncDispose]: () => cluster.down(),
+      };
+    },
+  },
   docker: {
     why: whyNoDocker,
     async up() {
@@ -68,10 +95,57 @@ const engines: Record<string, { why: string | undefined; up: (folder: string) =>
       };
     },
   },
+  kubernetes: {
+    why: whyNoKubernetes,
+    async up() {
+      const cluster = await KubernetesCluster.up();
+      return {
+        settings: { kind: 'kubernetes', kubeconfig: 'kubeconfig', image: cluster.image },
+        secrets: { kubeconfig: cluster.kubeconfig },
+        bare: () => byJob(cluster),
+        [Symbol.asyncDispose]: () => cluster.down(),
+      };
+    },
+  },
 };
 
-export async function* measure(): AsyncIterable<Figure> {
-  for (const [kind, { why, up }] of Object.entries(engines)) {
+/** A bare Job, by the cluster's API; its image is on the node. */
+async function byJob(cluster: KubernetesCluster): Promise<string> {
+  const job = await cluster.api.ask<{ metadata: { name: string } }>('POST', `${jobs}`, {
+    metadata: { generateName: 'bare-' },
+    spec: {
+      template: {
+        spec: {
+          restartPolicy: 'Never',
+          containers: [{ name: 'bare', image: cluster.image, command: ['python3', '-c', program] }],
+        },
+      },
+    },
+  });
+  const { name } = job.body.metadata;
+  for (;;) {
+    const pods = await cluster.api.get<{ items: { metadata: { name: string }; status: { phase: string } }[] }>(
+      `/api/v1/namespaces/default/pods?labelSelector=job-name%3D${name}`,
+    );
+    const [pod] = pods.items;
+    if (pod?.status.phase === 'Succeeded') {
+      const { body } = await cluster.api.ask<string | number>(
+        'GET',
+        `/api/v1/namespaces/default/pods/${pod.metadata.name}/log`,
+      );
+      await cluster.api.ask('DELETE', `${jobs}/${name}?propagationPolicy=Background`);
+      return String(body);
+    }
+    await pause(50);
+  }
+}
+
+export async function* measure(asked: readonly string[]): AsyncIterable<Figure> {
+  const isAsked = (...figures: string[]) =>
+    asked.length === 0 || asked.includes('compute') || figures.some((figure) => asked.includes(figure));
+  for (const kind of kinds) {
+    const { why, up } = engines[kind];
+    if (!isAsked(`compute-${kind}`, `queued-${kind}`)) continue;
     if (why !== undefined) {
       process.stderr.write(`compute-${kind} is not measured: ${why}.\n`);
       continue;
@@ -84,18 +158,24 @@ export async function* measure(): AsyncIterable<Figure> {
     yield* besideBare(client, product.folder, kind, engine);
     if (kind === 'slurm') yield* whileQueued(client, product.folder, kind);
   }
+  if (!isAsked('queued-host')) return;
   await using product = await Product.start();
   yield* whileQueued(product.client, product.folder, 'host');
 }
 
-async function* besideBare(client: Client, folder: string, kind: string, { bare }: Engine): AsyncIterable<Figure> {
+async function* besideBare(
+  client: Client,
+  folder: string,
+  kind: string,
+  { bare, asked }: Engine,
+): AsyncIterable<Figure> {
   const snapshot = await snapshotIn(client, folder);
   const [ours, peer]: [number[], number[]] = [[], []];
   for (let round = -2; round < rounds; round++) {
     const begun = Date.now();
-    const bareMs = Number(bare()) * 1_000 - begun;
+    const bareMs = Number(await bare()) * 1_000 - begun;
     const begunMs = Date.now();
-    const run = await submittedTo(client, snapshot, kind);
+    const run = await submittedTo(client, snapshot, kind, asked);
     const oursMs = Number(await printedBy(client, run)) * 1_000 - begunMs;
     if (round < 0) continue; // connections and environments are made
     peer.push(bareMs);
@@ -128,8 +208,13 @@ async function snapshotIn(client: Client, folder: string): Promise<string> {
   return (await uploadSnapshot(client, workspace, workFolder(folder, { 'main.py': program }))).digest;
 }
 
-async function submittedTo(client: Client, snapshot: string, target: string): Promise<string> {
-  const configuration = { script: 'main.py', target, environment: { userManaged: true } };
+async function submittedTo(
+  client: Client,
+  snapshot: string,
+  target: string,
+  asked: Partial<RunConfigurationInput> = {},
+): Promise<string> {
+  const configuration = { script: 'main.py', target, environment: { userManaged: true }, ...asked };
   return (await client.runs.submit({ workspace, experiment: 'bench', snapshot, configuration })).id;
 }
 

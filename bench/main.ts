@@ -14,5 +14,5 @@ if (unknown.length > 0) {
 pack();
 for (const { names, measure } of suites) {
   if (asked.length > 0 && !names.some((name) => asked.includes(name))) continue;
-  for await (const figure of measure()) print(figure);
+  for await (const figure of measure(asked)) print(figure);
 }

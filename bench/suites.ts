@@ -16,7 +16,8 @@ import * as visible from './visible.ts';
 
 export interface Suite {
   names: readonly string[];
-  measure(): AsyncIterable<Figure>;
+  /** `asked`: the names on the command line; none: all. */
+  measure(asked: readonly string[]): AsyncIterable<Figure>;
 }
 
 export const suites: readonly Suite[] = [
