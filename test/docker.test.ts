@@ -1,15 +1,14 @@
 // A team's Docker Engine, reached by TCP with certificates from the vault: attached by a Contributor, used by another; the runs on it while the server
 // is killed and the engine is switched off.
-import { cpSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Run } from '@stellwerk/contract/run.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { expectSameAsOnHost } from './diabetes.ts';
 import { DockerEngine, whyNoDocker } from './engines/docker/docker-engine.ts';
-import { Installation, repository } from './installation.ts';
+import { Installation } from './installation.ts';
 import { scikitLearn } from './scikit-learn.ts';
 import { submit } from './submission.ts';
 import { until, untilEnded, untilState } from './waiting.ts';
-import { workFolder } from './work-folder.ts';
 
 const workspace = 'story';
 const userManaged = { environment: { userManaged: true } };
@@ -123,30 +122,10 @@ target.detach()
   test('trains the diabetes example in an image of the run, with the metrics of the local run', async () => {
     const { python, packages } = scikitLearn();
     engine.imageWith(packages, 'training:1');
-    const folder = workFolder(installation.folder, {});
-    cpSync(join(repository, 'examples', 'diabetes'), folder, { recursive: true });
-    const metricsOn = async (target: string, more: object) => {
-      const configuration = join(folder, `${target}.runconfig`);
-      const wanted = { script: 'train.py', arguments: ['--alphas', '0.01', '0.1', '1'], target, ...more };
-      writeFileSync(configuration, JSON.stringify(wanted));
-      const args = ['--configuration', configuration, '--experiment', target, '--json'];
-      const done = await installation.cli(['run', 'submit', folder, ...args]);
-      expect(done.code, done.stderr).toBe(0);
-      const run = await untilEnded(place(JSON.parse(done.stdout)));
-      expect(run, `${run.reason}\n${run.lastLines?.join('\n')}`).toMatchObject({ state: 'completed' });
-      const { items } = await installation.client.metrics.list(named(run));
-      const files = await installation.client.runs.listFiles(named(run));
-      return {
-        metrics: items.map(({ name, last }) => [name, last]).sort(),
-        files: files.items.map(({ path }) => path).sort(),
-        childCount: run.childCount,
-      };
-    };
-    const there = await metricsOn('engine', { ...userManaged, container: { image: 'training:1' } });
-    expect(there.metrics.map(([name]) => name)).toEqual(expect.arrayContaining(['best_alpha', 'best_mse']));
-    expect(there.childCount).toBe(3);
-    const here = await metricsOn('host', { environment: { userManaged: true, interpreterPath: python } });
-    expect(there).toEqual(here);
+    const there = { ...userManaged, container: { image: 'training:1' } };
+    await expectSameAsOnHost(installation, 'engine', there, {
+      environment: { userManaged: true, interpreterPath: python },
+    });
   });
 
   test('a machine with sshd is created on it, trains by SSH, and is deleted with all that was made for it', async () => {

@@ -1,17 +1,16 @@
 // A team's Slurm cluster, reached by SSH to its login node, whose compute nodes reach nothing but each other: attached with a key from the vault, training
 // as the local machine does, MPI on three of its nodes, and what the cluster tells of a run on its record.
-import { execFileSync } from 'node:child_process';
-import { cpSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Run } from '@stellwerk/contract/run.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { expectSameAsOnHost } from './diabetes.ts';
 import { pythonWithMpi, pythonWithScikitLearn } from './engines/pythons.ts';
 import { whyNoSlurm } from './engines/slurm/packages.ts';
 import { SlurmCluster } from './engines/slurm/slurm-cluster.ts';
-import { Installation, repository } from './installation.ts';
+import { Installation } from './installation.ts';
 import { runOf, submit } from './submission.ts';
 import { until, untilEnded, untilState } from './waiting.ts';
-import { workFolder } from './work-folder.ts';
 
 const workspace = 'story';
 const userManaged = { environment: { userManaged: true } };
@@ -100,31 +99,8 @@ target.detach()
   });
 
   test('trains the diabetes example with the metrics of the local run', async () => {
-    const python = pythonWithScikitLearn();
-    const folder = workFolder(installation.folder, {});
-    cpSync(join(repository, 'examples', 'diabetes'), folder, { recursive: true });
-    const metricsOn = async (target: string) => {
-      const configuration = join(folder, `${target}.runconfig`);
-      const environment = { userManaged: true, interpreterPath: python };
-      const wanted = { script: 'train.py', arguments: ['--alphas', '0.01', '0.1', '1'], target, environment };
-      execFileSync('tee', [configuration], { input: JSON.stringify(wanted), stdio: ['pipe', 'ignore', 'inherit'] });
-      const words = ['--configuration', configuration, '--experiment', target, '--json'];
-      const done = await installation.cli(['run', 'submit', folder, ...words]);
-      expect(done.code, done.stderr).toBe(0);
-      const run = await untilEnded(place(JSON.parse(done.stdout)));
-      expect(run, `${run.reason}\n${run.lastLines?.join('\n')}`).toMatchObject({ state: 'completed' });
-      const { items } = await installation.client.metrics.list(named(run));
-      const files = await installation.client.runs.listFiles(named(run));
-      return {
-        metrics: items.map(({ name, last }) => [name, last]).sort(),
-        files: files.items.map(({ path }) => path).sort(),
-        childCount: run.childCount,
-      };
-    };
-    const there = await metricsOn('cluster');
-    expect(there.metrics.map(([name]) => name)).toEqual(expect.arrayContaining(['best_alpha', 'best_mse']));
-    expect(there.childCount).toBe(3);
-    expect(there).toEqual(await metricsOn('host'));
+    const asked = { environment: { userManaged: true, interpreterPath: pythonWithScikitLearn() } };
+    await expectSameAsOnHost(installation, 'cluster', asked, asked);
     await until('nothing is left', () => left().length === 0);
   });
 

@@ -1,16 +1,15 @@
 // A team's machine that is reached by SSH and reaches nothing itself: attached with a key from the vault, used by another Contributor, and the runs
 // on it while the server is killed, the cable is pulled, sshd dies and the machine is switched off.
-import { execFileSync } from 'node:child_process';
-import { cpSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Run } from '@stellwerk/contract/run.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { expectSameAsOnHost } from './diabetes.ts';
 import { pythonWithScikitLearn } from './engines/pythons.ts';
 import { SshHost, whyNoSshHost } from './engines/ssh/ssh-host.ts';
-import { Installation, repository } from './installation.ts';
+import { Installation } from './installation.ts';
 import { submit } from './submission.ts';
 import { until, untilEnded, untilState } from './waiting.ts';
-import { workFolder } from './work-folder.ts';
 
 const workspace = 'story';
 const userManaged = { environment: { userManaged: true } };
@@ -149,44 +148,8 @@ target.detach()
   });
 
   test('trains the diabetes example with the metrics of the local run', async () => {
-    const python = pythonWithScikitLearn();
-    const folder = workFolder(installation.folder, {});
-    cpSync(join(repository, 'examples', 'diabetes'), folder, { recursive: true });
-    const metricsOn = async (target: string) => {
-      const configuration = join(folder, `${target}.runconfig`);
-      const args = ['--alphas', '0.01', '0.1', '1'];
-      const wanted = {
-        script: 'train.py',
-        arguments: args,
-        target,
-        environment: { userManaged: true, interpreterPath: python },
-      };
-      execFileSync('tee', [configuration], { input: JSON.stringify(wanted), stdio: ['pipe', 'ignore', 'inherit'] });
-      const done = await installation.cli([
-        'run',
-        'submit',
-        folder,
-        '--configuration',
-        configuration,
-        '--experiment',
-        target,
-        '--json',
-      ]);
-      expect(done.code, done.stderr).toBe(0);
-      const run = await untilEnded(place(JSON.parse(done.stdout)));
-      expect(run, `${run.reason}\n${run.lastLines?.join('\n')}`).toMatchObject({ state: 'completed' });
-      const { items } = await installation.client.metrics.list(named(run));
-      const files = await installation.client.runs.listFiles(named(run));
-      return {
-        metrics: items.map(({ name, last }) => [name, last]).sort(),
-        files: files.items.map(({ path }) => path).sort(),
-        childCount: run.childCount,
-      };
-    };
-    const there = await metricsOn('vm');
-    expect(there.metrics.map(([name]) => name)).toEqual(expect.arrayContaining(['best_alpha', 'best_mse']));
-    expect(there.childCount).toBe(3);
-    expect(there).toEqual(await metricsOn('host'));
+    const asked = { environment: { userManaged: true, interpreterPath: pythonWithScikitLearn() } };
+    await expectSameAsOnHost(installation, 'vm', asked, asked);
   });
 
   test.each<[string, () => Promise<void>]>([
