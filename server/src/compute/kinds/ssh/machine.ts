@@ -81,10 +81,12 @@ const removeOthers = 'for file in "$1"-*; do [ "$file" = "$2" ] || rm -f -- "$fi
 
 export class Machines {
   readonly #needs: SshNeeds;
+  readonly #signIn: (target: SshTarget) => Promise<SshConnection>;
   readonly #connections = new SshConnections<Machine>();
 
-  constructor(needs: SshNeeds) {
+  constructor(needs: SshNeeds, signIn = (target: SshTarget) => connect(target, needs)) {
     this.#needs = needs;
+    this.#signIn = signIn;
   }
 
   of(target: SshTarget): Promise<Machine> {
@@ -92,7 +94,7 @@ export class Machines {
   }
 
   async #make(target: SshTarget): Promise<Machine> {
-    const connection = await connect(target, this.#needs);
+    const connection = await this.#signIn(target);
     try {
       const place = await furnished(connection, target, this.#needs.installation);
       const { folder } = place;

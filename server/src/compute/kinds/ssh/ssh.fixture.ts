@@ -4,8 +4,11 @@ import { wheelPath } from '../../../assets.ts';
 import { connectTo } from '../../../installation.ts';
 import type { Tried } from '../../driver.suite.ts';
 import type { Target } from '../../driver.ts';
+import type { LastCall } from '../../last-call.fixture.ts';
 import type { RealServer } from '../../real-server.fixture.ts';
 import { DockerDriver } from '../docker/docker.ts';
+import { SshJobs } from './jobs.ts';
+import { connect, Machines, type SshNeeds, type SshTarget } from './machine.ts';
 import { SshDriver } from './ssh.ts';
 
 export interface OnHost extends Tried<'ssh'> {
@@ -25,18 +28,28 @@ export function targetOn(host: SshHost, more: Partial<Target<'ssh'>['settings']>
   };
 }
 
+/** Connections whose every use over there is a call. */
+function dyingConnect(needs: SshNeeds, last: LastCall) {
+  return async (target: SshTarget) => {
+    const connection = await connect(target, needs);
+    last.atEnd(() => connection.close());
+    return last.of(connection, ['run', 'put', 'relay']);
+  };
+}
+
 export async function onHost(server: Pick<RealServer, 'url'>, options: SshHostOptions = {}): Promise<OnHost> {
   const host = await SshHost.up(options);
   const secrets: Record<string, string> = { key: host.key(), password: host.password, wrong: 'guessed' };
   const pythonPackage = (await wheelPath())!;
+  const needsOf = (installation: string) => ({
+    installation,
+    pythonPackage,
+    secret: async (_: unknown, name: string) => secrets[name]!,
+    connectHere: () => connectTo(server.url),
+    secrets: { has: async (_: string, name: string) => name in secrets, keep: async () => {}, drop: async () => {} },
+  });
   const driverOf = (installation: string) => {
-    const needs = {
-      installation,
-      pythonPackage,
-      secret: async (_: unknown, name: string) => secrets[name]!,
-      connectHere: () => connectTo(server.url),
-      secrets: { has: async (_: string, name: string) => name in secrets, keep: async () => {}, drop: async () => {} },
-    };
+    const needs = needsOf(installation);
     return new SshDriver(needs, new DockerDriver(needs));
   };
   const jobs = () => host.shell(`ls ${host.home}/.stellwerk/*/jobs`);
@@ -44,6 +57,7 @@ export async function onHost(server: Pick<RealServer, 'url'>, options: SshHostOp
     host,
     driver: () => driverOf('suite'),
     another: () => driverOf('another'),
+    dying: (last) => new SshJobs(new Machines(needsOf('suite'), dyingConnect(needsOf('suite'), last))),
     target: targetOn(host),
     leftovers: async () => [
       ...jobs()
