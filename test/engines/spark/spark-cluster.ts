@@ -29,7 +29,9 @@ export interface Application {
   state: string;
 }
 
-const memory = { SPARK_DAEMON_MEMORY: '256m' };
+const daemonMemory = '256m';
+/** A master that was killed finds its workers and applications again. */
+const recovery = '-Dspark.deploy.recoveryMode=FILESYSTEM -Dspark.deploy.recoveryDirectory=/srv/spark/recovery';
 
 export class SparkCluster implements AsyncDisposable {
   readonly host: SshHost;
@@ -53,7 +55,7 @@ export class SparkCluster implements AsyncDisposable {
       host.shell(furniture(host.address, cluster.sparkHome));
       cluster.startMaster();
       for (let number = 1; number <= workers; number++) cluster.startWorker(number);
-      await cluster.#until(() => cluster.#status().aliveworkers === workers, 'its workers');
+      await cluster.untilWorkers(workers);
       if (livy) await cluster.#startLivy();
       return cluster;
     } catch (error) {
@@ -93,6 +95,10 @@ export class SparkCluster implements AsyncDisposable {
     this.host.shell(`kill -KILL $(cat /srv/spark/${daemon}.pid)`);
   }
 
+  async untilWorkers(count: number): Promise<void> {
+    await this.#until(() => this.#status().aliveworkers === count, 'its workers');
+  }
+
   /** Those that the master has on now. */
   applications(): Application[] {
     return this.#status().activeapps;
@@ -121,7 +127,7 @@ export class SparkCluster implements AsyncDisposable {
   }
 
   #daemon(name: string, command: string): void {
-    const env = `SPARK_HOME=${this.sparkHome} SPARK_DAEMON_MEMORY=${memory.SPARK_DAEMON_MEMORY}`;
+    const env = `SPARK_HOME=${this.sparkHome} SPARK_DAEMON_MEMORY=${daemonMemory} SPARK_MASTER_OPTS="${recovery}"`;
     const detached = `setsid ${env} ${this.sparkHome}/bin/spark-class ${command} >>/srv/spark/${name}.log 2>&1 </dev/null & echo $! >/srv/spark/${name}.pid`;
     this.host.shell(`su spark -s /bin/sh -c '${detached.replace('setsid ', 'exec setsid env ')}'`);
   }

@@ -1,5 +1,5 @@
 // An engine for the tests of this kind, and drivers that reach it as those of an installation do.
-import { DockerEngine } from '../../../../../test/engines/docker/docker-engine.ts';
+import { DockerEngine, type DockerEngineOptions } from '../../../../../test/engines/docker/docker-engine.ts';
 import { wheelPath } from '../../../assets.ts';
 import { connectTo } from '../../../installation.ts';
 import type { Tried } from '../../driver.suite.ts';
@@ -24,8 +24,8 @@ export interface OnEngine extends Tried<'docker'> {
   targetWith(more: Partial<Settings>): Target<'docker'>;
 }
 
-export async function onEngine(server: Pick<RealServer, 'url'>): Promise<OnEngine> {
-  const engine = await DockerEngine.up();
+export async function onEngine(server: Pick<RealServer, 'url'>, options: DockerEngineOptions = {}): Promise<OnEngine> {
+  const engine = await DockerEngine.up(options);
   const { ca, certificate, key } = engine.certificates;
   const secrets: Record<string, string> = { ca, certificate, key };
   const pythonPackage = (await wheelPath())!;

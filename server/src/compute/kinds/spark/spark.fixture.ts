@@ -24,6 +24,21 @@ export const asPySpark: Partial<RunConfiguration> = {
   spark: { driverMemory: '512m', executors: { count: 2, cores: 1, memory: '512m' } },
 };
 
+/** An application that computes a little, again and again, until it is told that it is enough; the last line says how often. */
+export const rounds = `
+import os, time
+from pyspark.sql import SparkSession
+context = SparkSession.builder.getOrCreate().sparkContext
+n = 0
+while not os.path.exists("/tmp/enough"):
+    print("round", n, context.parallelize(range(4), 2).map(lambda one: one).sum(), flush=True)
+    n += 1
+    time.sleep(0.2)
+os.makedirs("outputs", exist_ok=True)
+open("outputs/done.txt", "w").write(str(n))
+print("rounds", n, flush=True)
+`;
+
 type Settings = Target<'spark'>['settings'];
 
 export function targetOn(cluster: SparkCluster, more: Partial<Settings> = {}): Target<'spark'> {
