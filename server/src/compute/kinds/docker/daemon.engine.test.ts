@@ -140,4 +140,12 @@ describe.skipIf(whyNoDocker)(`the daemon of an engine${whyNoDocker ? ` (${whyNoD
       expect(await left()).toEqual([]);
     },
   );
+
+  test('the volume of its environments goes when the target is forgotten', async () => {
+    const caches = async () => there.engine.left().filter((name) => name.includes('-cache-'));
+    expect(await caches()).toHaveLength(1);
+    await there.driver().forget(there.target);
+    await there.driver().forget(there.target);
+    expect(await caches()).toEqual([]);
+  });
 });

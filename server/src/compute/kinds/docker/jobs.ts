@@ -15,6 +15,7 @@ import {
   programIn,
   putInto,
   removeContainer,
+  removeVolume,
   runOnce,
   signalContainer,
   startContainer,
@@ -119,8 +120,15 @@ export class DockerJobs implements RunsJobs<'docker'> {
         await this.#needs.relays.close(engine, name);
         await removeContainer(engine, name);
       }
-      await engine.tell({ method: 'DELETE', path: `/volumes/${container}`, query: { force: true }, also: [404] });
+      await removeVolume(engine, container);
     });
+  }
+
+  /** The environments of a target's runs. */
+  async forget(target: Target<'docker'>): Promise<void> {
+    const engine = this.#needs.engineOf(target);
+    const cache = places.cacheNameOf(this.#needs.installation, target);
+    await refusals(engine, 'later', () => removeVolume(engine, cache));
   }
 
   async #make(

@@ -36,6 +36,10 @@ export class SparkDriver implements ComputeDriver<'spark'> {
     return { usable: findings.every(({ ok }) => ok), findings };
   }
 
+  forget(target: Target<'spark'>): Promise<void> {
+    return this.#machines.forget(target);
+  }
+
   /** One cluster, whatever workspaces call it. */
   queue({ settings }: Target<'spark'>): string {
     return `spark ${settings.address.toLowerCase()}:${settings.port}`;

@@ -50,6 +50,7 @@ export interface Machine extends Connected {
 /** Linux does not take a longer path for a socket. */
 const longestSocketPath = 107;
 const leastFreeKilobytes = 32 * 1024;
+const forgetsWithinMs = 60_000;
 
 /** Prints where the folder really is, and how much room there is; makes what is not there. */
 const furnish = `
@@ -93,6 +94,15 @@ export class Machines {
     return this.#connections.get(nameOf(target), () => this.#make(target));
   }
 
+  /** This installation's folder over there, unless somebody else uses it. What of it is needed again is made again. */
+  async forget(target: SshTarget): Promise<void> {
+    const { connection, bundle, folder, relay } = await this.of(target);
+    const words = ['-m', 'stellwerk.runner.bundles', 'forget', folder, '--relay', relay];
+    const done = await connection.run({ ...programOf(target, bundle, words), timeoutMs: forgetsWithinMs });
+    connection.close();
+    if (done.code !== 0) throw failureOf(target, done);
+  }
+
   async #make(target: SshTarget): Promise<Machine> {
     const connection = await this.#signIn(target);
     try {
@@ -118,31 +128,43 @@ export class Machines {
   }
 }
 
-/** Our Python package, unpacked over there. */
+/** Our Python package, unpacked over there; others of it that no job uses any more are removed. */
 export async function bundled(
   connection: SshConnection,
   target: BySsh,
   place: Furnished,
   pythonPackage: string,
 ): Promise<string> {
-  const { folder, bundles, freeKilobytes } = place;
+  const { folder, bundles } = place;
   const content = await readFile(pythonPackage);
   const digest = createHash('sha256').update(content).digest('hex').slice(0, 24);
   const bundle = `${folder}/bundles/${digest}`;
-  if (bundles.includes(digest)) return bundle;
+  if (!bundles.includes(digest)) await unpacked(connection, target, place, content, bundle, pythonPackage);
+  if (bundles.some((name) => name !== digest))
+    await connection.run(programOf(target, bundle, ['-m', 'stellwerk.runner.bundles', 'prune', folder]));
+  return bundle;
+}
+
+async function unpacked(
+  connection: SshConnection,
+  target: BySsh,
+  { folder, freeKilobytes }: Furnished,
+  content: Uint8Array,
+  bundle: string,
+  name: string,
+): Promise<void> {
   if (freeKilobytes < leastFreeKilobytes)
     throw new TargetError(
       'never',
       `The disk of ${target.settings.address} is full: ${folder} has ${Math.round(freeKilobytes / 1024)} MB left.`,
     );
   const making = `${bundle}.${randomBytes(6).toString('hex')}`;
-  const wheel = `${making}-${basename(pythonPackage)}`;
+  const wheel = `${making}-${basename(name)}`;
   await connection.put(content, wheel);
-  const unpacked = await connection.run({
+  const done = await connection.run({
     words: [target.settings.python, '-I', '-S', '-c', unpack, wheel, bundle, making],
   });
-  if (unpacked.code !== 0) throw failureOf(target, unpacked);
-  return bundle;
+  if (done.code !== 0) throw failureOf(target, done);
 }
 
 /** A socket over there that leads here, in the place of those that earlier connections to the same target left. */

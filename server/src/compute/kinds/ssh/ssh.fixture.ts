@@ -1,4 +1,6 @@
 // A machine with sshd for the tests of this kind, and drivers that reach it as those of an installation do.
+import { readFile, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { SshHost, type SshHostOptions } from '../../../../../test/engines/ssh/ssh-host.ts';
 import { wheelPath } from '../../../assets.ts';
 import { connectTo } from '../../../installation.ts';
@@ -16,6 +18,8 @@ export interface OnHost extends Tried<'ssh'> {
   host: SshHost;
   /** That of another installation, which knows the same target. */
   another(): SshDriver;
+  /** After an update: it has another package. */
+  updated(): Promise<SshDriver>;
 }
 
 export function targetOn(host: SshHost, more: Partial<Target<'ssh'>['settings']> = {}): Target<'ssh'> {
@@ -41,15 +45,15 @@ export async function onHost(server: Pick<RealServer, 'url'>, options: SshHostOp
   const host = await SshHost.up(options);
   const secrets: Record<string, string> = { key: host.key(), password: host.password, wrong: 'guessed' };
   const pythonPackage = (await wheelPath())!;
-  const needsOf = (installation: string) => ({
+  const needsOf = (installation: string, own = pythonPackage) => ({
     installation,
-    pythonPackage,
+    pythonPackage: own,
     secret: async (_: unknown, name: string) => secrets[name]!,
     connectHere: () => connectTo(server.url),
     secrets: { has: async (_: string, name: string) => name in secrets, keep: async () => {}, drop: async () => {} },
   });
-  const driverOf = (installation: string) => {
-    const needs = needsOf(installation);
+  const driverOf = (installation: string, own?: string) => {
+    const needs = needsOf(installation, own);
     return new SshDriver(needs, new DockerDriver(needs));
   };
   const jobs = () => host.shell(`ls ${host.home}/.stellwerk/*/jobs`);
@@ -57,6 +61,11 @@ export async function onHost(server: Pick<RealServer, 'url'>, options: SshHostOp
     host,
     driver: () => driverOf('suite'),
     another: () => driverOf('another'),
+    async updated() {
+      const other = join(host.folder, basename(pythonPackage));
+      await writeFile(other, Buffer.concat([await readFile(pythonPackage), Buffer.from('\n')]));
+      return driverOf('suite', other);
+    },
     dying: (last) => new SshJobs(new Machines(needsOf('suite'), dyingConnect(needsOf('suite'), last))),
     target: targetOn(host),
     leftovers: async () => [
