@@ -81,7 +81,7 @@ export async function onCluster(
     cluster,
     driver: () => new SparkDriver(needs),
     another: () => new SparkDriver({ ...needs, installation: 'another' }),
-    dying: (last) => new SparkJobs(dyingMachines(new Machines(needs), last), needs),
+    dying: (last) => new SparkJobs(dyingMachines(new Machines(needs, { othersPass: true }), last), needs),
     target: targetOn(cluster, { ...livy, ...more }),
     leftovers: async () => [
       ...jobs().filter((line) => /^[0-9a-f]{32}$/.test(line)),

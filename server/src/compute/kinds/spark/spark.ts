@@ -19,7 +19,7 @@ export class SparkDriver implements ComputeDriver<'spark'> {
 
   constructor(needs: SshNeeds) {
     this.#needs = needs;
-    this.#machines = new Machines(needs);
+    this.#machines = new Machines(needs, { othersPass: true }); // executors have another user, and the script's Python
     this.jobs = new SparkJobs(this.#machines, needs);
   }
 

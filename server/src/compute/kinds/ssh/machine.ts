@@ -52,10 +52,10 @@ const longestSocketPath = 107;
 const leastFreeKilobytes = 32 * 1024;
 const forgetsWithinMs = 60_000;
 
-/** Prints where the folder really is, and how much room there is; makes what is not there. */
+/** Prints where the folder really is, and how much room there is; makes what is not there. Others may pass through it where they have to. */
 const furnish = `
-umask 077
-mkdir -p -- "$1/bundles" "$1/jobs" "$1/relay" && cd -- "$1" && chmod 700 . bundles jobs relay && pwd -P || exit 1
+umask "$2"
+mkdir -p -- "$1/bundles" "$1/jobs" "$1/relay" && cd -- "$1" && chmod 700 bundles jobs relay && chmod "$3" . && pwd -P || exit 1
 df -Pk . | awk 'END { print $4 }'
 ls bundles
 `;
@@ -80,14 +80,21 @@ finally:
 /** Of an earlier connection to the same target; sshd leaves them. */
 const removeOthers = 'for file in "$1"-*; do [ "$file" = "$2" ] || rm -f -- "$file"; done';
 
+interface MachinesMore {
+  /** In place of our own. */
+  signIn?: typeof connect;
+  /** Other users of the machine may reach environments in the folder; jobs they may not. */
+  othersPass?: boolean;
+}
+
 export class Machines {
   readonly #needs: SshNeeds;
-  readonly #signIn: (target: SshTarget) => Promise<SshConnection>;
+  readonly #more: MachinesMore;
   readonly #connections = new SshConnections<Machine>();
 
-  constructor(needs: SshNeeds, signIn = (target: SshTarget) => connect(target, needs)) {
+  constructor(needs: SshNeeds, more: MachinesMore = {}) {
     this.#needs = needs;
-    this.#signIn = signIn;
+    this.#more = more;
   }
 
   of(target: SshTarget): Promise<Machine> {
@@ -104,9 +111,10 @@ export class Machines {
   }
 
   async #make(target: SshTarget): Promise<Machine> {
-    const connection = await this.#signIn(target);
+    const { signIn = connect, othersPass } = this.#more;
+    const connection = await signIn(target, this.#needs);
     try {
-      const place = await furnished(connection, target, this.#needs.installation);
+      const place = await furnished(connection, target, this.#needs.installation, othersPass);
       const { folder } = place;
       const bundle = await bundled(connection, target, place, this.#needs.pythonPackage);
       const [relay, { platform, ...capacity }] = await Promise.all([
@@ -204,9 +212,12 @@ export async function furnished(
   connection: SshConnection,
   { settings }: BySsh,
   installation: string,
+  othersPass = false,
 ): Promise<Furnished> {
   const wanted = `${settings.folder.replace(/^~\//, '').replace(/\/+$/, '')}/${installation}`;
-  const done = await connection.run({ words: ['sh', '-c', furnish, 'sh', wanted] });
+  const done = await connection.run({
+    words: ['sh', '-c', furnish, 'sh', wanted, ...(othersPass ? ['066', '711'] : ['077', '700'])],
+  });
   const [folder, free, ...bundles] = done.stdout.trim().split('\n');
   if (done.code !== 0 || !folder?.startsWith('/'))
     throw new TargetError('never', `The folder ${wanted} on ${settings.address} cannot be used: ${done.stderr.trim()}`);

@@ -10,7 +10,7 @@ import type { LastCall } from '../../last-call.fixture.ts';
 import type { RealServer } from '../../real-server.fixture.ts';
 import { DockerDriver } from '../docker/docker.ts';
 import { SshJobs } from './jobs.ts';
-import { connect, Machines, type SshNeeds, type SshTarget } from './machine.ts';
+import { connect, Machines } from './machine.ts';
 import { SshDriver } from './ssh.ts';
 
 export interface OnHost extends Tried<'ssh'> {
@@ -33,8 +33,8 @@ export function targetOn(host: SshHost, more: Partial<Target<'ssh'>['settings']>
 }
 
 /** Connections whose every use over there is a call. */
-function dyingConnect(needs: SshNeeds, last: LastCall) {
-  return async (target: SshTarget) => {
+function dyingConnect(last: LastCall): typeof connect {
+  return async (target, needs) => {
     const connection = await connect(target, needs);
     last.atEnd(() => connection.close());
     return last.of(connection, ['run', 'put', 'relay']);
@@ -66,7 +66,7 @@ export async function onHost(server: Pick<RealServer, 'url'>, options: SshHostOp
       await writeFile(other, Buffer.concat([await readFile(pythonPackage), Buffer.from('\n')]));
       return driverOf('suite', other);
     },
-    dying: (last) => new SshJobs(new Machines(needsOf('suite'), dyingConnect(needsOf('suite'), last))),
+    dying: (last) => new SshJobs(new Machines(needsOf('suite'), { signIn: dyingConnect(last) })),
     target: targetOn(host),
     leftovers: async () => [
       ...jobs()
