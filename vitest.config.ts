@@ -8,6 +8,7 @@ const onEngines = [
     .filter((entry) => entry.isDirectory() && entry.name !== 'conda')
     .map(({ name }) => `test/${name}.test.ts`),
   'test/training-image.test.ts',
+  'test/local-container.test.ts',
 ];
 
 // Unit tests stand beside the code and are quick; stories walk whole workflows on real parts.

@@ -6,7 +6,7 @@ import type { Client } from '@stellwerk/client/client.ts';
 import { hashBytes } from '@stellwerk/client/file-hash.ts';
 import type { EnvironmentTarget } from '@stellwerk/contract/environment.ts';
 import type { Job } from '@stellwerk/contract/job.ts';
-import { output, run } from '@stellwerk/server/exec/programs.ts';
+import { run } from '@stellwerk/server/exec/programs.ts';
 import { CommandFailed } from './failures.ts';
 import { surroundings } from './surroundings.ts';
 
@@ -35,15 +35,17 @@ export async function startLocalRun(client: Client, job: Job): Promise<StartedRu
   return JSON.parse(ended.stdout) as StartedRunner;
 }
 
-/** What this machine has: the environment of a run on it is resolved for that. */
-export async function thisMachine(client: Client): Promise<EnvironmentTarget> {
-  const printed = await output({
+/** What this machine has, or the container image that a run names: its environment is resolved for that. */
+export async function thisMachine(client: Client, image?: string): Promise<EnvironmentTarget> {
+  const ended = await run({
     command: surroundings.python,
-    args: ['-m', 'stellwerk.runner', '--machine'],
+    args: ['-m', 'stellwerk.runner', '--machine', ...(image === undefined ? [] : ['--image', image])],
     env: { ...surroundings.environment(), PYTHONPATH: await serverWheel(client) },
-    timeoutMs: 60_000,
+    timeoutMs: image === undefined ? 60_000 : 30 * 60_000, // it may have to be pulled
   });
-  return JSON.parse(printed) as EnvironmentTarget;
+  if (ended.code !== 0)
+    throw new CommandFailed(ended.stderr.trim().split('\n').at(-1) ?? 'Python could not be started.');
+  return JSON.parse(ended.stdout) as EnvironmentTarget;
 }
 
 /** The server's Python package on this machine, under its content: runs that are going on keep theirs. */

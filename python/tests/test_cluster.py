@@ -20,6 +20,7 @@ sys.path.insert(0, SOURCES)
 from stellwerk._transport import ServiceError, Transport, Unreachable  # noqa: E402
 from stellwerk.core.compute import RemoteAttachConfiguration, SlurmCompute  # noqa: E402
 from stellwerk.runner.rank import hosts_of, place_of  # noqa: E402
+from stellwerk.runner.rank_files import RankFiles  # noqa: E402
 
 ENV = dict(os.environ, PYTHONPATH=SOURCES)
 
@@ -190,6 +191,67 @@ class TestPlaceOfARank(unittest.TestCase):
         self.assertEqual(other["MASTER_PORT"], place["MASTER_PORT"])
         self.assertNotEqual(place_of(dict(slurm, SLURM_JOB_ID="8"), ["a", "b"])["MASTER_PORT"], place["MASTER_PORT"])
         self.assertEqual(place_of({}, []), {})
+
+
+_PRINTS = """
+import os, signal, subprocess, sys
+print("rank", os.environ["RANK"], "knows", "tell" + "tale", flush=True)
+print("and errs", file=sys.stderr, flush=True)
+sys.stdin.readline()
+os.kill(os.getpid(), signal.SIGUSR1) if "dies" in sys.argv else sys.exit(7)
+"""
+
+
+@unittest.skipUnless(sys.platform.startswith("linux"), "clusters run Linux")
+class TestRank(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder, True)
+        with open(os.path.join(self.folder, "job.json"), "w") as file:
+            json.dump({"secrets": {"TOLD": "telltale"}, "vaultSecrets": {}, "resources": {}}, file)
+
+    def start(self, *arguments, rank="2"):
+        env = dict(ENV, STELLWERK_RANK=rank, STELLWERK_RANKS="3", STELLWERK_HOSTS="a,b,c", STELLWERK_RUN_FOLDER=os.path.join(self.folder, "run"), STELLWERK_RANK_PYTHONPATH=SOURCES)
+        command = [sys.executable, "-S", "-m", "stellwerk.runner.rank", sys.executable, "-c", _PRINTS, *arguments]
+        rank = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True)
+        for end in (rank.wait, rank.kill, rank.stdin.close, rank.stdout.close):
+            self.addCleanup(end)
+        return rank
+
+    def file(self, name):
+        path = os.path.join(self.folder, "ranks", name)
+        if not os.path.exists(path):
+            return ""
+        with open(path) as file:
+            return file.read()
+
+    def test_prints_where_all_print_and_into_a_log_of_its_own_and_samples_its_node(self):
+        rank = self.start()
+        until(lambda: "node2.memoryBytes" in self.file("node-2.jsonl"))
+        rank.send_signal(15)  # goes to all processes of the rank; which end, the program decides
+        out, _ = rank.communicate("\n")
+        self.assertEqual((rank.returncode, out), (7, "rank 2 knows ***\nand errs\n"))
+        self.assertEqual(self.file("rank-2.txt"), out)
+        self.assertGreater(json.loads(self.file("node-2.json"))["peakMemoryBytes"], 1_000_000)
+        files = RankFiles(self.folder)
+        self.assertEqual(files.found(), (["rank-2.txt"], ["node-2.jsonl"]))
+        self.assertGreater(files.finish()["peakMemoryBytes"], 1_000_000)
+
+    def test_ends_as_its_program_does_and_never_without_it(self):
+        rank = self.start("dies", rank="0")
+        until(lambda: '"memoryBytes"' in self.file("node-0.jsonl"))
+        rank.communicate("\n")
+        self.assertEqual(rank.returncode, -10)
+        other = self.start()
+        other.stdout.readline()
+        other.kill()
+        self.assertEqual(other.stdout.read().replace("and errs\n", ""), "")  # its program has ended, too: nobody holds the output open
+
+    def test_runs_its_program_where_there_is_no_folder_of_the_job(self):
+        os.unlink(os.path.join(self.folder, "job.json"))
+        out, _ = self.start().communicate("\n")
+        self.assertIn("rank 2 knows telltale\n", out)
+        self.assertFalse(os.path.exists(os.path.join(self.folder, "ranks")))
 
 
 class TestAttachConfiguration(unittest.TestCase):

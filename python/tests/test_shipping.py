@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(
 from stellwerk._run_folder import RunFolder  # noqa: E402
 from stellwerk._transport import Transport  # noqa: E402
 from stellwerk.runner.delivery import NotDelivered, Patience, ship_everything  # noqa: E402
+from stellwerk.runner.rank_files import RankFiles  # noqa: E402
 from stellwerk.runner.shipping import Shipper  # noqa: E402
 
 
@@ -65,6 +66,19 @@ class TestShipping(ShippingCase):
             self.folder.journal.log("x", 2.0)
         self.ship()
         self.assertEqual(self.values(), [1.0, 2.0] * 5)
+
+    def test_what_each_of_several_processes_left_comes_too_whenever_it_begins(self):
+        files = RankFiles(self.place)
+        shipper = self.shipper()
+        shipper.add_logs({}, {"rank-1.txt": 0}, files)
+        self.ship(shipper)
+        os.makedirs(files.folder)
+        for path, text in ((files.log(1), "of rank 1\n"), (files.samples(1), '["u","node1.cpus",2.5,1.0]\n'), (files.total(1), "{}")):
+            with open(path, "w") as file:
+                file.write(text)
+        self.ship(shipper)
+        self.assertIn(["u", "node1.cpus", 2.5, 1.0], self.server.entries(self.id))
+        self.assertEqual(self.server.log(self.id, "rank-1.txt"), "of rank 1\n")
 
     def test_a_torn_line_at_the_end_is_no_reason_to_wait(self):
         self.folder.journal.log("x", 1.0)

@@ -126,7 +126,7 @@ export function secretValues(names: readonly string[]): { secrets?: Record<strin
 export async function startHere(client: Client, workspace: string, run: Run): Promise<void> {
   const { startLocalRun, thisMachine } = await import('../local-run.ts');
   try {
-    const machine = await thisMachine(client);
+    const machine = await thisMachine(client, run.configuration?.container?.image);
     await startLocalRun(client, await client.runs.getJob({ workspace, run: run.id, machine }));
   } catch (error) {
     // A run that nobody will ever start must not wait for ever.

@@ -76,8 +76,8 @@ export class RealServer implements AsyncDisposable {
     return Object.fromEntries(items.map(({ path, sizeBytes }) => [path, sizeBytes]));
   }
 
-  async log(of: JobOrder | string): Promise<string> {
-    return (await this.#fetch('GET', `/workspaces/${workspace}/runs/${idOf(of)}/log`)).text();
+  async log(of: JobOrder | string, name = 'output.txt'): Promise<string> {
+    return (await this.#fetch('GET', `/workspaces/${workspace}/runs/${idOf(of)}/log?name=${name}`)).text();
   }
 
   async cancel(of: JobOrder | string): Promise<void> {

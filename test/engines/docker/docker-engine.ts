@@ -27,11 +27,14 @@ export const whyNoDocker: string | undefined =
 export interface DockerEngineOptions {
   /** A disk in memory, of that size, for all that it keeps; gone when it is switched off. */
   diskMegabytes?: number;
+  /** `machine`: containers have this machine's network, and no other; nothing of it is changed. */
+  network?: 'own' | 'machine';
 }
 
 interface State extends DockerEngineOptions {
   name: string;
   folder: string;
+  network: 'own' | 'machine';
   address: string;
   /** The first process of its namespaces. */
   machine: number;
@@ -48,21 +51,16 @@ export class DockerEngine implements AsyncDisposable {
     this.#state = state;
   }
 
-  static async up(options: DockerEngineOptions = {}): Promise<DockerEngine> {
+  static async up({ network = 'own', ...options }: DockerEngineOptions = {}): Promise<DockerEngine> {
     const name = `sd${randomBytes(4).toString('hex')}`;
     const base = baseArchive();
     // Not below /tmp: that may be in memory, and sockets need a short path.
     const folder = mkdtempSync('/var/tmp/sw-docker-');
     const [here, there] = freeAddresses();
-    const engine = new DockerEngine({ ...options, name, folder, address: there, machine: 0 });
+    const engine = new DockerEngine({ ...options, name, folder, network, address: there, machine: 0 });
     try {
       makeCertificates(join(folder, 'tls'), there);
-      quietly('ip', 'netns', 'add', name);
-      quietly('ip', 'link', 'add', `${name}h`, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name);
-      quietly('ip', 'addr', 'add', `${here}/30`, 'dev', `${name}h`);
-      quietly('ip', 'link', 'set', `${name}h`, 'up');
-      quietly('ip', '-n', name, 'addr', 'add', `${there}/30`, 'dev', 'eth0');
-      for (const link of ['eth0', 'lo']) quietly('ip', '-n', name, 'link', 'set', link, 'up');
+      if (network === 'own') layCable(name, here, there);
       await engine.start();
       engine.docker('import', base, engine.image);
       return engine;
@@ -111,11 +109,10 @@ export class DockerEngine implements AsyncDisposable {
     const { folder, name, diskMegabytes = 0 } = this.#state;
     rmSync(join(folder, 'exec'), { recursive: true, force: true });
     const apart = ['unshare', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc', '--propagation', 'private'];
+    const within = this.#state.network === 'own' ? ['nsenter', `--net=/run/netns/${name}`] : [];
     const words = ['sh', '-c', machineScript, 'machine', join(folder, 'data'), String(diskMegabytes)];
-    const child = spawn('nsenter', [`--net=/run/netns/${name}`, ...apart, ...words], {
-      detached: true,
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
+    const [command, ...args] = [...within, ...apart, ...words];
+    const child = spawn(command!, args, { detached: true, stdio: ['ignore', 'pipe', 'inherit'] });
     child.unref();
     this.#state.machine = child.pid!;
     writeFileSync(join(folder, 'engine.json'), JSON.stringify(this.#state), { mode: 0o600 });
@@ -248,12 +245,15 @@ echo ready
 while :; do sleep 3600 & wait $!; done
 `;
 
-function dockerdFlags({ folder, address, name }: State): string[] {
+function dockerdFlags({ folder, network, address, name }: State): string[] {
   const tls = (file: string) => join(folder, 'tls', `${file}.pem`);
   return [
     ...['--data-root', join(folder, 'data'), '--exec-root', join(folder, 'exec'), '--pidfile', join(folder, 'pid')],
-    ...['-H', `unix://${join(folder, 'docker.sock')}`, '-H', `tcp://${address}:${port}`],
-    ...['--tlsverify', '--tlscacert', tls('ca'), '--tlscert', tls('server'), '--tlskey', tls('server-key')],
+    ...['-H', `unix://${join(folder, 'docker.sock')}`],
+    ...(network === 'machine'
+      ? ['--bridge=none', '--iptables=false', '--ip6tables=false']
+      : ['-H', `tcp://${address}:${port}`, '--tlsverify', '--tlscacert', tls('ca')]),
+    ...(network === 'machine' ? [] : ['--tlscert', tls('server'), '--tlskey', tls('server-key')]),
     ...['--cgroup-parent', cgroupOf(name), '--default-ulimit', 'nofile=20000:20000'],
   ];
 }
@@ -303,6 +303,15 @@ function freeAddresses(): [string, string] {
     const ends: [string, string] = [`10.232.${third}.${fourth + 1}`, `10.232.${third}.${fourth + 2}`];
     if (!taken.has(ends[0])) return ends;
   }
+}
+
+function layCable(name: string, here: string, there: string): void {
+  quietly('ip', 'netns', 'add', name);
+  quietly('ip', 'link', 'add', `${name}h`, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name);
+  quietly('ip', 'addr', 'add', `${here}/30`, 'dev', `${name}h`);
+  quietly('ip', 'link', 'set', `${name}h`, 'up');
+  quietly('ip', '-n', name, 'addr', 'add', `${there}/30`, 'dev', 'eth0');
+  for (const link of ['eth0', 'lo']) quietly('ip', '-n', name, 'link', 'set', link, 'up');
 }
 
 function quietly(command: string, ...args: string[]): void {

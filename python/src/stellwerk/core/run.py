@@ -242,10 +242,9 @@ class Run(LogsToRun, HasFiles, HasChildren, HasAgain):
 
     def start_here(self) -> None:
         """Takes up a run whose target is `local`: starts its runner on this machine, which outlives this process."""
-        from ..runner.local import start_local
-        from ..runner.machine import describe_machine
+        from ..runner.local import take_up
 
-        start_local(self.client.runs.get_job(self._workspace, self.id, machine=describe_machine()))
+        take_up(self.client, self._workspace, self._record())
 
     def wait_for_completion(
         self,

@@ -20,19 +20,10 @@ def main(arguments=None):
     parser.add_argument("--stop", metavar="FOLDER", help="tell the runner of a folder to ask the server at once whether to stop")
     parser.add_argument("--prepare", metavar="FOLDER", help="make the environment of the job in this folder, for runs of other users too")
     parser.add_argument("--machine", action="store_true", help="print what this machine has: platform, Python minors, conda")
+    parser.add_argument("--image", metavar="NAME", help="with --machine: what this container image has")
     given = parser.parse_args(arguments)
-    if given.machine:
-        from stellwerk.runner.machine import describe_machine
-
-        print(json.dumps(describe_machine()))
-        return 0
-    if given.start:
-        from stellwerk.runner.local import start
-
-        with sys.stdin if given.start == "-" else open(given.start, encoding="utf-8") as file:
-            job = json.load(file)
-        print(json.dumps(start(job, given.below)))
-        return 0
+    if given.machine or given.start:
+        return _local(given)
     if given.start_shipper:
         from stellwerk.runner.local import ship_detached
 
@@ -55,6 +46,23 @@ def main(arguments=None):
 
     os.chdir("/")
     return Attempt(given.folder).execute()
+
+
+def _local(given):
+    from stellwerk.runner.local import machine_for, start
+    from stellwerk.runner.local_container import NoContainer
+
+    try:
+        if given.machine:
+            print(json.dumps(machine_for({"container": {"image": given.image}})))
+            return 0
+        with sys.stdin if given.start == "-" else open(given.start, encoding="utf-8") as file:
+            job = json.load(file)
+        print(json.dumps(start(job, given.below)))
+        return 0
+    except NoContainer as error:
+        sys.stderr.write("%s\n" % error)
+        return 1
 
 
 def _look(folder, stop):

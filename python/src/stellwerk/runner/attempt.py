@@ -31,9 +31,10 @@ from stellwerk.runner.outputs import FOLDERS, Outputs
 from stellwerk.runner.place import Place, say
 from stellwerk.runner.processes import MARK, adopt_orphans, process_namespace, start_time, sweep
 from stellwerk.runner.programs import Cancelled, PreparationFailed, Programs, answer_of
+from stellwerk.runner.rank_files import RankFiles
 from stellwerk.runner.script import Guard, Script, package_root
 from stellwerk.runner.shipping import Loop, Shipper
-from stellwerk.runner.usage import Usage
+from stellwerk.runner.usage import sampled
 
 _PATIENCE_BEFORE_START = 600.0
 SUPERSEDED = 3
@@ -53,6 +54,7 @@ class Attempt:
         self.secrets = [*self.job["secrets"].values(), *self.job["vaultSecrets"].values()]
         self.credentials = credentials_of(self.job["indexes"])
         self.verdict = None
+        self._several = RankFiles(folder) if self.job.get("launcher") else None
         self.used = None  # what the script took, once it has ended
         self.folder = self._run_folder()
         names = (self.job["workspace"], self.job["run"], self.job["attempt"])
@@ -235,8 +237,7 @@ class Attempt:
         until = time.monotonic() + limit if limit else None
         self.place.note(startedAt=started, session=script.pid)
         kills = MemoryKills()
-        usage = Usage(self.folder.file(RESOURCES), script.family(), self.job.get("gpus"), self.job["resources"].get("gpus", 0))
-        usage.start()
+        usage = self._several or sampled(self.job, self.folder.file(RESOURCES), script.family())
         self.lease.report(state="running", startedAt=started, python=environment.version, notices=environment.notices or None, condaPackages=conda_packages(environment.folder) or None)
         foretold = Foretold(self.configuration.get("warning"), until, self.warned)
         while not script.poll(0.2) and not self.cancelled.is_set():

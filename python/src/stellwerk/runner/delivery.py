@@ -6,6 +6,7 @@ import time
 
 from stellwerk._transport import StellwerkError, path_of
 from stellwerk.runner.place import say
+from stellwerk.runner.rank_files import RankFiles
 from stellwerk.runner.shipping import transient
 
 LIMIT_SECONDS = 60.0
@@ -75,8 +76,8 @@ def add_logs(shipper, place, job):
     if base is None:
         base = _log_bases(shipper.transport, job) if job["attempt"] > 1 else {}
         place.note(logBase=base)
-    shipper.add_log("preparation.txt", place.preparation, base.get("preparation.txt", 0))
-    shipper.add_log("output.txt", place.output, base.get("output.txt", 0))
+    paths = {"preparation.txt": place.preparation, "output.txt": place.output}
+    shipper.add_logs(paths, base, RankFiles(place.folder) if job.get("launcher") else None)
 
 
 def _log_bases(transport, job):

@@ -11,9 +11,21 @@ import subprocess
 import sys
 
 from stellwerk._files import folder_name, runs_folder, write_json
+from stellwerk.runner.local_container import contained, describe_image, image_of
+from stellwerk.runner.machine import describe_machine
 from stellwerk.runner.place import Place
 from stellwerk.runner.processes import start_time
 from stellwerk.runner.script import package_root
+
+
+def take_up(client, workspace, run):
+    """Starts a run that was submitted to the local computer, here."""
+    try:
+        machine = machine_for(run.get("configuration") or {})
+        start_local(client.runs.get_job(workspace, run["id"], machine=machine))
+    except Exception:
+        client.runs.cancel(workspace, run["id"])  # what nobody will ever start must not wait for ever
+        raise
 
 
 def start_local(job, below=None):
@@ -27,6 +39,12 @@ def start_local(job, below=None):
     return json.loads(done.stdout.decode("utf-8"))["folder"]
 
 
+def machine_for(configuration):
+    """What there is for a run of this machine: in the image that it names, or else here. Raises NoContainer."""
+    image = image_of(configuration)
+    return describe_image(image, package_root()) if image else describe_machine()
+
+
 def place_of(job, below=None):
     name = folder_name("%s %s %s" % (job["run"], job["attempt"], job["server"]))
     return Place(os.path.join(below or runs_folder(), name))
@@ -38,8 +56,11 @@ def start(job, below=None):
     there = place.runner()
     if there:
         return there
+    command = [sys.executable or "python3", "-m", "stellwerk.runner", place.folder]
+    if image_of(job["configuration"]):
+        command = contained(job, place.folder, package_root())
     place.write_job(job)
-    process = detached([sys.executable or "python3", "-m", "stellwerk.runner", place.folder], os.path.join(place.folder, "runner.log"))
+    process = detached(command, os.path.join(place.folder, "runner.log"))
     runner = {"folder": place.folder, "pid": process.pid, "startTime": start_time(process.pid)}
     if os.path.isdir(place.folder):  # it may be over already
         place.write_runner(runner)

@@ -1,7 +1,7 @@
 """The folder that one attempt of a run has on a machine, and what is written down in it.
 
 `job.json` what to do (0600) · `state.json` how far it is · `runner.json` who does it · `runner.log` what the runner has to say ·
-`work/` the expanded snapshot, where the script runs · `run/` journals and staged files · `logs/` what was printed · `private/` credentials · `secrets/` those of the vault that the script may read.
+`work/` the expanded snapshot, where the script runs · `run/` journals and staged files · `logs/` what was printed · `ranks/` the same of each process of several · `private/` credentials · `secrets/` those of the vault that the script may read.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def recover(folder, tell, reason=None, limit=60.0):
     state = place.state()
     # In a container of its own, ids are those of others here; with that container its processes have ended.
     is_here = state.get("processes") in (None, process_namespace())
-    if is_here and (alive(state.get("runner")) or alive(place.runner())):
+    if (is_here and alive(state.get("runner"))) or alive(place.runner()):
         tell("The runner of %s is alive; there is nothing to recover." % place.folder)
         return UNDELIVERED
     if is_here and state.get("mark"):

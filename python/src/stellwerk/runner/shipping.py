@@ -93,11 +93,33 @@ class Shipper:
         self._looking = threading.Lock()
         self._children_at = None
         self.logs = []
+        self.ranks = None  # where several processes of the script leave what is to be shipped, too
+        self._samples = {}
+        self._log_base = {}
         self.refused = 0
         self.root_waits = False  # whether the journal of the root is held back
 
-    def add_log(self, name, path, base=0):
-        self.logs.append(_ShippedLog(name, Part(path), base))
+    def add_logs(self, paths, base, ranks=None):
+        """`paths` by name; `base`: where those of this attempt begin in the logs of the run. `ranks`: see `rank_files`."""
+        self._log_base = base
+        self.ranks = ranks
+        for name, path in paths.items():
+            self._add_log(name, path)
+
+    def _add_log(self, name, path):
+        self.logs.append(_ShippedLog(name, Part(path), self._log_base.get(name, 0)))
+
+    def _look_for_ranks(self):
+        if self.ranks is None:
+            return
+        logs, samples = self.ranks.found()
+        known = {log.name for log in self.logs}
+        for name in logs:
+            if name not in known:
+                self._add_log(name, os.path.join(self.ranks.folder, name))
+        for name in samples:
+            if name not in self._samples:
+                self._samples[name] = Part(os.path.join(self.ranks.folder, name))
 
     def create_root(self):
         """Records the run itself on the server, if it is not there."""
@@ -115,11 +137,19 @@ class Shipper:
                 moved += self._ship_part(run, run.main, run.main_name)
             if run is self.root and run.resources.behind():
                 moved += self._ship_part(run, run.resources, run.resources_name)
+            if run is self.root:
+                moved += self._ship_samples(run)
             if moved >= _AT_ONCE:
                 break
         return moved > 0
 
+    def _ship_samples(self, run):
+        self._look_for_ranks()
+        behind = [(name, part) for name, part in self._samples.items() if part.behind()]
+        return sum(self._ship_part(run, part, "%s-%s" % (run.resources_name, name.split(".")[0])) for name, part in behind)
+
     def ship_logs(self, complete=False):
+        self._look_for_ranks()
         moved = False
         for log in self.logs:
             while log.part.behind() or (complete and not log.complete):
@@ -141,7 +171,9 @@ class Shipper:
     def pending(self):
         """Whether anything is still to be sent."""
         self._look_for_children()
-        return any(log.part.behind() for log in self.logs) or any(
+        self._look_for_ranks()
+        parts = [log.part for log in self.logs]
+        return any(part.behind() for part in parts) or any(part.lines_behind() for part in self._samples.values()) or any(
             not run.created or run.files.lines_behind() or run.resources.lines_behind() or (run.main.lines_behind() and not (self.root_waits and run is self.root))
             for run in list(self.runs.values())
         )

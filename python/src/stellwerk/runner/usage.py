@@ -22,13 +22,22 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _GPU_QUERY = ["nvidia-smi", "--query-gpu=uuid,utilization.gpu,memory.used,power.draw", "--format=csv,noheader,nounits"]
 
 
-class Usage(threading.Thread):
-    """Writes samples to the journal at `path`; `gpus` names those of the run, or is None where all that are to be seen are its own."""
+def sampled(job, path, family, prefix=""):
+    """What these processes of a job take, from now on."""
+    usage = Usage(path, family, job.get("gpus"), job["resources"].get("gpus", 0), prefix)
+    usage.start()
+    return usage
 
-    def __init__(self, path, family, gpus=None, gpu_count=0):
+
+class Usage(threading.Thread):
+    """Writes samples to the journal at `path`; `gpus` names those of the run, or is None where all that are to be seen are its own.
+    `prefix` comes before the name of each series."""
+
+    def __init__(self, path, family, gpus=None, gpu_count=0, prefix=""):
         super().__init__(name="usage", daemon=True)
         self._lines = Lines(path)
         self._family = family
+        self._prefix = prefix
         self._gpus = gpus
         self._has_gpus = bool(gpus) or (gpus is None and gpu_count > 0)
         self._over = threading.Event()
@@ -91,7 +100,7 @@ class Usage(threading.Thread):
 
     def _write(self, found):
         at = round(time.time(), 3)
-        lines = [json.dumps(["u", name, round(value, 3), at], separators=(",", ":")) + "\n" for name, value in found.items()]
+        lines = [json.dumps(["u", self._prefix + name, round(value, 3), at], separators=(",", ":")) + "\n" for name, value in found.items()]
         if lines:
             self._lines.append("".join(lines).encode("ascii"))
 

@@ -46,6 +46,14 @@ else:
             __import__("time").sleep(0.05)
 `;
 
+/** More on each further node, for longer than it takes to be looked at. */
+const takesMemory = `
+import os, socket, time
+taken = b"x" * (int(os.environ["RANK"]) + 1) * 40_000_000
+time.sleep(2)
+print(socket.gethostname(), "has it", flush=True)
+`;
+
 describe.skipIf(whyNoSlurm)(`scripts on several nodes${whyNoSlurm ? ` (${whyNoSlurm})` : ''}`, () => {
   let server: RealServer;
   let there: OnCluster;
@@ -86,6 +94,23 @@ describe.skipIf(whyNoSlurm)(`scripts on several nodes${whyNoSlurm ? ` (${whyNoSl
       `/workspaces/suite/runs/${order.job.run}/metrics`,
     );
     expect(items).toMatchObject([{ name: 'total', last: 6, count: 1 }]);
+    for (const rank of [0, 1, 2])
+      expect(await server.log(order, `rank-${rank}.txt`)).toContain(`rank ${rank} of 3 on node${rank} sum 6`);
+  });
+
+  test('what each node gives its processes is sampled there, and what a rank prints has a log of its own', async () => {
+    const { log, order } = await ran(takesMemory, {});
+    const { items } = await server.ask<{ items: { name: string; max: number }[] }>(
+      'GET',
+      `/workspaces/suite/runs/${order.job.run}/metrics?of=resources`,
+    );
+    const peaks = Object.fromEntries(items.map(({ name, max }) => [name, max]));
+    for (const [node, name] of ['memoryBytes', 'node1.memoryBytes', 'node2.memoryBytes'].entries()) {
+      expect(peaks[name]).toBeGreaterThan((node + 1) * 40e6);
+      expect(peaks[name]).toBeLessThan((node + 2) * 40e6);
+      expect(await server.log(order, `rank-${node}.txt`)).toBe(`node${node} has it\n`);
+      expect(log).toContain(`node${node} has it\n`);
+    }
   });
 
   test('each process finds its place in the variables that PyTorch and TensorFlow expect, and the others by them', async () => {

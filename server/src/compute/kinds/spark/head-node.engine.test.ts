@@ -79,9 +79,9 @@ describe.skipIf(whyNoSpark)(`the head node of a Spark cluster${whyNoSpark ? ` ($
     fill();
     await expect(jobs().start(there.target, asked)).rejects.toMatchObject(refused('is full'));
     makeRoom();
-    shell('for python in $(which -a python3); do [ ! -e "$python" ] || mv "$python" "$python.away"; done');
+    shell('for python in $(which -a python3); do [ ! -e "$python" ] || mv "$python" "$python-away"; done');
     await expect(jobs().start(there.target, asked)).rejects.toMatchObject(refused('install Python 3.8'));
-    shell('for python in $(which -a python3.away); do [ ! -e "$python" ] || mv "$python" "${python%.away}"; done');
+    shell('for away in $(which -a python3-away); do [ ! -e "$away" ] || mv "$away" "$(dirname "$away")/python3"; done');
     await jobs().cleanUp(there.target, { id: asked.id });
     expect(await there.leftovers()).toEqual([]);
   });
