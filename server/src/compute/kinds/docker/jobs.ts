@@ -37,6 +37,8 @@ const recoversWithinMs = 110_000;
 const noProgram = 127;
 /** What the engine writes down of containers that it finds ended when it starts. */
 const endedWithEngine = 255;
+/** By SIGKILL and SIGTERM: an engine that is stopped, or started again after it was killed, ends its containers so. */
+const endedBySignals = [137, 143];
 
 export class DockerJobs implements RunsJobs<'docker'> {
   readonly #needs: JobsNeeds;
@@ -191,7 +193,7 @@ function wantedBy({ settings }: Target<'docker'>, { job }: JobOrder): string {
 
 function jobOf({ job }: JobOrder): object {
   const { caBundle: _, ...same } = job;
-  return { ...same, server: `unix:${places.relayLink}`, cacheFolder: places.cachePlace };
+  return { ...same, server: `unix:${places.relayLink}`, cacheFolder: places.cachePlace, targetTellsEnd: true };
 }
 
 const recoveryOf = (container: string) => `${container}-recovery`;
@@ -216,6 +218,13 @@ async function whyEnded(
     };
   if (State.ExitCode === endedWithEngine)
     return { state: 'ended', cause: 'node-lost', reason: 'The Docker Engine was restarted while the run was on it.' };
+  if (endedBySignals.includes(State.ExitCode))
+    return {
+      state: 'ended',
+      cause: 'node-lost',
+      reason:
+        'Its container was stopped while the run was in it: by the Docker Engine, which was restarted, or by somebody who may use that.',
+    };
   return { state: 'ended' };
 }
 
