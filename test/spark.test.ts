@@ -1,18 +1,22 @@
 // A team's Spark cluster: attached by its head node with a key from the vault, by command line and from a notebook; a script trains on it with
 // pyspark.ml, by spark-submit and by Livy, and gets the metrics that it gets on one machine; what is canceled leaves nothing there.
 import { cpSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { Run } from '@stellwerk/contract/run.ts';
 import type { RunConfigurationInput } from '@stellwerk/contract/run-configuration.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { makeWheel, servePackages } from '../server/src/environment/package-index.fixture.ts';
 import { SparkCluster, whyNoLivy, whyNoSpark } from './engines/spark/spark-cluster.ts';
 import { Installation, repository } from './installation.ts';
-import { submit } from './submission.ts';
+import { runOf, submit } from './submission.ts';
 import { until, untilEnded } from './waiting.ts';
 import { workFolder } from './work-folder.ts';
 
 const workspace = 'story';
 const spark = { driverMemory: '512m', executors: { count: 2, cores: 1, memory: '512m' } };
+/** As the server keeps it for itself, once it has made an environment. */
+const uvOfServer = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'stellwerk/server/tools/uv/bin/uv');
 
 describe.skipIf(whyNoSpark)(`a Spark cluster${whyNoSpark ? ` (${whyNoSpark})` : ''}`, () => {
   let installation: Installation;
@@ -119,6 +123,37 @@ print(context.parallelize([1, 2], 2).map(python).collect() == [(sys.executable, 
     expect(ended, `${ended.reason}\n${ended.lastLines?.join('\n')}`).toMatchObject({ state: 'completed' });
     const printed = await (await installation.client.logs.get(named(run))).text();
     expect(printed).toContain(`True ${cluster.python}`);
+  });
+
+  test('an environment that is described is made on the head node, and its packages are in driver and executors', async () => {
+    const package_ = await makeWheel('own_words', '1.2', { 'own_words.py': 'def double(n):\n    return 2 * n\n' });
+    const user = { name: 'reader', password: 'that reads' };
+    await using index = await servePackages([package_], user, () => {}, cluster.host.reached);
+    const [name, password] = [user.name, user.password];
+    await installation.client.packageIndexes.set({
+      extraIndexUrls: [index.url],
+      credentials: [{ url: index.url, username: name, password }],
+    });
+    const environment = { requirements: ['own-words==1.2'] };
+    const here = await runOf(installation, {
+      code: 'import own_words, shutil; print(own_words.double(4))',
+      environment,
+    });
+    expect(here.printed, here.reason).toContain('8');
+    cluster.host.shell(`install -m 755 ${uvOfServer} /usr/local/bin/uv && chmod o+x ${cluster.host.home}`);
+    const code = `
+import sys
+from pyspark.sql import SparkSession
+context = SparkSession.builder.getOrCreate().sparkContext
+def python(number):
+    import own_words
+    return sys.executable, own_words.double(number)
+print(context.parallelize([1, 2], 2).map(python).collect() == [(sys.executable, 2), (sys.executable, 4)], sys.executable, flush=True)
+`;
+    const there = await runOf(installation, { code, environment, target: 'hdi', framework: 'PySpark', spark });
+    expect(there.state, `${there.reason}\n${there.printed}`).toBe('completed');
+    expect(there.printed).toMatch(/^True .+\/cache\/environments\/.+\/bin\/python$/m);
+    await nothingIsLeft();
   });
 
   test('a canceled run leaves no process, no executor and no application', async () => {

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -145,6 +146,59 @@ class TestRemote(unittest.TestCase):
         self.assertGreater(told["cpus"], 0)
         self.assertGreater(told["memoryBytes"], 2**20)
         self.assertIn("linux", told["platform"]["platform"])
+
+
+class TestBundles(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(dir="/tmp")  # a socket's path must be short
+        self.addCleanup(shutil.rmtree, self.folder, True)
+        self.bundle = self.made("bundles", "a" * 24)
+        shutil.copytree(os.path.join(SOURCES, "stellwerk"), os.path.join(self.bundle, "stellwerk"))
+        for name in ("jobs", "relay"):
+            self.made(name)
+
+    def made(self, *parts):
+        path = os.path.join(self.folder, *parts)
+        os.makedirs(path)
+        return path
+
+    def job(self, name, **files):
+        folder = self.made("jobs", name)
+        for file, text in files.items():
+            with open(os.path.join(folder, file.replace("_", ".")), "w") as output:
+                output.write(text)
+
+    def asked(self, *words):
+        command = [sys.executable, "-S", "-m", "stellwerk.runner.bundles", *words]
+        env = dict(os.environ, PYTHONPATH=self.bundle)
+        return subprocess.run(command, stdout=subprocess.PIPE, env=env, universal_newlines=True, check=True).stdout.split()
+
+    def test_others_go_once_no_job_runs_from_them(self):
+        used, scripted, unused = (self.made("bundles", letter * 24) for letter in "bcd")
+        making = self.made("bundles", "e" * 24 + ".1234")
+        self.job("one", bundle=used)
+        self.job("two", batch_sh="export PYTHONPATH=%s" % scripted)
+        self.assertEqual(self.asked("prune", self.folder), [unused])
+        self.job("three")
+        shutil.rmtree(os.path.join(self.folder, "jobs", "one"))
+        self.assertEqual(self.asked("prune", self.folder), [])  # nobody knows what that one runs from
+        shutil.rmtree(os.path.join(self.folder, "jobs", "three"))
+        self.assertEqual(self.asked("prune", self.folder), [used])
+        self.assertTrue(all(os.path.isdir(path) for path in (self.bundle, scripted, making)))
+
+    def test_a_folder_is_forgotten_when_neither_a_job_nor_another_target_needs_it(self):
+        own, other = (os.path.join(self.folder, "relay", name) for name in ("own", "other"))
+        with socket.socket(socket.AF_UNIX) as mine, socket.socket(socket.AF_UNIX) as others:
+            for listening, path in ((mine, own), (others, other)):
+                listening.bind(path)
+                listening.listen(1)
+            self.assertEqual(self.asked("forget", self.folder, "--relay", own), [])
+            others.close()
+            self.job("one", bundle=self.bundle)
+            self.assertEqual(self.asked("forget", self.folder, "--relay", own), [])
+            shutil.rmtree(os.path.join(self.folder, "jobs", "one"))
+            self.assertEqual(self.asked("forget", self.folder, "--relay", own), [self.folder])
+        self.assertFalse(os.path.exists(self.folder))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ export class ComputeChanges {
     'compute.attach': this.#executor((row, work) => this.#attach(row, work)),
     'compute.create': this.#executor((row, work) => this.#create(row, work)),
     'compute.update': this.#executor((row, work) => this.#update(row, work)),
-    'compute.detach': this.#executor((row, work) => this.#leave(row, work, async () => {})),
+    'compute.detach': this.#executor((row, work) => this.#leave(row, work, () => this.#empty(row, work))),
     'compute.delete': this.#executor((row, work) => this.#leave(row, work, () => this.#remove(row))),
   };
 
@@ -118,6 +118,17 @@ export class ComputeChanges {
     await remove();
     await this.#forget(row, work);
     return { state: 'succeeded' };
+  }
+
+  /** What stays on a machine that cannot be reached any more is nobody's harm. */
+  async #empty(row: ComputeRow, work: Work): Promise<void> {
+    const target = targetOf(row);
+    try {
+      await driverOf(this.#needs.kinds, target).forget?.(target);
+    } catch (error) {
+      if (!(error instanceof TargetError)) throw error;
+      work.log(`What was kept there for later runs stays: ${error.message}`);
+    }
   }
 
   async #remove(row: ComputeRow): Promise<void> {

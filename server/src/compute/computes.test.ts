@@ -28,6 +28,8 @@ let worker: ActivityWorker;
 /** What the cluster was told to make, by the names of the targets. */
 let made: Map<string, object>;
 let refuses: TargetError | undefined;
+/** Of which targets the host was told to keep nothing. */
+let forgotten: string[];
 /** A host that keeps `good` apart, and no other user. */
 const kinds = {
   local: localDriver,
@@ -61,6 +63,10 @@ const kinds = {
     hostsServices: true,
     queue: () => 'host',
     reach: () => 'here',
+    async forget({ name }: Target<'host'>) {
+      forgotten.push(name);
+      if (refuses) throw refuses;
+    },
     capacity: async () => ({ cpus: 3, memoryBytes: 8e9, gpus: [] }),
     async probe({ settings }: Target<'host'>) {
       const ok = settings.user === undefined || settings.user === 'good';
@@ -97,7 +103,7 @@ const computesWith = (more: Partial<ComputeNeeds>) =>
 beforeEach(async () => {
   scratch = await scratchDatabase(migrations);
   load = new Map();
-  [open, canceled, made, refuses] = [[], [], new Map(), undefined];
+  [open, canceled, made, refuses, forgotten] = [[], [], new Map(), undefined, []];
   activities = new Activities({ db: scratch.db, now: Date.now, folder: join(scratch.folder, 'activities') });
   const changes = new ComputeChanges({ db: scratch.db, kinds, runs });
   worker = new ActivityWorker({
@@ -244,6 +250,19 @@ test('with force, the runs that are open on a target are canceled first, and it 
   expect(activity).toMatchObject({ kind: 'compute.detach', state: 'succeeded', report: { canceled: ['run-1'] } });
   expect([canceled, open]).toEqual([['run-1'], []]);
   expect((await refusal(computes.get({ workspace, target: 'box' }))).reason).toBe('compute.not-found');
+});
+
+test('what a machine keeps for later runs goes with the target, once its last run has; one that does not answer keeps it', async () => {
+  const computes = computesWith({});
+  for (const name of ['box', 'gone']) await computes.attach({ workspace, name, settings: host('good') }, admin);
+  open = [{ id: 'run-1', ended: false }];
+  await refusal(computes.detach({ workspace, target: 'box' }, admin));
+  expect(forgotten).toEqual([]);
+  await computes.detach({ workspace, target: 'box', force: true }, admin);
+  expect([forgotten, canceled]).toEqual([['box'], ['run-1']]);
+  refuses = new TargetError('later', 'It cannot be reached.');
+  expect(await computes.detach({ workspace, target: 'gone' }, admin)).toMatchObject({ state: 'succeeded' });
+  expect(forgotten).toEqual(['box', 'gone']);
 });
 
 test('what is attached is an activity of its own, which says how that went', async () => {

@@ -5,13 +5,16 @@ import type { ComputeKind } from '@stellwerk/contract/compute-settings.ts';
 import type { Run } from '@stellwerk/contract/run.ts';
 import { endStates, type RunState } from '@stellwerk/contract/run-state.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { ComputeDriver, JobHandle, JobOrder, Target } from './driver.ts';
+import type { ComputeDriver, JobHandle, JobOrder, RunsJobs, Target } from './driver.ts';
+import { LastCall } from './last-call.fixture.ts';
 import { RealServer } from './real-server.fixture.ts';
 
 export interface Tried<K extends ComputeKind> {
   /** Made anew at each call, as after a restart of the service. */
   driver(): ComputeDriver<K>;
   target: Target<K>;
+  /** Jobs of a life of the service whose calls to the target are counted by this. Absent: nothing of it is outside this machine. */
+  dying?(last: LastCall): RunsJobs<K>;
   /** Whatever jobs have left behind. */
   leftovers(): Promise<string[]>;
   /** Which of these processes live, where they are not this machine's. */
@@ -190,6 +193,37 @@ export function driverSuite<K extends ComputeKind>(
       expect(await server.files(order)).toContain('outputs/begun.txt');
       await jobs().cleanUp(tried.target, handle);
       expect(await tried.leftovers()).toEqual([]);
+    });
+
+    test('a service that is killed before or after any of its calls to the target starts a job once, ends it, and leaves nothing', async ({
+      skip,
+    }) => {
+      if (!tried.dying) return skip('its jobs are not outside this machine');
+      for (let number = 1, goesOn = true; goesOn; number++) {
+        const dies = async (act: (jobs: RunsJobs<K>) => Promise<unknown>) => {
+          const last = new LastCall(number);
+          const died = (error: Error) => error.message === 'killed' || Promise.reject(error);
+          return act(tried.dying!(last))
+            .then(() => false, died)
+            .finally(() => last.end());
+        };
+        const forgotten = await server.order('print("never", flush=True)\n');
+        const began = await dies((dying) => dying.start(tried.target, forgotten));
+        await jobs().cleanUp(tried.target, { id: forgotten.id });
+        expect(await tried.leftovers()).toEqual([]);
+        const order = await server.order('import time\nprint("once", flush=True)\ntime.sleep(600)\n');
+        await dies((dying) => dying.start(tried.target, order));
+        const handle = await jobs().start(tried.target, order);
+        await untilPrinted(order, 'once');
+        const canceled = await dies((dying) => dying.cancel(tried.target, handle, 'kill'));
+        await jobs().cancel(tried.target, handle, 'kill');
+        await untilEnded(handle);
+        expect((await server.log(order)).match(/once/g)).toHaveLength(1);
+        const cleaned = await dies((dying) => dying.cleanUp(tried.target, handle));
+        await jobs().cleanUp(tried.target, handle);
+        expect(await tried.leftovers()).toEqual([]);
+        goesOn = began || canceled || cleaned;
+      }
     });
 
     test('what was never started is looked after and cleaned up without harm', async () => {

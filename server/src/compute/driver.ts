@@ -132,6 +132,8 @@ export interface ComputeDriver<K extends ComputeKind> {
   readonly jobs?: RunsJobs<K>;
   /** What can be created, and not only attached. */
   readonly lifetime?: IsProvisioned<K>;
+  /** Removes what is kept there for later runs of the target, of which none is left. What others use stays. */
+  forget?(target: Target<K>): Promise<void>;
   /** Of a cluster: how its nodes are just now. */
   nodes?(target: Target<K>): Promise<NodeCounts>;
 }

@@ -76,8 +76,10 @@ export class RealServer implements AsyncDisposable {
     return Object.fromEntries(items.map(({ path, sizeBytes }) => [path, sizeBytes]));
   }
 
-  async log(of: JobOrder | string, name = 'output.txt'): Promise<string> {
-    return (await this.#fetch('GET', `/workspaces/${workspace}/runs/${idOf(of)}/log?name=${name}`)).text();
+  /** That of the script unless one is named, which must be there. */
+  async log(of: JobOrder | string, name?: string): Promise<string> {
+    const search = name === undefined ? '' : `?name=${name}`;
+    return (await this.#fetch('GET', `/workspaces/${workspace}/runs/${idOf(of)}/log${search}`)).text();
   }
 
   async cancel(of: JobOrder | string): Promise<void> {

@@ -1,4 +1,4 @@
-// For tests: a package index on loopback (PEP 503) that asks for a user name and password, wheels and source distributions to put on it.
+// For tests: a package index on loopback, or where it is wanted (PEP 503), that asks for a user name and password, wheels and source distributions to put on it.
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -67,6 +67,7 @@ export async function servePackages(
   wheels: readonly Wheel[],
   user: { name: string; password: string },
   onRequest: () => void = () => {},
+  address = '127.0.0.1',
 ): Promise<PackageIndex> {
   const asked: string[] = [];
   const expected = `Basic ${Buffer.from(`${user.name}:${user.password}`).toString('base64')}`;
@@ -89,11 +90,11 @@ export async function servePackages(
       .writeHead(200, { 'content-type': 'text/html' })
       .end(`<!DOCTYPE html><html><body>${links.join('\n')}</body></html>`);
   });
-  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
+  await new Promise<void>((listening) => server.listen(0, address, listening));
   const { port } = server.address() as AddressInfo;
   const close = async () => {
     server.closeAllConnections();
     await new Promise((closed) => server.close(closed));
   };
-  return { url: `http://127.0.0.1:${port}/simple`, port, asked, [Symbol.asyncDispose]: close };
+  return { url: `http://${address}:${port}/simple`, port, asked, [Symbol.asyncDispose]: close };
 }

@@ -1,8 +1,9 @@
 // A Docker Engine of its own for tests: namespaces for network, mounts and processes, a folder for all that it keeps, and a base image with Python.
 // It is reached by a socket in that folder, and by TCP with TLS over its own end of a cable; it reaches nothing else. It can be switched off,
-// as pulling the plug does, and on again. Needs root. By hand: `node test/engines/docker/up.ts`.
+// as pulling the plug does, and on again; or only its daemon is killed, and containers stay. Needs root. By hand: `node test/engines/docker/up.ts`.
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
@@ -23,7 +24,14 @@ export const whyNoDocker: string | undefined =
         ? 'needs mmdebstrap'
         : undefined;
 
-interface State {
+export interface DockerEngineOptions {
+  /** A disk in memory, of that size, for all that it keeps; gone when it is switched off. */
+  diskMegabytes?: number;
+  /** `machine`: containers have this machine's network, and no other; nothing of it is changed. */
+  network?: 'own' | 'machine';
+}
+
+interface State extends DockerEngineOptions {
   name: string;
   folder: string;
   network: 'own' | 'machine';
@@ -43,14 +51,13 @@ export class DockerEngine implements AsyncDisposable {
     this.#state = state;
   }
 
-  /** `network: 'machine'`: containers have this machine's network, and no other; nothing of it is changed. */
-  static async up({ network = 'own' }: { network?: 'own' | 'machine' } = {}): Promise<DockerEngine> {
+  static async up({ network = 'own', ...options }: DockerEngineOptions = {}): Promise<DockerEngine> {
     const name = `sd${randomBytes(4).toString('hex')}`;
     const base = baseArchive();
     // Not below /tmp: that may be in memory, and sockets need a short path.
     const folder = mkdtempSync('/var/tmp/sw-docker-');
     const [here, there] = freeAddresses();
-    const engine = new DockerEngine({ name, folder, network, address: there, machine: 0 });
+    const engine = new DockerEngine({ ...options, name, folder, network, address: there, machine: 0 });
     try {
       makeCertificates(join(folder, 'tls'), there);
       if (network === 'own') layCable(name, here, there);
@@ -99,23 +106,48 @@ export class DockerEngine implements AsyncDisposable {
 
   /** Switches it on. */
   async start(): Promise<void> {
-    const { folder, name } = this.#state;
-    rmSync(join(folder, 'pid'), { force: true });
+    const { folder, name, diskMegabytes = 0 } = this.#state;
     rmSync(join(folder, 'exec'), { recursive: true, force: true });
-    const log = openSync(join(folder, 'dockerd.log'), 'a');
     const apart = ['unshare', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc', '--propagation', 'private'];
     const within = this.#state.network === 'own' ? ['nsenter', `--net=/run/netns/${name}`] : [];
-    const [command, ...args] = [...within, ...apart, 'dockerd', ...dockerdFlags(this.#state)];
-    const child = spawn(command!, args, { detached: true, stdio: ['ignore', log, log] });
+    const words = ['sh', '-c', machineScript, 'machine', join(folder, 'data'), String(diskMegabytes)];
+    const [command, ...args] = [...within, ...apart, ...words];
+    const child = spawn(command!, args, { detached: true, stdio: ['ignore', 'pipe', 'inherit'] });
     child.unref();
     this.#state.machine = child.pid!;
     writeFileSync(join(folder, 'engine.json'), JSON.stringify(this.#state), { mode: 0o600 });
+    await once(child.stdout, 'data');
+    child.stdout.destroy();
+    await this.startDaemon();
+  }
+
+  /** `isKeeping`: containers that a killed one left go on; otherwise it ends them. */
+  async startDaemon({ isKeeping = false } = {}): Promise<void> {
+    const { folder } = this.#state;
+    rmSync(join(folder, 'pid'), { force: true });
+    const log = openSync(join(folder, 'dockerd.log'), 'a');
+    const flags = [...dockerdFlags(this.#state), ...(isKeeping ? ['--live-restore'] : [])];
+    const [command, ...args] = this.#inside('dockerd', ...flags);
+    const child = spawn(command!, args, { detached: true, stdio: ['ignore', log, log] });
+    child.unref();
     for (let tries = 0; tries < 600; tries++) {
       if (this.tried('version').status === 0) return;
       if (child.exitCode !== null) break;
       await pause(100);
     }
     throw new Error(`dockerd did not start: ${readFileSync(join(folder, 'dockerd.log'), 'utf8').slice(-2_000)}`);
+  }
+
+  /** Only the daemon and what looks after containers for it: these stay. */
+  killDaemon(): void {
+    const kill = 'kill -KILL "$(cat "$1")"; while pgrep -x "dockerd|containerd" >/dev/null; do sleep 0.05; done';
+    quietly(...this.#inside('sh', '-c', kill, 'kill', join(this.folder, 'pid')));
+  }
+
+  #inside(...words: string[]): [string, ...string[]] {
+    const { machine } = this.#state;
+    const first = readFileSync(`/proc/${machine}/task/${machine}/children`, 'utf8').trim();
+    return ['nsenter', '--target', first, '--mount', '--pid', '--net', ...words];
   }
 
   /** Switches it off: all its processes are gone at once, those of containers too. */
@@ -167,6 +199,15 @@ export class DockerEngine implements AsyncDisposable {
     this.docker('rm', 'making');
   }
 
+  /** The base image, where all that runs has a clock that is off: `+1h`. */
+  imageWithClock(library: string, offset: string, name: string): void {
+    this.docker('create', '--name', 'making', this.image, 'true');
+    this.docker('cp', library, 'making:/opt/clock.so');
+    const env = `ENV LD_PRELOAD=/opt/clock.so FAKETIME=${offset} FAKETIME_DONT_FAKE_MONOTONIC=1`;
+    this.docker('commit', '--change', env, 'making', name);
+    this.docker('rm', 'making');
+  }
+
   /** One that is signed in to, in which the base image is under its name. */
   async registry(): Promise<string> {
     this.#registry ??= await startRegistry(this.folder, this.#state.name);
@@ -195,6 +236,14 @@ export class DockerEngine implements AsyncDisposable {
     return this.down();
   }
 }
+
+/** The first process of its namespaces: it looks after orphans for as long as it is on. */
+const machineScript = `
+mkdir -p "$1"
+[ "$2" = 0 ] || mount -t tmpfs -o size="$2"m tmpfs "$1"
+echo ready
+while :; do sleep 3600 & wait $!; done
+`;
 
 function dockerdFlags({ folder, network, address, name }: State): string[] {
   const tls = (file: string) => join(folder, 'tls', `${file}.pem`);

@@ -29,7 +29,11 @@ export interface Application {
   state: string;
 }
 
-const memory = { SPARK_DAEMON_MEMORY: '256m' };
+const daemonMemory = '256m';
+/** Many that live for seconds, on a machine that may have few processors. */
+const javaOptions = '-XX:TieredStopAtLevel=1 -XX:+UseSerialGC';
+/** A master that was killed finds its workers and applications again. */
+const recovery = '-Dspark.deploy.recoveryMode=FILESYSTEM -Dspark.deploy.recoveryDirectory=/srv/spark/recovery';
 
 export class SparkCluster implements AsyncDisposable {
   readonly host: SshHost;
@@ -53,7 +57,7 @@ export class SparkCluster implements AsyncDisposable {
       host.shell(furniture(host.address, cluster.sparkHome));
       cluster.startMaster();
       for (let number = 1; number <= workers; number++) cluster.startWorker(number);
-      await cluster.#until(() => cluster.#status().aliveworkers === workers, 'its workers');
+      await cluster.untilWorkers(workers);
       if (livy) await cluster.#startLivy();
       return cluster;
     } catch (error) {
@@ -93,6 +97,10 @@ export class SparkCluster implements AsyncDisposable {
     this.host.shell(`kill -KILL $(cat /srv/spark/${daemon}.pid)`);
   }
 
+  async untilWorkers(count: number): Promise<void> {
+    await this.#until(() => this.#status().aliveworkers === count, 'its workers');
+  }
+
   /** Those that the master has on now. */
   applications(): Application[] {
     return this.#status().activeapps;
@@ -121,7 +129,7 @@ export class SparkCluster implements AsyncDisposable {
   }
 
   #daemon(name: string, command: string): void {
-    const env = `SPARK_HOME=${this.sparkHome} SPARK_DAEMON_MEMORY=${memory.SPARK_DAEMON_MEMORY}`;
+    const env = `SPARK_HOME=${this.sparkHome} SPARK_DAEMON_MEMORY=${daemonMemory} SPARK_DAEMON_JAVA_OPTS="${javaOptions}" SPARK_MASTER_OPTS="${recovery}"`;
     const detached = `setsid ${env} ${this.sparkHome}/bin/spark-class ${command} >>/srv/spark/${name}.log 2>&1 </dev/null & echo $! >/srv/spark/${name}.pid`;
     this.host.shell(`su spark -s /bin/sh -c '${detached.replace('setsid ', 'exec setsid env ')}'`);
   }
@@ -134,7 +142,7 @@ export class SparkCluster implements AsyncDisposable {
     const classes = `${join(livyJars(), 'jars')}/*:${place}/conf`;
     host.shell(livyFurniture(place, host.address, this.master, sparkHome, `${host.home}/.stellwerk`));
     host.shell(
-      `chown -R ${host.user} ${place} && cd ${place} && su ${host.user} -s /bin/sh -c 'cd ${place}; exec setsid env ${env} java -Xmx256m ${opens} -cp "${classes}" org.apache.livy.server.LivyServer >>${place}/livy.log 2>&1 </dev/null & echo $! >${place}/livy.pid'`,
+      `chown -R ${host.user} ${place} && cd ${place} && su ${host.user} -s /bin/sh -c 'cd ${place}; exec setsid env ${env} java ${javaOptions} -Xmx256m ${opens} -cp "${classes}" org.apache.livy.server.LivyServer >>${place}/livy.log 2>&1 </dev/null & echo $! >${place}/livy.pid'`,
     );
     await this.#until(() => this.batches().length === 0, 'Livy');
   }
@@ -169,12 +177,17 @@ export class SparkCluster implements AsyncDisposable {
   }
 }
 
-/** As a distribution of Spark furnishes a head node: its own name resolves, `spark-submit` is on the PATH. */
+const confFolder = '/etc/spark';
+
+/** As a distribution of Spark furnishes a head node: its own name resolves, and no other is asked for; `spark-submit` is on the PATH. */
 const furniture = (address: string, home: string) => `
 set -e
 echo "${address} $(hostname)" >> /etc/hosts
+sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf
 useradd -m -b /srv -s /bin/sh spark
-printf '#!/bin/sh\\nexport SPARK_HOME=%s\\nexec "$SPARK_HOME/bin/spark-submit" "$@"\\n' '${home}' > /usr/local/bin/spark-submit
+mkdir -p ${confFolder}
+printf 'spark.driver.extraJavaOptions %s\\nspark.executor.extraJavaOptions %s\\n' '${javaOptions}' '${javaOptions}' > ${confFolder}/spark-defaults.conf
+printf '#!/bin/sh\\nexport SPARK_HOME=%s SPARK_CONF_DIR=${confFolder}\\nexec "$SPARK_HOME/bin/spark-submit" "$@"\\n' '${home}' > /usr/local/bin/spark-submit
 chmod 755 /usr/local/bin/spark-submit
 `;
 
@@ -193,7 +206,7 @@ livy.repl.enable-hive-context = false
 END
 cat > ${place}/spark/bin/spark-submit <<'END'
 #!/bin/bash
-export SPARK_HOME=${home}
+export SPARK_HOME=${home} SPARK_CONF_DIR=${confFolder}
 if [ "$1" = --version ]; then
   printf 'Welcome to\\n version 2.4.8\\nUsing Scala version 2.11.12\\n' >&2
   exit 0

@@ -27,6 +27,8 @@ interface State {
   name: string;
   folder: string;
   address: string;
+  /** This machine's end of the cable. */
+  reached: string;
   password: string;
   holder: number;
   machine: number;
@@ -52,6 +54,7 @@ export class SshHost implements AsyncDisposable {
       name,
       folder,
       address: there,
+      reached: here,
       password: randomBytes(9).toString('base64url'),
       holder: 0,
       machine: 0,
@@ -107,6 +110,11 @@ export class SshHost implements AsyncDisposable {
 
   get address(): string {
     return this.#state.address;
+  }
+
+  /** The one address that it reaches: that of this machine, where nothing answers unless a test lets it. */
+  get reached(): string {
+    return this.#state.reached;
   }
 
   get password(): string {

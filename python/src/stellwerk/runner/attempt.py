@@ -39,6 +39,7 @@ from stellwerk.runner.usage import sampled
 _PATIENCE_BEFORE_START = 600.0
 SUPERSEDED = 3
 UNDELIVERED = 75
+STOPPED = 128 + int(signal.SIGTERM)  # why, its target tells
 
 
 class Attempt:
@@ -81,7 +82,7 @@ class Attempt:
         return RunFolder.create(self.place.run, id=job["run"], workspace=job["workspace"], experiment=job["experiment"], attempt=job["attempt"])  # fmt: skip
 
     def execute(self):
-        """Returns the exit code of the runner: 0 if all was delivered."""
+        """Returns the exit code of the runner: 0 if all was delivered, with what became of the run."""
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # secrets of the run would lie in it
         adopt_orphans()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -304,7 +305,7 @@ class Attempt:
             return UNDELIVERED
         self.lease.stop()
         shutil.rmtree(self.place.folder, ignore_errors=True)
-        return 0
+        return 0 if verdict else STOPPED
 
     def _give_way(self):
         say("A newer attempt of the run has taken over; this one leaves.")

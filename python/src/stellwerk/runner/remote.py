@@ -19,6 +19,7 @@ import sys
 import time
 
 from stellwerk._files import read_json, write_json
+from stellwerk.runner import bundles
 from stellwerk.runner.processes import start_time
 
 MARK = "STELLWERK_REMOTE_JOB"
@@ -38,8 +39,7 @@ class Job:
         with self._locked():
             self.lead(relay)
             if self.runner() is None:
-                self._need_room()
-                write_json(os.path.join(self.folder, "job.json"), job)
+                self._put(job)
                 write_json(self.written, self._identity(self._spawn()))
         return self.look()
 
@@ -49,8 +49,7 @@ class Job:
         with self._locked():
             self.lead(relay)
             if not os.path.exists(self.placed):
-                self._need_room()
-                write_json(os.path.join(self.folder, "job.json"), job)
+                self._put(job)
                 write_json(self.placed, {})
         return self.look()
 
@@ -69,10 +68,12 @@ class Job:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return lock
 
-    def _need_room(self):
+    def _put(self, job):
         disk = os.statvfs(self.folder)
         if disk.f_bavail * disk.f_frsize < _LEAST_FREE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.folder)
+        bundles.write_down(self.folder)
+        write_json(os.path.join(self.folder, "job.json"), job)
 
     def lead(self, relay):
         if relay is None or not os.path.isdir(self.folder):

@@ -32,6 +32,10 @@ export class Contained<K extends ComputeKind> {
     return this.#docker.platform(this.#engineOn(target), image);
   }
 
+  async forget(target: Target<K>): Promise<void> {
+    await this.#docker.forget(this.#engineOn(target)).catch(isUnreachable);
+  }
+
   jobs(plain: RunsJobs<K>): RunsJobs<K> {
     const { jobs } = this.#docker;
     const on = this.#engineOn;

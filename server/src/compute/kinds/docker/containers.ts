@@ -122,6 +122,11 @@ export async function removeContainer(engine: Engine, name: string): Promise<voi
   await engine.tell({ method: 'POST', path: `/containers/${name}/wait`, query: { condition: 'removed' }, also: [404] });
 }
 
+/** One in use stays: that is an `EngineRefusal`. */
+export async function removeVolume(engine: Engine, name: string): Promise<void> {
+  await engine.tell({ method: 'DELETE', path: `/volumes/${name}`, query: { force: true }, also: [404] });
+}
+
 /** The exit code; undefined if there is none of that name. */
 async function ended(
   engine: Engine,

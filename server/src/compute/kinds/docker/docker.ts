@@ -84,6 +84,10 @@ export class DockerDriver implements ComputeDriver<'docker'> {
     );
   }
 
+  forget(target: Target<'docker'>): Promise<void> {
+    return this.jobs.forget(target);
+  }
+
   reach(): 'carried' {
     return 'carried';
   }

@@ -15,6 +15,7 @@ import {
   programIn,
   putInto,
   removeContainer,
+  removeVolume,
   runOnce,
   signalContainer,
   startContainer,
@@ -36,6 +37,8 @@ const recoversWithinMs = 110_000;
 const noProgram = 127;
 /** What the engine writes down of containers that it finds ended when it starts. */
 const endedWithEngine = 255;
+/** By SIGKILL and SIGTERM: an engine that is stopped, or started again after it was killed, ends its containers so. */
+const endedBySignals = [137, 143];
 
 export class DockerJobs implements RunsJobs<'docker'> {
   readonly #needs: JobsNeeds;
@@ -119,8 +122,15 @@ export class DockerJobs implements RunsJobs<'docker'> {
         await this.#needs.relays.close(engine, name);
         await removeContainer(engine, name);
       }
-      await engine.tell({ method: 'DELETE', path: `/volumes/${container}`, query: { force: true }, also: [404] });
+      await removeVolume(engine, container);
     });
+  }
+
+  /** The environments of a target's runs. */
+  async forget(target: Target<'docker'>): Promise<void> {
+    const engine = this.#needs.engineOf(target);
+    const cache = places.cacheNameOf(this.#needs.installation, target);
+    await refusals(engine, 'later', () => removeVolume(engine, cache));
   }
 
   async #make(
@@ -183,7 +193,7 @@ function wantedBy({ settings }: Target<'docker'>, { job }: JobOrder): string {
 
 function jobOf({ job }: JobOrder): object {
   const { caBundle: _, ...same } = job;
-  return { ...same, server: `unix:${places.relayLink}`, cacheFolder: places.cachePlace };
+  return { ...same, server: `unix:${places.relayLink}`, cacheFolder: places.cachePlace, targetTellsEnd: true };
 }
 
 const recoveryOf = (container: string) => `${container}-recovery`;
@@ -208,6 +218,13 @@ async function whyEnded(
     };
   if (State.ExitCode === endedWithEngine)
     return { state: 'ended', cause: 'node-lost', reason: 'The Docker Engine was restarted while the run was on it.' };
+  if (endedBySignals.includes(State.ExitCode))
+    return {
+      state: 'ended',
+      cause: 'node-lost',
+      reason:
+        'Its container was stopped while the run was in it: by the Docker Engine, which was restarted, or by somebody who may use that.',
+    };
   return { state: 'ended' };
 }
 

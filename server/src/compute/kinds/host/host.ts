@@ -58,6 +58,10 @@ export class HostDriver implements ComputeDriver<'host'> {
     return image.name === undefined ? undefined : this.#contained.platform(target, image);
   }
 
+  forget(target: Target<'host'>): Promise<void> {
+    return this.#contained.forget(target);
+  }
+
   /** One machine, whatever workspaces call it. */
   queue(): string {
     return 'host';

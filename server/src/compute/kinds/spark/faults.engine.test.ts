@@ -1,10 +1,11 @@
+import { text } from 'node:stream/consumers';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Spark } from '@stellwerk/contract/spark.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { whyNoLivy, whyNoSpark } from '../../../../../test/engines/spark/spark-cluster.ts';
 import type { JobHandle, JobOrder } from '../../driver.ts';
 import { RealServer } from '../../real-server.fixture.ts';
-import { asPySpark, type OnCluster, onCluster, targetOn } from './spark.fixture.ts';
+import { asPySpark, type OnCluster, onCluster, rounds, targetOn } from './spark.fixture.ts';
 
 /** Two executors work for it until somebody ends it. */
 const busy = `
@@ -44,11 +45,18 @@ describe.skipIf(whyNoSpark)(`faults of a Spark cluster${whyNoSpark ? ` (${whyNoS
     );
   }
   const printed = (order: JobOrder, text: string) => async () => (await server.log(order)).includes(text);
-  const order = (spark?: Spark) =>
-    server.order(busy, { environment: { userManaged: true, interpreterPath: there.cluster.python } }).then((made) => ({
-      ...made,
-      job: { ...made.job, configuration: { ...made.job.configuration, ...(spark && { spark }) } },
-    }));
+  const order = (spark?: Spark, script = busy) =>
+    server
+      .order(script, { environment: { userManaged: true, interpreterPath: there.cluster.python } })
+      .then((made) => ({
+        ...made,
+        job: { ...made.job, configuration: { ...made.job.configuration, ...(spark && { spark }) } },
+      }));
+  async function beside(target: OnCluster['target'], handle: JobHandle, words: string[], said = ''): Promise<string> {
+    const stream = await jobs().beside(target, handle, words);
+    stream.write(said);
+    return text(stream);
+  }
   async function untilNothingWorks(): Promise<void> {
     await until(() => cluster().applications().length === 0, 'the end of the application at the master');
     await until(() => cluster().executors().length === 0, 'the end of its executors');
@@ -73,6 +81,12 @@ describe.skipIf(whyNoSpark)(`faults of a Spark cluster${whyNoSpark ? ` (${whyNoS
         expect(job).toMatchObject({ application: application!.id, url: expect.stringMatching(/^http:\/\/.+:40\d\d$/) });
         expect(application).toMatchObject({ cores: 2, memoryperexecutor: 512, state: 'RUNNING' });
         expect(cluster().executors().length).toBeGreaterThanOrEqual(2);
+        const page = new URL(job!.url!).port;
+        const python = `echo "$PYSPARK_PYTHON"; cat outputs/begun.txt`;
+        expect(await beside(target(), handle, ['exec', '--', 'sh', '-c', python])).toContain(
+          `${cluster().python}\nbegun`,
+        );
+        expect(await beside(target(), handle, ['connect', page], 'GET / HTTP/1.0\r\n\r\n')).toMatch(/^HTTP.1.1 [23]/);
         await jobs().cancel(target(), handle, 'kill');
         expect(await jobs().look(target(), handle)).toMatchObject({ state: 'ended' });
         await untilNothingWorks();
@@ -106,6 +120,31 @@ describe.skipIf(whyNoSpark)(`faults of a Spark cluster${whyNoSpark ? ` (${whyNoS
       await untilNothingWorks();
       await cleaned(target(), handle);
     });
+  });
+
+  test('a worker and the master that are killed in the middle of a run cost it nothing, once they are started again', async () => {
+    const asked = await order(undefined, rounds);
+    const handle = await jobs().start(there.target, asked);
+    await until(printed(asked, 'round 3 6'), 'the beginning');
+    const goesOn = async (what: string) => {
+      const { length } = await server.log(asked);
+      await until(async () => (await server.log(asked)).length > length + 100, what);
+    };
+    cluster().kill('worker1');
+    await goesOn('work on the other worker');
+    cluster().kill('master');
+    await goesOn('work without a master');
+    cluster().startMaster();
+    cluster().startWorker(1);
+    await cluster().untilWorkers(2);
+    await until(() => cluster().applications()[0]?.state === 'RUNNING', 'the application at the new master');
+    await goesOn('work with the new master');
+    cluster().host.shell('touch /tmp/enough');
+    await until(async () => (await server.run(asked)).state === 'completed', 'the end of the run');
+    const lines = (await server.log(asked)).split('\n').filter((line) => /^rounds? /.test(line));
+    expect(lines).toEqual([...lines.slice(1).map((_, n) => `round ${n} 6`), `rounds ${lines.length - 1}`]);
+    await untilNothingWorks();
+    await cleaned(there.target, handle);
   });
 
   test('a head node without Spark fails the run with what to do', async () => {

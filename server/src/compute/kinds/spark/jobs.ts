@@ -2,6 +2,7 @@
 // the target has a Livy, that starts the runner instead, as the driver of a batch that carries the job's name; the rest is the same.
 // Invariants: one batch per job, however often it is started; after `kill` and `cleanUp` neither the batch nor a process of the job is left.
 import { createHash } from 'node:crypto';
+import type { Duplex } from 'node:stream';
 import type { JobHandle, JobOrder, JobState, RunsJobs, Target } from '../../driver.ts';
 import { SshJobs } from '../ssh/jobs.ts';
 import type { Machines, SshNeeds } from '../ssh/machine.ts';
@@ -9,11 +10,11 @@ import { askedOf } from './asked.ts';
 import { Livy } from './livy.ts';
 
 export class SparkJobs implements RunsJobs<'spark'> {
-  readonly #machines: Machines;
+  readonly #machines: Pick<Machines, 'of'>;
   readonly #secret: SshNeeds['secret'];
   readonly #jobs: SshJobs;
 
-  constructor(machines: Machines, { secret }: Pick<SshNeeds, 'secret'>) {
+  constructor(machines: Pick<Machines, 'of'>, { secret }: Pick<SshNeeds, 'secret'>) {
     this.#machines = machines;
     this.#secret = secret;
     this.#jobs = new SshJobs(machines);
@@ -54,6 +55,11 @@ export class SparkJobs implements RunsJobs<'spark'> {
 
   recover(target: Target<'spark'>, handle: JobHandle): Promise<void> {
     return this.#jobs.recover(target, handle);
+  }
+
+  /** The script runs on the head node, whoever started it. */
+  beside(target: Target<'spark'>, handle: JobHandle, words: readonly string[]): Promise<Duplex> {
+    return this.#jobs.beside(target, handle, words);
   }
 
   /** The batch first: what it would still start finds no job then. */

@@ -5,11 +5,16 @@ import { wheelPath } from '../../../assets.ts';
 import { connectTo } from '../../../installation.ts';
 import type { Tried } from '../../driver.suite.ts';
 import type { Target } from '../../driver.ts';
+import type { LastCall } from '../../last-call.fixture.ts';
 import type { RealServer } from '../../real-server.fixture.ts';
+import { Machines } from '../ssh/machine.ts';
+import { SparkJobs } from './jobs.ts';
 import { SparkDriver } from './spark.ts';
 
 export interface OnCluster extends Tried<'spark'> {
   driver(): SparkDriver;
+  /** That of another installation, which knows the same target. */
+  another(): SparkDriver;
   cluster: SparkCluster;
 }
 
@@ -19,6 +24,21 @@ export const asPySpark: Partial<RunConfiguration> = {
   spark: { driverMemory: '512m', executors: { count: 2, cores: 1, memory: '512m' } },
 };
 
+/** An application that computes a little, again and again, until it is told that it is enough; the last line says how often. */
+export const rounds = `
+import os, time
+from pyspark.sql import SparkSession
+context = SparkSession.builder.getOrCreate().sparkContext
+n = 0
+while not os.path.exists("/tmp/enough"):
+    print("round", n, context.parallelize(range(4), 2).map(lambda one: one).sum(), flush=True)
+    n += 1
+    time.sleep(0.2)
+os.makedirs("outputs", exist_ok=True)
+open("outputs/done.txt", "w").write(str(n))
+print("rounds", n, flush=True)
+`;
+
 type Settings = Target<'spark'>['settings'];
 
 export function targetOn(cluster: SparkCluster, more: Partial<Settings> = {}): Target<'spark'> {
@@ -26,6 +46,17 @@ export function targetOn(cluster: SparkCluster, more: Partial<Settings> = {}): T
   const plain = { folder: '.stellwerk', python: 'python3', key: 'key', master: cluster.master };
   const settings: Settings = { kind: 'spark', address, port, user, hostKey, ...plain, ...more };
   return { workspace: 'suite', name: 'hdi', settings };
+}
+
+/** Every use of a machine that has been made ready is a call; how it is made ready is tried by the kind `ssh`. */
+function dyingMachines(machines: Machines, last: LastCall): Pick<Machines, 'of'> {
+  return {
+    async of(target) {
+      const machine = await machines.of(target);
+      last.atEnd(() => machine.connection.close());
+      return { ...machine, connection: last.of(machine.connection, ['run']) };
+    },
+  };
 }
 
 export async function onCluster(
@@ -49,6 +80,8 @@ export async function onCluster(
   return {
     cluster,
     driver: () => new SparkDriver(needs),
+    another: () => new SparkDriver({ ...needs, installation: 'another' }),
+    dying: (last) => new SparkJobs(dyingMachines(new Machines(needs, { othersPass: true }), last), needs),
     target: targetOn(cluster, { ...livy, ...more }),
     leftovers: async () => [
       ...jobs().filter((line) => /^[0-9a-f]{32}$/.test(line)),

@@ -19,7 +19,7 @@ export class SparkDriver implements ComputeDriver<'spark'> {
 
   constructor(needs: SshNeeds) {
     this.#needs = needs;
-    this.#machines = new Machines(needs);
+    this.#machines = new Machines(needs, { othersPass: true }); // executors have another user, and the script's Python
     this.jobs = new SparkJobs(this.#machines, needs);
   }
 
@@ -34,6 +34,10 @@ export class SparkDriver implements ComputeDriver<'spark'> {
   async probe(target: Target<'spark'>): Promise<Probe> {
     const findings = await probed(target, this.#needs);
     return { usable: findings.every(({ ok }) => ok), findings };
+  }
+
+  forget(target: Target<'spark'>): Promise<void> {
+    return this.#machines.forget(target);
   }
 
   /** One cluster, whatever workspaces call it. */

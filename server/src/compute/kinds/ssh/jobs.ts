@@ -15,9 +15,9 @@ const answersWithinMs = 60_000;
 const recoversWithinMs = 110_000;
 
 export class SshJobs implements RunsJobs<'ssh'> {
-  readonly #machines: Machines;
+  readonly #machines: Pick<Machines, 'of'>;
 
-  constructor(machines: Machines) {
+  constructor(machines: Pick<Machines, 'of'>) {
     this.#machines = machines;
   }
 

@@ -50,11 +50,12 @@ export interface Machine extends Connected {
 /** Linux does not take a longer path for a socket. */
 const longestSocketPath = 107;
 const leastFreeKilobytes = 32 * 1024;
+const forgetsWithinMs = 60_000;
 
-/** Prints where the folder really is, and how much room there is; makes what is not there. */
+/** Prints where the folder really is, and how much room there is; makes what is not there. Others may pass through it where they have to. */
 const furnish = `
-umask 077
-mkdir -p -- "$1/bundles" "$1/jobs" "$1/relay" && cd -- "$1" && chmod 700 . bundles jobs relay && pwd -P || exit 1
+umask "$2"
+mkdir -p -- "$1/bundles" "$1/jobs" "$1/relay" && cd -- "$1" && chmod 700 bundles jobs relay && chmod "$3" . && pwd -P || exit 1
 df -Pk . | awk 'END { print $4 }'
 ls bundles
 `;
@@ -79,22 +80,41 @@ finally:
 /** Of an earlier connection to the same target; sshd leaves them. */
 const removeOthers = 'for file in "$1"-*; do [ "$file" = "$2" ] || rm -f -- "$file"; done';
 
+interface MachinesMore {
+  /** In place of our own. */
+  signIn?: typeof connect;
+  /** Other users of the machine may reach environments in the folder; jobs they may not. */
+  othersPass?: boolean;
+}
+
 export class Machines {
   readonly #needs: SshNeeds;
+  readonly #more: MachinesMore;
   readonly #connections = new SshConnections<Machine>();
 
-  constructor(needs: SshNeeds) {
+  constructor(needs: SshNeeds, more: MachinesMore = {}) {
     this.#needs = needs;
+    this.#more = more;
   }
 
   of(target: SshTarget): Promise<Machine> {
     return this.#connections.get(nameOf(target), () => this.#make(target));
   }
 
+  /** This installation's folder over there, unless somebody else uses it. What of it is needed again is made again. */
+  async forget(target: SshTarget): Promise<void> {
+    const { connection, bundle, folder, relay } = await this.of(target);
+    const words = ['-m', 'stellwerk.runner.bundles', 'forget', folder, '--relay', relay];
+    const done = await connection.run({ ...programOf(target, bundle, words), timeoutMs: forgetsWithinMs });
+    connection.close();
+    if (done.code !== 0) throw failureOf(target, done);
+  }
+
   async #make(target: SshTarget): Promise<Machine> {
-    const connection = await connect(target, this.#needs);
+    const { signIn = connect, othersPass } = this.#more;
+    const connection = await signIn(target, this.#needs);
     try {
-      const place = await furnished(connection, target, this.#needs.installation);
+      const place = await furnished(connection, target, this.#needs.installation, othersPass);
       const { folder } = place;
       const bundle = await bundled(connection, target, place, this.#needs.pythonPackage);
       const [relay, { platform, ...capacity }] = await Promise.all([
@@ -116,31 +136,43 @@ export class Machines {
   }
 }
 
-/** Our Python package, unpacked over there. */
+/** Our Python package, unpacked over there; others of it that no job uses any more are removed. */
 export async function bundled(
   connection: SshConnection,
   target: BySsh,
   place: Furnished,
   pythonPackage: string,
 ): Promise<string> {
-  const { folder, bundles, freeKilobytes } = place;
+  const { folder, bundles } = place;
   const content = await readFile(pythonPackage);
   const digest = createHash('sha256').update(content).digest('hex').slice(0, 24);
   const bundle = `${folder}/bundles/${digest}`;
-  if (bundles.includes(digest)) return bundle;
+  if (!bundles.includes(digest)) await unpacked(connection, target, place, content, bundle, pythonPackage);
+  if (bundles.some((name) => name !== digest))
+    await connection.run(programOf(target, bundle, ['-m', 'stellwerk.runner.bundles', 'prune', folder]));
+  return bundle;
+}
+
+async function unpacked(
+  connection: SshConnection,
+  target: BySsh,
+  { folder, freeKilobytes }: Furnished,
+  content: Uint8Array,
+  bundle: string,
+  name: string,
+): Promise<void> {
   if (freeKilobytes < leastFreeKilobytes)
     throw new TargetError(
       'never',
       `The disk of ${target.settings.address} is full: ${folder} has ${Math.round(freeKilobytes / 1024)} MB left.`,
     );
   const making = `${bundle}.${randomBytes(6).toString('hex')}`;
-  const wheel = `${making}-${basename(pythonPackage)}`;
+  const wheel = `${making}-${basename(name)}`;
   await connection.put(content, wheel);
-  const unpacked = await connection.run({
+  const done = await connection.run({
     words: [target.settings.python, '-I', '-S', '-c', unpack, wheel, bundle, making],
   });
-  if (unpacked.code !== 0) throw failureOf(target, unpacked);
-  return bundle;
+  if (done.code !== 0) throw failureOf(target, done);
 }
 
 /** A socket over there that leads here, in the place of those that earlier connections to the same target left. */
@@ -180,9 +212,12 @@ export async function furnished(
   connection: SshConnection,
   { settings }: BySsh,
   installation: string,
+  othersPass = false,
 ): Promise<Furnished> {
   const wanted = `${settings.folder.replace(/^~\//, '').replace(/\/+$/, '')}/${installation}`;
-  const done = await connection.run({ words: ['sh', '-c', furnish, 'sh', wanted] });
+  const done = await connection.run({
+    words: ['sh', '-c', furnish, 'sh', wanted, ...(othersPass ? ['066', '711'] : ['077', '700'])],
+  });
   const [folder, free, ...bundles] = done.stdout.trim().split('\n');
   if (done.code !== 0 || !folder?.startsWith('/'))
     throw new TargetError('never', `The folder ${wanted} on ${settings.address} cannot be used: ${done.stderr.trim()}`);

@@ -59,6 +59,26 @@ describe.skipIf(whyNoSshHost)(`such a machine, probed${whyNoSshHost ? ` (${whyNo
     expect(flaw?.hint).toMatch(/[.]$/);
   });
 
+  test('a package of before stays for the jobs that run from it; a target that is detached leaves nothing there', async () => {
+    const { home } = there.host;
+    const bundles = () => there.host.shell(`ls ${home}/.stellwerk/suite/bundles`).trim().split('\n').length;
+    const order = await server.order('import time\nprint("early", flush=True)\ntime.sleep(600)\n');
+    const handle = await there.driver().jobs.start(there.target, order);
+    const updated = await there.updated();
+    expect(await updated.jobs.look(there.target, handle)).toEqual({ state: 'running' });
+    expect(bundles()).toBe(2);
+    await updated.forget(there.target);
+    expect(await updated.jobs.look(there.target, handle)).toEqual({ state: 'running' });
+    await updated.jobs.cleanUp(there.target, handle);
+    const next = await there.updated();
+    await next.platform(there.target);
+    expect(bundles()).toBe(1);
+    await next.forget(there.target);
+    expect(there.host.shell(`ls -A ${home}/.stellwerk`)).toBe('');
+    await next.platform(there.target);
+    expect(bundles()).toBe(1);
+  });
+
   test('a machine whose sshd lays no way back is not usable', async () => {
     const refuse = 'echo "AllowStreamLocalForwarding no" >> /host/sshd_config';
     await using other = await SshHost.up();

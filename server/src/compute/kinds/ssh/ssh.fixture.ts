@@ -1,11 +1,16 @@
 // A machine with sshd for the tests of this kind, and drivers that reach it as those of an installation do.
+import { readFile, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { SshHost, type SshHostOptions } from '../../../../../test/engines/ssh/ssh-host.ts';
 import { wheelPath } from '../../../assets.ts';
 import { connectTo } from '../../../installation.ts';
 import type { Tried } from '../../driver.suite.ts';
 import type { Target } from '../../driver.ts';
+import type { LastCall } from '../../last-call.fixture.ts';
 import type { RealServer } from '../../real-server.fixture.ts';
 import { DockerDriver } from '../docker/docker.ts';
+import { SshJobs } from './jobs.ts';
+import { connect, Machines } from './machine.ts';
 import { SshDriver } from './ssh.ts';
 
 export interface OnHost extends Tried<'ssh'> {
@@ -13,6 +18,8 @@ export interface OnHost extends Tried<'ssh'> {
   host: SshHost;
   /** That of another installation, which knows the same target. */
   another(): SshDriver;
+  /** After an update: it has another package. */
+  updated(): Promise<SshDriver>;
 }
 
 export function targetOn(host: SshHost, more: Partial<Target<'ssh'>['settings']> = {}): Target<'ssh'> {
@@ -25,18 +32,28 @@ export function targetOn(host: SshHost, more: Partial<Target<'ssh'>['settings']>
   };
 }
 
+/** Connections whose every use over there is a call. */
+function dyingConnect(last: LastCall): typeof connect {
+  return async (target, needs) => {
+    const connection = await connect(target, needs);
+    last.atEnd(() => connection.close());
+    return last.of(connection, ['run', 'put', 'relay']);
+  };
+}
+
 export async function onHost(server: Pick<RealServer, 'url'>, options: SshHostOptions = {}): Promise<OnHost> {
   const host = await SshHost.up(options);
   const secrets: Record<string, string> = { key: host.key(), password: host.password, wrong: 'guessed' };
   const pythonPackage = (await wheelPath())!;
-  const driverOf = (installation: string) => {
-    const needs = {
-      installation,
-      pythonPackage,
-      secret: async (_: unknown, name: string) => secrets[name]!,
-      connectHere: () => connectTo(server.url),
-      secrets: { has: async (_: string, name: string) => name in secrets, keep: async () => {}, drop: async () => {} },
-    };
+  const needsOf = (installation: string, own = pythonPackage) => ({
+    installation,
+    pythonPackage: own,
+    secret: async (_: unknown, name: string) => secrets[name]!,
+    connectHere: () => connectTo(server.url),
+    secrets: { has: async (_: string, name: string) => name in secrets, keep: async () => {}, drop: async () => {} },
+  });
+  const driverOf = (installation: string, own?: string) => {
+    const needs = needsOf(installation, own);
     return new SshDriver(needs, new DockerDriver(needs));
   };
   const jobs = () => host.shell(`ls ${host.home}/.stellwerk/*/jobs`);
@@ -44,6 +61,12 @@ export async function onHost(server: Pick<RealServer, 'url'>, options: SshHostOp
     host,
     driver: () => driverOf('suite'),
     another: () => driverOf('another'),
+    async updated() {
+      const other = join(host.folder, basename(pythonPackage));
+      await writeFile(other, Buffer.concat([await readFile(pythonPackage), Buffer.from('\n')]));
+      return driverOf('suite', other);
+    },
+    dying: (last) => new SshJobs(new Machines(needsOf('suite'), { signIn: dyingConnect(last) })),
     target: targetOn(host),
     leftovers: async () => [
       ...jobs()

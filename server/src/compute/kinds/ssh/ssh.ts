@@ -53,6 +53,11 @@ export class SshDriver implements ComputeDriver<'ssh'> {
     return { usable: findings.every(({ ok }) => ok), findings };
   }
 
+  async forget(target: Target<'ssh'>): Promise<void> {
+    await this.#contained.forget(target);
+    await this.#machines.forget(target);
+  }
+
   /** One machine, whatever workspaces call it. */
   queue({ settings }: Target<'ssh'>): string {
     return `ssh ${settings.address.toLowerCase()}:${settings.port}`;
