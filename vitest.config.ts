@@ -8,6 +8,7 @@ const onEngines = [
     .filter((entry) => entry.isDirectory() && entry.name !== 'conda')
     .map(({ name }) => `test/${name}.test.ts`),
   'test/training-image.test.ts',
+  'test/kubernetes-images.test.ts',
   'test/local-container.test.ts',
 ];
 

@@ -7,14 +7,28 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { expectSameAsOnHost } from './diabetes.ts';
 import { KubernetesCluster, whyNoKubernetes } from './engines/kubernetes/kubernetes-cluster.ts';
 import { buildsWithinMs, builtBinary } from './engines/kubernetes/programs.ts';
+import { forwarded } from './forwarding.ts';
 import { Installation } from './installation.ts';
 import { scikitLearn } from './scikit-learn.ts';
 import { submit } from './submission.ts';
+import { typed } from './typing.ts';
 import { until, untilEnded, untilState } from './waiting.ts';
 
 const workspace = 'story';
 const userManaged = { environment: { userManaged: true } };
 const onCluster = { target: 'lab', ...userManaged };
+
+/** Whoever looks in finds the port of its pages in a file. */
+const serving = `
+import http.server, os, threading
+class Pages(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_): pass
+pages = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+threading.Thread(target=pages.serve_forever, daemon=True).start()
+for name, text in (("large", "x" * 200_000), ("port", str(pages.server_address[1]))):
+    with open(name, "w") as file:
+        file.write(text)
+`;
 
 /** Prints a line now and then until it is told that it is enough; the last one says how many there were. */
 const talkative = `
@@ -159,7 +173,7 @@ print(made.namespace.startswith("stellwerk-own-"))
   });
 
   test('nothing of a run is lost when the server is killed and started again; somebody looks in on it', async () => {
-    const run = await submit(installation, { code: talkative, ...onCluster });
+    const run = await submit(installation, { code: serving + talkative, ...onCluster });
     await until('some lines are there', async () => (await printed(run)).includes('line 20\n'));
     await until('its node is told', async () =>
       (await installation.client.runs.get(named(run))).job?.nodes?.includes(cluster.node),
@@ -168,8 +182,15 @@ print(made.namespace.startswith("stellwerk-own-"))
     const { length } = await printed(run);
     await until('more lines come', async () => (await printed(run)).length > length + 100);
     await untilState(place(run), 'running');
-    const enough = await installation.cli(['run', 'exec', run.id, '--', 'touch', 'enough']);
-    expect(enough.code, enough.stderr).toBe(0);
+    const port = await typed(installation, 'run', 'exec', run.id, '--', 'cat', 'port');
+    {
+      await using here = await forwarded(installation, run.id, port);
+      const page = () => fetch(`http://${here.address}/large`).then((answer) => answer.text());
+      expect((await Promise.all(Array.from({ length: 8 }, page))).map(({ length }) => length)).toEqual(
+        Array(8).fill(200_000),
+      );
+    }
+    await typed(installation, 'run', 'exec', run.id, '--', 'touch', 'enough');
     expect(await untilEnded(place(run))).toMatchObject({ state: 'completed' });
     const lines = (await printed(run)).trim().split('\n');
     expect(lines.at(-1)).toBe(`lines ${lines.length - 1}`);

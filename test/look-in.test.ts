@@ -1,9 +1,7 @@
 // Somebody looks in on a running script: with a program beside it, and with a connection to a port that it listens on.
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Installation, node, repository } from './installation.ts';
+import { forwarded } from './forwarding.ts';
+import { Installation } from './installation.ts';
 import { processesWith } from './processes.ts';
 import { pythonSignals, Signals } from './signals.ts';
 import { submit } from './submission.ts';
@@ -78,27 +76,11 @@ test('what is typed goes in, and a program whose user is gone is ended', async (
 });
 
 test('a port here leads to one there, for many connections at once', async () => {
-  const args = ['run', 'forward', run, await signals.told('port'), '--local-port', '0'];
-  const env = { ...process.env, STELLWERK_URL: installation.url, STELLWERK_TOKEN: installation.token };
-  const child = spawn(
-    node[0]!,
-    [...node.slice(1), join(repository, 'cli', 'src', 'main.ts'), ...args, '--workspace', workspace],
-    {
-      env,
-      cwd: repository,
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
+  await using here = await forwarded(installation, run, await signals.told('port'));
+  const pages = await Promise.all(
+    Array.from({ length: 20 }, (_, at) => fetch(`http://${here.address}/${at}`).then((answer) => answer.text())),
   );
-  try {
-    const [line] = await once(child.stdout, 'data');
-    const [, here] = /^(127\.0\.0\.1:\d+) leads to port/.exec(String(line))!;
-    const pages = await Promise.all(
-      Array.from({ length: 20 }, (_, at) => fetch(`http://${here}/${at}`).then((answer) => answer.text())),
-    );
-    expect(pages).toEqual(Array.from({ length: 20 }, (_, at) => `the page of the run ${`/${at}`.repeat(1_000)}`));
-  } finally {
-    child.kill();
-  }
+  expect(pages).toEqual(Array.from({ length: 20 }, (_, at) => `the page of the run ${`/${at}`.repeat(1_000)}`));
 });
 
 test('a session is its owner’s, a Reader opens none, and what was opened is in the audit log', async () => {

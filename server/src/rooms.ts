@@ -27,7 +27,7 @@ import { Experiments } from './experiment/experiments.ts';
 import { Gateway } from './gateway/gateways.ts';
 import type { Service } from './http/service.ts';
 import { ImageBuilding, Images, imageLayerCache, imageShelf, Recipes } from './image/images.ts';
-import { imageKinds, trainingBases } from './image/kinds.ts';
+import { imageKinds, trainingImages } from './image/kinds.ts';
 import type { Incidents } from './incidents.ts';
 import { servicesUrl } from './installation.ts';
 import { Models } from './model/models.ts';
@@ -147,13 +147,7 @@ export function buildRooms(ground: Ground) {
       ]);
     },
   });
-  const leases = new Leases({
-    db,
-    moment,
-    steadyMs,
-    leaseSeconds: config.leases.runSeconds,
-    incident,
-  });
+  const leases = new Leases({ db, moment, steadyMs, leaseSeconds: config.leases.runSeconds, incident });
   const orders = new JobOrders({
     db,
     moment,
@@ -229,8 +223,10 @@ export function buildRooms(ground: Ground) {
   };
   const kinds = imageKinds(imageNeeds);
   const recipes = new Recipes({ blobs, environments, readText: (digest: Digest) => textOf(bytes, digest) });
-  const pulled = { bytes: blobs.own(), shelf: imageShelf(db) };
-  const registry = new Registry({ images: pulled, access, workspaces, sealing: vault, now, url: ground.url });
+  const pulled = { bytes: blobs.own(), shelf: imageShelf(db), partsOf: (digest: Digest) => oci.partsOf(digest) };
+  const entry = { authenticator: access.authenticator, isRunOn: (...of: Parameters<Runs['isOn']>) => runs.isOn(...of) };
+  const registry = new Registry({ images: pulled, access: entry, workspaces, sealing: vault, now, url: ground.url });
+  const training = trainingImages(imageNeeds, registry);
   const images = new Images({ stores: { db, registry }, kinds, models, recipes, now, newId });
   const building = new ImageBuilding({
     db,
@@ -311,7 +307,7 @@ export function buildRooms(ground: Ground) {
     incident,
     leaseMs: config.leases.activityMs,
     executors: {
-      run: runExecutor({ db, moment, steadyMs, computes, orders, leases, images: { base: trainingBases(imageNeeds) } }),
+      run: runExecutor({ db, moment, steadyMs, computes, orders, leases, images: training }),
       ...computeChanges.executors,
       'image.build': (work) => building.build(work),
       'web-service.deploy': (work) => rollout.apply(work),

@@ -7,13 +7,13 @@ const test = 'server/src/http/registry-routes.test.ts';
 /** Asked when signing in, and again with each request. */
 const roleAsked = {
   file: room,
-  code: "    const mayStill = scope === 'catalog' || (await this.#mayRead(caller, scope.workspace));\n",
+  code: "    const mayStill = scope === 'catalog' || (await this.#mayRead(caller, scope.workspace, scope.image));\n",
   without: '    const mayStill = true;\n',
 };
 const partAsked = {
   file: room,
-  code: '    if (await this.#needs.images.shelf.hasPart(workspace, name, digest))\n',
-  without: '    if (workspace !== undefined)\n',
+  code: '    if (await this.#hasPart(repository, digest))\n',
+  without: '    if (repository !== undefined)\n',
 };
 
 export const registryGuards: readonly Guard[] = [
@@ -48,7 +48,7 @@ export const registryGuards: readonly Guard[] = [
     attack: 'images of a workspace without a role in it',
     guard: 'a token names what its user may read only',
     changes: [
-      { file: room, code: 'else if (await this.#mayRead(caller, workspace)) good', without: 'else good' },
+      { file: room, code: 'else if (await this.#mayRead(caller, workspace, image)) good', without: 'else good' },
       roleAsked,
     ],
     test,
@@ -57,7 +57,7 @@ export const registryGuards: readonly Guard[] = [
   {
     attack: 'a token for one image used for another',
     guard: 'it names the repositories that it is good for',
-    changes: [{ file: room, code: '!mayStill || !claimed.scopes.includes(asked)', without: '!mayStill' }],
+    changes: [{ file: room, code: '!mayStill || !scopes.includes(asked)', without: '!mayStill' }],
     test,
     named: 'with a token for that repository only',
   },
@@ -85,11 +85,50 @@ export const registryGuards: readonly Guard[] = [
     attack: 'a path in place of a digest',
     guard: 'a digest is 64 digits, and of the image',
     changes: [
-      { file: room, code: '    if (!isDigest(digest))\n', without: '    if (workspace === undefined)\n' },
+      { file: room, code: '    if (!isDigest(digest))\n', without: '    if (repository === undefined)\n' },
       partAsked,
     ],
     test,
     named: 'by addresses that are what they seem',
+  },
+  {
+    attack: 'an image that was made for somebody’s run, by its digest and a user’s token',
+    guard: 'only that run reads it',
+    changes: [
+      {
+        file: room,
+        code: 'madeIn(image) === undefined && this.#hasRole',
+        without: 'this.#hasRole',
+      },
+    ],
+    test,
+    named: 'is no user’s to pull',
+  },
+  {
+    attack: 'other images, with what a run’s own is pulled with',
+    guard: 'it names one repository',
+    changes: [
+      {
+        file: 'server/src/registry/run-pulls.ts',
+        code: '    return isOwn && this.#needs.isOn(pull);\n',
+        without: '    return isOwn || this.#needs.isOn(pull);\n',
+      },
+    ],
+    test,
+    named: 'is pulled whole with the sign-in of that run',
+  },
+  {
+    attack: 'pulling with what a run had that is over',
+    guard: 'whether the attempt is on is asked for with each request',
+    changes: [
+      {
+        file: 'server/src/registry/run-pulls.ts',
+        code: '    return isOwn && this.#needs.isOn(pull);\n',
+        without: '    return isOwn;\n',
+      },
+    ],
+    test,
+    named: 'is pulled no more once that attempt is over',
   },
   {
     attack: 'quotes and line breaks in a header, by an address',
@@ -110,7 +149,7 @@ export const registryGuards: readonly Guard[] = [
     changes: [
       {
         file: room,
-        code: '    if (lastWorkspace !== undefined && (await this.#mayRead(caller, lastWorkspace)))\n',
+        code: '    if (lastWorkspace !== undefined && (await this.#hasRole(caller, lastWorkspace)))\n',
         without: '    if (lastWorkspace !== undefined)\n',
       },
     ],

@@ -32,6 +32,8 @@ export interface MadeImage {
   digest: string;
   /** As what an engine loads, under a name. */
   archive(name: string, signal?: AbortSignal): Promise<Readable>;
+  /** For engines that reach this server: its name in the registry here, and a sign-in for it alone that ends with the attempt of the run. */
+  pull?: { name: string; signIn: NonNullable<JobOrder['imageSignIn']> };
 }
 
 /** The container image that a run configuration names. */

@@ -6,6 +6,7 @@ import type { Transport } from '@stellwerk/contract/verb.ts';
 import { eachVerb } from '@stellwerk/contract/verbs.ts';
 import { type AccessRig, accessRig } from '../access/access.fixture.ts';
 import type { Caller } from '../access/access.ts';
+import type { Registry } from '../registry/registry.ts';
 import type { RunReach } from './authorise.ts';
 import { registryOf, type StoredImages } from './registry.fixture.ts';
 import { HttpServer, type HttpSettings } from './server.ts';
@@ -23,6 +24,9 @@ export interface HttpRig extends AsyncDisposable {
   tokens: Record<'administrator' | 'owner' | 'contributor' | 'reader' | 'outsider', string>;
   /** Where its images are stored, and how they are put there. */
   images: StoredImages;
+  registry: Registry;
+  /** `<run> <attempt>` each. */
+  attemptsOn: Set<string>;
   runToken(run: string, attempt?: number): Promise<string>;
 }
 
@@ -39,7 +43,10 @@ export async function httpRig(methods: Methods, settings: Partial<HttpSettings> 
   const service = serviceOf(methods, rig, calls);
   const tokens = await peopleOf(rig);
   const workspaceNamed = async (name: string) => ['w1', 'w2'].find((known) => known === name.toLowerCase());
-  const { registry, images } = await registryOf(rig, workspaceNamed);
+  const attemptsOn = new Set<string>();
+  const { registry, images } = await registryOf(rig, workspaceNamed, async ({ run, attempt }) =>
+    attemptsOn.has(`${run} ${attempt}`),
+  );
   const http = await HttpServer.start({
     service,
     access: rig.access,
@@ -57,6 +64,8 @@ export async function httpRig(methods: Methods, settings: Partial<HttpSettings> 
     calls,
     tokens,
     images,
+    registry,
+    attemptsOn,
     url: `http://127.0.0.1:${http.port}`,
     runToken: (run, attempt = 1) =>
       rig.access.authenticator.createRunToken({ workspace: 'w1', run, attempt, user: 'owner' }, 60_000),

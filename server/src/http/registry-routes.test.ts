@@ -195,6 +195,63 @@ describe('an image is pulled', () => {
   });
 });
 
+describe('an image that was made for a run', () => {
+  async function made() {
+    await start();
+    const run = { workspace: 'w1', run: 'r1', attempt: 2, user: 'owner', digest: parts.manifest };
+    rig.attemptsOn.add('r1 2');
+    const { name, signIn } = rig.registry.pullOf(run)!;
+    const [, repository] = /^stellwerk\.test\/(.*)@sha256:\w+$/.exec(name)!;
+    const ask = (query: string) => get(`/v2/token?${query}`, basic(signIn.user, signIn.password));
+    const token = async (query = pullOf(repository!)) => bearer(JSON.parse((await ask(query)).body).token);
+    return { repository: repository!, signIn, ask, token, run };
+  }
+
+  it('is pulled whole with the sign-in of that run, and nothing else is', async () => {
+    const { repository, token } = await made();
+    const other = await rig.images.put('w1', 'other', 1, 'other layer');
+    const own = await token();
+    const manifest = await get(`/v2/${repository}/manifests/${parts.manifest}`, own);
+    expect([manifest.status, sha256(manifest.body)]).toEqual([200, parts.manifest]);
+    for (const digest of [parts.config, ...parts.layers])
+      expect(sha256((await get(`/v2/${repository}/blobs/${digest}`, own)).body)).toBe(digest);
+    const status = async (path: string, headers = own) => (await get(`/v2/${path}`, headers)).status;
+    expect(await status(`${repository}/manifests/latest`)).toBe(404);
+    expect(await status(`${repository}/manifests/${other.manifest}`)).toBe(404);
+    expect(await status(`${repository}/blobs/${other.layers[0]}`)).toBe(404);
+    const theirs = `w1/x--made${other.manifest.slice('sha256:'.length)}`;
+    const wide = await token(
+      `${pullOf('w1/diabetes')}&${pullOf(theirs)}&${pullOf(repository.replace('w1', 'w2'))}&scope=registry:catalog:*`,
+    );
+    expect(await status('w1/diabetes/manifests/1', wide)).toBe(401);
+    expect(await status(`${theirs}/manifests/${other.manifest}`, wide)).toBe(401);
+    expect(await status(`${repository.replace('w1', 'w2')}/manifests/${parts.manifest}`, wide)).toBe(401);
+    expect(await status('_catalog', wide)).toBe(403);
+  });
+
+  it('is pulled no more once that attempt is over, with a token that was had before either', async () => {
+    const { repository, ask, token } = await made();
+    const before = await token();
+    rig.attemptsOn.clear();
+    rig.attemptsOn.add('r1 3');
+    expect((await ask(pullOf(repository))).status).toBe(401);
+    expect((await get(`/v2/${repository}/manifests/${parts.manifest}`, before)).status).toBe(401);
+  });
+
+  it('is no user’s to pull, and its sign-in is not to be had under another name', async () => {
+    const { repository, signIn } = await made();
+    const owner = await tokenFor('owner', pullOf(repository));
+    expect((await get(`/v2/${repository}/manifests/${parts.manifest}`, owner)).status).toBe(401);
+    for (const [user, password] of [
+      ['owner', signIn.password],
+      [signIn.user, rig.tokens.owner],
+      [signIn.user, `${signIn.password.slice(0, -8)}AAAAAAA=`],
+    ])
+      expect((await get(`/v2/token?${pullOf(repository)}`, basic(user!, password!))).status).toBe(401);
+    expect((await get('/api/v1/me', bearer(signIn.password))).status).toBe(401);
+  });
+});
+
 describe('what there is to pull is listed', () => {
   it('of the workspaces that the caller sees, page by page', async () => {
     await start();

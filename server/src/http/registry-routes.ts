@@ -2,6 +2,7 @@
 // and its own way to sign in: who has no good token is told where to get one with user name and token.
 import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { asUser } from '../access/access.ts';
 import { headers, type Pulled, type Registry, type Repository, tokenSeconds } from '../registry/registry.ts';
 import { OpenStreams } from './open-streams.ts';
 import { sendDownload } from './streams.ts';
@@ -74,7 +75,7 @@ export function bindRegistry(app: FastifyInstance, { registry, publicUrl, stoppi
     return { token, access_token: token, expires_in: tokenSeconds, issued_at: issuedAt };
   });
   at(['GET'], '_catalog', async (request, reply) => {
-    const caller = await admit(request, reply, 'catalog');
+    const caller = asUser(await admit(request, reply, 'catalog'));
     const page = pageOf(request);
     const found = await registry.catalog(caller, page.after, page.limit + 1);
     return { repositories: cut(request, reply, found, page.limit) };

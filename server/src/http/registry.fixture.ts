@@ -6,7 +6,7 @@ import { Blobs } from '../blob/blobs.ts';
 import { FileBytes } from '../blob/files.ts';
 import { imageShelf } from '../image/images.ts';
 import { type ImageParts, plainConfig, readParts, writeImage } from '../oci/manifest.ts';
-import { Registry } from '../registry/registry.ts';
+import { Registry, type RegistryNeeds } from '../registry/registry.ts';
 import { Vault } from '../vault/vault.ts';
 
 export interface StoredImages {
@@ -17,13 +17,14 @@ export interface StoredImages {
 export async function registryOf(
   { scratch: { db, folder, write }, access, now }: AccessRig,
   named: (name: string) => Promise<string | undefined>,
+  isRunOn: RegistryNeeds['access']['isRunOn'],
 ): Promise<{ registry: Registry; images: StoredImages }> {
   const bytes = new FileBytes(join(folder, 'blobs'));
   const own = new Blobs({ db, bytes, folder: join(folder, 'uploads'), now }).own();
   const platform = { os: 'linux', architecture: 'amd64' };
   const registry = new Registry({
-    images: { bytes: own, shelf: imageShelf(db) },
-    access,
+    images: { bytes: own, shelf: imageShelf(db), partsOf: (digest) => readParts(own, digest, platform) },
+    access: { authenticator: access.authenticator, isRunOn },
     workspaces: {
       nameOf: named,
       namesSeenBy: async (caller, after = '') => {

@@ -1,4 +1,5 @@
 // Every kind of image, complete by the compiler.
+import type { Registry } from '../registry/registry.ts';
 import type { ImageDriver, ImageKind, Watch } from './driver.ts';
 import { type DockerNeeds, dockerDriver } from './kinds/docker/docker.ts';
 import { type TrainingBase, trainingBase } from './kinds/docker/training-image.ts';
@@ -20,14 +21,17 @@ interface WantedImage {
 }
 
 /** For those who train in containers. */
-export function trainingBases(needs: ImageKindNeeds) {
-  return ({ name, signIn, python, pythonFallback }: WantedImage, watch: Watch): Promise<TrainingBase> => {
-    const wanted = {
-      ...(name !== undefined && { reference: name }),
-      ...(signIn && { credentials: signIn }),
-      python,
-      pythonFallback,
-    };
-    return trainingBase(wanted, watch, needs);
+export function trainingImages(needs: ImageKindNeeds, registry: Pick<Registry, 'pullOf'>) {
+  return {
+    base({ name, signIn, python, pythonFallback }: WantedImage, watch: Watch): Promise<TrainingBase> {
+      const wanted = {
+        ...(name !== undefined && { reference: name }),
+        ...(signIn && { credentials: signIn }),
+        python,
+        pythonFallback,
+      };
+      return trainingBase(wanted, watch, needs);
+    },
+    pullOf: (run: Parameters<Registry['pullOf']>[0]) => registry.pullOf(run),
   };
 }

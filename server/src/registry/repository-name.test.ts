@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { imageOf, locationOf, repositoryOf } from './repository-name.ts';
+import { repositoryOfMade } from './run-pulls.ts';
 
 /** As the distribution specification has it. */
 const allowed = /^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$/;
@@ -53,6 +54,7 @@ describe('the name that an image is pulled by', () => {
       'x---ff',
       'a/b',
       'x---2F-',
+      repositoryOfMade(`sha256:${'0'.repeat(64)}`),
     ])
       expect([name, imageOf(name)]).toEqual([name, undefined]);
   });

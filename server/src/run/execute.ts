@@ -139,7 +139,7 @@ class Execution {
         : undefined;
     const platform = base?.target ?? (await driver.platform?.(target, sought));
     const [made] = await Promise.all([orders.make(row, where, { ...watch, target: platform }), told]);
-    const { job, image } = await baked(made, base);
+    const { job, image } = await baked(made, base, row, images);
     const order = {
       id: orderId(row),
       job,

@@ -240,7 +240,7 @@ export async function runRooms(
           computes,
           orders,
           leases,
-          images: { base: images },
+          images: { base: images, pullOf: () => undefined },
         }),
         'compute.attach': idle,
         'compute.create': idle,

@@ -166,6 +166,18 @@ test('a newer attempt fences the older one off, whatever it writes', async () =>
   await report(id, { attempt: 2, state: 'running' }, tokenOf(id, 2));
 });
 
+test('an attempt is on until the run ends or another attempt follows', async () => {
+  const { id } = await rooms.submit({ script: 'train.py' });
+  const isOn = (attempt: number) => rooms.runs.isOn({ workspace, run: id, attempt });
+  await rooms.runs.getJob({ workspace, run: id }, ada);
+  const { attempt } = await rooms.runs.get({ workspace, run: id });
+  expect([await isOn(attempt!), await isOn(attempt! - 1), await isOn(attempt! + 1)]).toEqual([true, false, false]);
+  await rooms.runs.report({ workspace, run: id, attempt: attempt!, state: 'running' }, ada);
+  await rooms.runs.report({ workspace, run: id, attempt: attempt!, state: 'completed' }, ada);
+  expect(await isOn(attempt!)).toBe(false);
+  expect(await rooms.runs.isOn({ workspace, run: 'absent', attempt: 1 })).toBe(false);
+});
+
 test('a run that is not heard of for longer than its lease is lost, with its children, and comes back with them', async () => {
   const { id } = await rooms.start({ experiment: 'e' });
   const child = await rooms.start({ experiment: 'e', parent: id });

@@ -26,6 +26,7 @@ import { parametersOf } from './parameters.ts';
 import { queryReadings } from './query/query.ts';
 import { resubmissionOf } from './resubmission.ts';
 import type { RunSelections } from './selections.ts';
+import { isEnd } from './states.ts';
 import { type RunRow, runTopic } from './store.ts';
 import { checkSubmission, contentHash, type SubmissionNeeds } from './submission.ts';
 import { runTrash, trashedRuns } from './trash.ts';
@@ -307,6 +308,12 @@ export class Runs {
 
   async placeOf(workspace: string, run: string): Promise<{ key: number; ended: boolean }> {
     return this.#needs.db.transact(runReadings.place, { workspace, run });
+  }
+
+  /** Whether this attempt is on: it has not ended, and no other has followed it. */
+  async isOn({ workspace, run, attempt }: Pick<RunCaller, 'workspace' | 'run' | 'attempt'>): Promise<boolean> {
+    const row = await this.#row(workspace, run);
+    return row?.attempt === attempt && !isEnd(row.state);
   }
 
   async below(workspace: string, run: string): Promise<{ key: number; id: string }[]> {

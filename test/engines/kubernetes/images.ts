@@ -12,6 +12,7 @@ export const baseImage = 'registry.local/base:1';
 interface Image {
   name: string;
   command: string[];
+  variables?: Record<string, string>;
   /** Archives, from the lowest to the highest. */
   layers: string[];
 }
@@ -26,14 +27,23 @@ export async function writeFirstImages(folder: string, archive: string): Promise
   await writeImages(folder, archive, first);
 }
 
+/** Where packages for its Python lie in an image. */
+export const packagesFolder = '/usr/lib/python3/dist-packages';
+
 /** Like the base, with these packages for its Python; without any, an image with nothing in it. */
-export async function writeImageOf(folder: string, archive: string, name: string, packages?: string): Promise<void> {
+export async function writeImageOf(
+  folder: string,
+  archive: string,
+  name: string,
+  packages?: string,
+  variables: Record<string, string> = {},
+): Promise<void> {
   const layer = join(folder, 'own-layer.tar');
-  const [from, to] = packages === undefined ? ['/etc', 'etc'] : [packages, 'usr/lib/python3/dist-packages'];
+  const [from, to] = packages === undefined ? ['/etc', 'etc'] : [packages, packagesFolder.slice(1)];
   const what = packages === undefined ? 'hostname' : '.';
   execFileSync('tar', ['-cf', layer, '--transform', `s,^\\.\\?/\\?,${to}/,`, '-C', from!, what]);
   const layers = packages === undefined ? [layer] : [baseArchive(), layer];
-  await writeImages(folder, archive, [{ name, command: ['python3'], layers }]);
+  await writeImages(folder, archive, [{ name, command: ['python3'], variables, layers }]);
   rmSync(layer);
 }
 
@@ -42,14 +52,15 @@ async function writeImages(folder: string, archive: string, images: readonly Ima
   const parts = join(folder, 'images');
   mkdirSync(parts);
   const manifest = [];
-  for (const [n, { name, command, layers }] of images.entries()) {
+  for (const [n, { name, command, variables = {}, layers }] of images.entries()) {
+    const env = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', ...variables };
     const digests = await Promise.all(layers.map(digestOf));
     for (const [at, layer] of layers.entries())
       if (!existsSync(join(parts, `${digests[at]}.tar`))) symlinkSync(layer, join(parts, `${digests[at]}.tar`));
     const config = {
       architecture: process.arch === 'x64' ? 'amd64' : 'arm64',
       os: 'linux',
-      config: { Env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'], Cmd: command },
+      config: { Env: Object.entries(env).map(([key, value]) => `${key}=${value}`), Cmd: command },
       rootfs: { type: 'layers', diff_ids: digests.map((digest) => `sha256:${digest}`) },
     };
     writeFileSync(join(parts, `${n}.json`), JSON.stringify(config));

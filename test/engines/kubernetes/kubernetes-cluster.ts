@@ -1,6 +1,6 @@
 // A real Kubernetes cluster of one node for tests: API server, controllers, scheduler, etcd, kubelet and containerd in namespaces of their own for
 // network, mounts and processes, a folder for all that they keep, and an image with Python. It is reached over its own end of a cable and
-// reaches nothing else, so that its pods do not reach this machine's loopback. Needs root. By hand: `node test/engines/kubernetes/up.ts`.
+// reaches nothing but the other end, so that its pods do not reach this machine's loopback. Needs root. By hand: `node test/engines/kubernetes/up.ts`.
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
@@ -23,7 +23,7 @@ import { makeCertificates } from './certificates.ts';
 import { makeGroups, processesIn, removeGroups, spaceOf, statusOf, wordsOf } from './control-groups.ts';
 import { baseImage, writeFirstImages, writeImageOf } from './images.ts';
 import { builtBinary, debianRoot, hasGo } from './programs.ts';
-import { containerdSocket, type Place, partsOf, writeSettings } from './settings.ts';
+import { containerdSocket, type Place, partsOf, registriesFolder, writeSettings } from './settings.ts';
 
 const has = (command: string) => spawnSync('which', [command], { stdio: 'ignore' }).status === 0;
 const missing = ['apt-get', 'mmdebstrap', 'iptables', 'ip', 'openssl'].find((command) => !has(command));
@@ -33,6 +33,8 @@ export const whyNoKubernetes: string | undefined =
   process.getuid?.() !== 0 ? 'needs root' : !hasGo() ? 'needs Go' : missing ? `needs ${missing}` : undefined;
 
 interface State extends Place {
+  /** This machine's end of the cable. */
+  here: string;
   /** What starts its first process, and ends with it. */
   machine: number;
 }
@@ -59,7 +61,7 @@ export class KubernetesCluster implements AsyncDisposable {
     // Not below /tmp: that may be in memory, and sockets need a short path.
     const folder = mkdtempSync('/var/tmp/sw-kubernetes-');
     const [here, there] = freeAddresses();
-    const cluster = new KubernetesCluster({ node, folder, address: there, debian, machine: 0 });
+    const cluster = new KubernetesCluster({ node, folder, here, address: there, debian, machine: 0 });
     try {
       placeFile(binary, join(folder, 'kubernetes'));
       makeCertificates(join(folder, 'pki'), node, there);
@@ -97,6 +99,22 @@ export class KubernetesCluster implements AsyncDisposable {
 
   get address(): string {
     return this.#state.address;
+  }
+
+  /** By which its nodes and pods reach what listens there on this machine. */
+  get hostAddress(): string {
+    return this.#state.here;
+  }
+
+  /** Does on the node what `stellwerk registry trust --engine containerd` prints. */
+  trustRegistry(printed: string): void {
+    this.shell(printed.replaceAll('/etc/containerd/certs.d', registriesFolder(this.#state)));
+  }
+
+  /** The node has it no more, and pulls it for whoever wants it next. */
+  forgetImage(name: string): void {
+    const done = this.#ctr('images', 'rm', '--sync', name);
+    if (done.status !== 0) throw new Error(`${name} is still there: ${done.stderr}`);
   }
 
   /** That of its administrator. */
@@ -172,15 +190,16 @@ export class KubernetesCluster implements AsyncDisposable {
     await this.api.ask('PATCH', `/api/v1/nodes/${this.node}/status`, { status: { capacity, allocatable: capacity } });
   }
 
-  /** The node has an image of this name, with Python packages of a folder, or with nothing in it. */
-  addImage(name: string, packages?: string): Promise<void> {
-    return this.#import((archive) => writeImageOf(this.folder, archive, name, packages));
+  /** The node has an image of this name, with Python packages of a folder, or with nothing in it; with more variables for whoever starts in it. */
+  addImage(name: string, packages?: string, variables?: Record<string, string>): Promise<void> {
+    return this.#import((archive) => writeImageOf(this.folder, archive, name, packages, variables));
   }
 
-  /** A volume on the node's disk, for the one who asks for this class. */
-  async addVolume(storageClassName: string): Promise<void> {
+  /** A volume on the node's disk, or of so many megabytes, for the one who asks for this class. Where it lies on the node. */
+  async addVolume(storageClassName: string, megabytes?: number): Promise<string> {
     const path = join(this.folder, 'volumes', storageClassName);
     mkdirSync(path, { recursive: true });
+    if (megabytes !== undefined) this.shell(`mount -t tmpfs -o size=${megabytes}m tmpfs '${path}'`);
     const spec = {
       storageClassName,
       capacity: { storage: '1Gi' },
@@ -189,6 +208,7 @@ export class KubernetesCluster implements AsyncDisposable {
       hostPath: { path },
     };
     await this.api.ask('POST', '/api/v1/persistentvolumes', { metadata: { name: storageClassName }, spec });
+    return path;
   }
 
   /** The base image in a registry that wants to be signed in to (`registrySignIn`), and not on the node. Its name; gone with the cluster. */

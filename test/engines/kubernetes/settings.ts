@@ -16,6 +16,9 @@ export const pauseImage = 'registry.local/pause:1';
 const services = '10.96.0.0/16';
 const pods = '10.244.0.0/24';
 
+/** What containerd is told of registries, each in a folder named by host and port. */
+export const registriesFolder = ({ folder }: Pick<Place, 'folder'>) => join(folder, 'registries');
+
 export const containerdSocket = ({ folder }: Place) => join(folder, 'containerd.sock');
 
 export function writeSettings(place: Place): void {
@@ -35,7 +38,8 @@ const network = (folder: string) => ({
     {
       type: 'bridge',
       bridge: 'cni0',
-      isGateway: true,
+      isDefaultGateway: true,
+      ipMasq: true,
       hairpinMode: true,
       ipam: { type: 'host-local', dataDir: join(folder, 'cni', 'addresses'), ranges: [[{ subnet: pods }]] },
     },
@@ -62,7 +66,7 @@ state = "${folder}/containerd/state"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       SystemdCgroup = false
   [plugins."io.containerd.grpc.v1.cri".registry]
-    config_path = "${folder}/registries"
+    config_path = "${registriesFolder(place)}"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "${debian}/usr/lib/cni"
     conf_dir = "${folder}/cni"

@@ -273,8 +273,9 @@ class Attempt:
             return self._ended("failed", own.get("reason") or "The script called the run failed.", code, lines)
         if code == 0:
             return self._ended("completed", None, code)
-        if kills and kills.explain(code):
-            return self._ended("failed", kills.reason(self.used), code, lines, "out-of-memory")
+        of_memory = kills.reason(self.used) if kills and kills.explain(code) else self._several and self._several.out_of_memory()
+        if of_memory:
+            return self._ended("failed", of_memory, code, lines, "out-of-memory")
         return self._ended("failed", _reason(code), code, lines)
 
     def _masked(self, text):

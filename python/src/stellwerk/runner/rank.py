@@ -83,11 +83,12 @@ def _watched(place, job_folder):
     secrets = [*job["secrets"].values(), *job["vaultSecrets"].values()]
 
     def run(command, env):
+        passed = env.pop("STELLWERK_RANK_SIGNALS", "").split(",")
         printed, output = os.pipe()
         process = subprocess.Popen(command, env=env, stdout=output, stderr=output, preexec_fn=_end_with_parent)
         os.close(output)
-        for number in _PASSED:  # whoever sends one sends it to all processes of the rank
-            signal.signal(number, lambda *_: None)
+        for number in _PASSED:  # whoever sends one sends it to all processes of the rank, or has said which are for us to pass on
+            signal.signal(number, lambda number, _: process.send_signal(number) if str(number) in passed else None)
         capture = Capture(printed, log, secrets)
         capture.start()
         usage = None

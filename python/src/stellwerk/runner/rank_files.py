@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 
-from stellwerk._files import read_json
+from stellwerk._files import read_json, write_whole
 
 _LOG = re.compile(r"rank-[0-9]+\.txt$")
 _SAMPLES = re.compile(r"node-[0-9]+\.jsonl$")
@@ -26,6 +26,19 @@ class RankFiles:
     def total(self, node):
         """What it took in all: the contract's `Usage` as JSON."""
         return self._at("node-%d.json" % node)
+
+    def tell_out_of_memory(self, reason):
+        """Of the machine of another rank, which ended all of them."""
+        os.makedirs(self.folder, exist_ok=True)
+        write_whole(self._at("out-of-memory"), reason)
+
+    def out_of_memory(self):
+        """The reason, if that is what they ended for."""
+        try:
+            with open(self._at("out-of-memory"), encoding="utf-8") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
 
     def found(self):
         """The names of the logs, and of the journals, that there are by now."""

@@ -1,7 +1,11 @@
+import { copyFileSync, mkdtempSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { packagesFolder } from '../../../../../test/engines/kubernetes/images.ts';
 import { whyNoKubernetes } from '../../../../../test/engines/kubernetes/kubernetes-cluster.ts';
 import { buildsWithinMs, builtBinary } from '../../../../../test/engines/kubernetes/programs.ts';
+import { fakes } from '../../../../../test/set-clock.ts';
 import type { JobHandle, JobOrder } from '../../driver.ts';
 import { RealServer } from '../../real-server.fixture.ts';
 import { Api } from './api.ts';
@@ -21,6 +25,8 @@ os.makedirs("outputs", exist_ok=True)
 open("outputs/done.txt", "w").write(str(n))
 print("lines", n, flush=True)
 `;
+/** Before it waits for the end of what is taken away. */
+const callsOfACleanUp = 10;
 const early = `
 import os, time
 os.makedirs("outputs", exist_ok=True)
@@ -156,6 +162,88 @@ describe.skipIf(whyNoKubernetes)(named('faults of a cluster'), () => {
     expect(await there.leftovers()).toEqual([]);
   });
 
+  test('a volume that is full refuses a job, and one that gets full ends neither the script nor what it prints', async () => {
+    const [full, small] = [await there.cluster.addVolume('full', 20), await there.cluster.addVolume('small', 60)];
+    const on = (storageClass: string) => there.targetWith({ volumeClaimSize: '1Gi', storageClass });
+    there.cluster.shell(`dd if=/dev/zero of=${full}/filler bs=4k status=none || true`);
+    const refused = await jobs().start(on('full'), await server.order('print(1)\n'));
+    await until(async () => (await jobs().look(on('full'), refused)).state === 'ended', 'the end of the job');
+    const reason = expect.stringContaining('There is no room for its files');
+    expect(await jobs().look(on('full'), refused)).toMatchObject({ state: 'ended', cause: 'refused', reason });
+    await jobs().cleanUp(on('full'), refused);
+
+    const order = await server.order(talkative);
+    const handle = await jobs().start(on('small'), order);
+    await until(printed(order, 'line 10\n'), 'the beginning');
+    there.cluster.shell(`dd if=/dev/zero of=${small}/filler bs=4k status=none || true`);
+    await pause(3_000);
+    expect(await jobs().look(on('small'), handle)).toMatchObject({ state: 'running' });
+    there.cluster.shell(`rm ${small}/filler`);
+    const { length } = await server.log(order);
+    await lookedAfter(handle, async () => (await server.log(order)).length > length, 'more output');
+    inRuns(there.cluster, 'touch $process/root/tmp/enough');
+    await lookedAfter(handle, isIn(order, 'completed'), 'the end of the run');
+    expect(await server.files(order)).toContain('outputs/done.txt');
+    await jobs().cleanUp(on('small'), handle);
+    expect(await there.leftovers()).toEqual([]);
+  });
+
+  test.skipIf(!fakes)('a clock that is off by an hour costs a run nothing (libfaketime)', async () => {
+    const library = mkdtempSync(join(there.cluster.folder, 'library-'));
+    copyFileSync(fakes!, join(library, 'faketime.so'));
+    const preload = { LD_PRELOAD: `${packagesFolder}/faketime.so` };
+    for (const offset of ['+1h', '-1h']) {
+      const image = `registry.local/off:${offset === '+1h' ? 'ahead' : 'behind'}`;
+      await there.cluster.addImage(image, library, { ...preload, FAKETIME: offset });
+      const target = there.targetWith({ image });
+      const order = await server.order(
+        'import time\nfrom stellwerk.core import Run\nRun.get_context().log("loss", 0.5)\nprint("at", time.time())\n',
+      );
+      const handle = await jobs().start(target, order);
+      await lookedAfter(handle, isIn(order, 'completed'), 'the end of the run');
+      const ahead = Number((await server.log(order)).split(' ')[1]) - Date.now() / 1_000;
+      expect(offset === '+1h' ? ahead : -ahead).toBeGreaterThan(3_000);
+      await jobs().cleanUp(target, handle);
+    }
+    expect(await there.leftovers()).toEqual([]);
+  });
+
+  test('two installations on the same cluster never meet, not even with runs of the same name', async () => {
+    const order = await server.order(talkative);
+    const handle = await jobs().start(there.target, order);
+    await until(printed(order, 'line 10\n'), 'the beginning');
+    await there.another().jobs.cleanUp(there.target, { id: order.id });
+    expect(await jobs().look(there.target, handle)).toMatchObject({ state: 'running' });
+    const { length } = await server.log(order);
+    await lookedAfter(handle, async () => (await server.log(order)).length > length, 'more output');
+    inRuns(there.cluster, 'touch $process/root/tmp/enough');
+    await lookedAfter(handle, isIn(order, 'completed'), 'the end of the run');
+    await jobs().cleanUp(there.target, handle);
+    expect(await there.leftovers()).toEqual([]);
+  });
+
+  test('a cancel and a clean-up that are cut short at any call to the cluster are taken up again', async () => {
+    const api = new Api(readKubeconfig(there.cluster.kubeconfig), () => {});
+    /** After one call is before the next. */
+    const cutShort = async (n: number) => {
+      const [first, second] = [dyingApi(api, Math.ceil(n / 2), 'before'), dyingApi(api, n, 'before')];
+      const how = n % 2 === 0 ? 'kill' : 'ask';
+      const order = await server.order(early);
+      const handle = await jobs().start(there.target, order);
+      await lookedAfter(handle, printed(order, 'ready'), 'the beginning');
+      await server.cancel(order);
+      await there.jobsBy(first).cancel(there.target, handle, how).catch(killed);
+      await jobs().cancel(there.target, handle, how);
+      await lookedAfter(handle, async () => (await jobs().look(there.target, handle)).state === 'ended', 'its end');
+      await jobs().recover(there.target, handle);
+      expect(await server.files(order)).toContain('outputs/early.txt');
+      await there.jobsBy(second).cleanUp(there.target, handle).catch(killed);
+      await jobs().cleanUp(there.target, handle);
+    };
+    await Promise.all(Array.from({ length: callsOfACleanUp }, (_, n) => cutShort(n + 1)));
+    expect(await there.leftovers()).toEqual([]);
+  });
+
   test('100 MB of output and a file of 500 MB arrive whole', async () => {
     const order = await server.order(
       'import os, sys\nfor n in range(1_000_000):\n    sys.stdout.write("%099d\\n" % n)\nos.makedirs("outputs", exist_ok=True)\nwith open("outputs/big.bin", "wb") as file:\n    for _ in range(500):\n        file.write(os.urandom(1_000_000))\n',
@@ -171,6 +259,10 @@ describe.skipIf(whyNoKubernetes)(named('faults of a cluster'), () => {
   });
 });
 
+function killed(error: Error): void {
+  expect(error.message).toBe('killed');
+}
+
 /** A server that is killed before or after its call of that number. */
 function dyingApi(api: Api, last: number, when: 'before' | 'after'): Api {
   let calls = 0;
@@ -178,6 +270,7 @@ function dyingApi(api: Api, last: number, when: 'before' | 'after'): Api {
   return new Proxy(api, {
     get(of, name) {
       const value = Reflect.get(of, name, of);
+      if (name === 'access' && (calls >= last || (isLast() && when === 'before'))) throw new Error('killed'); // by which programs are started in pods
       if (typeof value !== 'function' || !['ask', 'find', 'make'].includes(String(name))) return value;
       return async (...args: unknown[]) => {
         if (calls >= last) throw new Error('killed');

@@ -102,6 +102,7 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
       const pod = await podOf(at.api, at.namespace, at.job);
       if (pod && isRunning(pod, containers.runner)) await this.#say(at, pod, how);
       else if (!pod || !statusOf(pod, containers.runner)?.state?.terminated) await withdraw(at);
+      if (how === 'kill') await this.#killOthers(at);
     });
   }
 
@@ -158,14 +159,15 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
 
   async #make(at: At, target: Target<'kubernetes'>, order: JobOrder): Promise<JobThere | undefined> {
     const { configuration, resources } = order.job;
+    const asked = askedBy(order);
     const manifest = jobManifest({
       name: at.job,
       installation: this.#needs.installation,
       settings: target.settings,
-      image: configuration.container?.image ?? target.settings.image,
+      image: asked.image ?? target.settings.image,
       resources,
       ...(configuration.warning && { warningSeconds: configuration.warning.seconds }),
-      pullSecrets: this.#needs.signIns.names(target, askedBy(order), at.job),
+      pullSecrets: this.#needs.signIns.names(target, asked, at.job),
       volume: target.settings.volumeClaimSize && at.job,
     });
     return at.api.make<JobThere>(`/apis/batch/v1/namespaces/${at.namespace}/jobs`, manifest);
@@ -190,6 +192,14 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
       throw error;
     });
     if (how === 'kill') await until(hasEnded, `Its runner was not ended: ${stderr || `exit code ${code}`}.`);
+  }
+
+  /** Those that the first pod has never met would go on waiting for it. */
+  async #killOthers(at: At): Promise<void> {
+    const others = await othersOf(at.api, at.namespace, at.job);
+    const words = [...python, '-m', 'stellwerk.runner.container', 'kill', place];
+    for (const pod of others.filter((one) => isRunning(one, containers.runner)))
+      await outputOf(at.api, { ...keeperOf(at, pod), container: containers.runner }, words).catch(() => {}); // it ends meanwhile
   }
 
   /** Most pods begin in a moment; who waits for longer is looked after later. */
@@ -232,7 +242,12 @@ async function isReachable(at: At, pod: Pod): Promise<boolean> {
   return pod.metadata.deletionTimestamp === undefined || isNodeReady(at.api, pod);
 }
 
-function askedBy({ job, imageSignIn }: JobOrder): AskedImage {
+function askedBy({ job, image, imageSignIn }: JobOrder): AskedImage {
+  if (image) {
+    if (!image.pull)
+      throw new TargetError('never', 'The public address of this server has a path: it has no registry.');
+    return { image: image.pull.name, signIn: image.pull.signIn };
+  }
   const { container } = job.configuration;
   return {
     ...(container?.image !== undefined && { image: container.image }),

@@ -17,6 +17,8 @@ type Settings = Target<'kubernetes'>['settings'];
 export interface OnCluster extends Tried<'kubernetes'> {
   /** Another life of the service, with the ways back that the one before has laid. */
   driver(): KubernetesDriver;
+  /** Of another installation. */
+  another(): KubernetesDriver;
   /** As the end of the service does: all ways back are cut. */
   cutWays(): Promise<void>;
   cluster: KubernetesCluster;
@@ -74,6 +76,7 @@ export async function onCluster(server: Pick<RealServer, 'url'>): Promise<OnClus
     cluster,
     secrets,
     driver: () => new KubernetesDriver(needs, relays),
+    another: () => new KubernetesDriver({ ...needs, installation: 'other' }),
     async cutWays() {
       const cut = relays;
       relays = new Relays(connectHere);

@@ -10,6 +10,7 @@ import { Api, Refusal } from './api.ts';
 import { KubernetesJobs } from './jobs.ts';
 import { readKubeconfig } from './kubeconfig.ts';
 import { lookInto, platformFrom } from './looking.ts';
+import { flawsOfMade } from './made-images.ts';
 import { Namespaces } from './namespaces.ts';
 import { flawsOf, nodesFor, quotaFlaws } from './nodes.ts';
 import { packed } from './package.ts';
@@ -29,10 +30,13 @@ export interface KubernetesNeeds {
   connectHere(): Duplex;
 }
 
+const remembersNamesMs = 600_000;
+
 export class KubernetesDriver implements ComputeDriver<'kubernetes'> {
   readonly kind = 'kubernetes';
   readonly hostsServices = false;
   readonly containers = true;
+  readonly takesImages = true;
   readonly severalNodes = true;
   readonly jobs: KubernetesJobs;
   readonly lifetime: Namespaces;
@@ -74,6 +78,8 @@ export class KubernetesDriver implements ComputeDriver<'kubernetes'> {
 
   /** What none of its nodes has. A cluster that does not answer is submitted to all the same. */
   async flaws(target: Target<'kubernetes'>, configuration: RunConfiguration): Promise<Flaw[]> {
+    const ofMade = flawsOfMade(target.settings, configuration, this.#jobsNeeds.publicUrl());
+    if (ofMade.length > 0) return ofMade;
     try {
       const api = await this.#apiOf(target);
       const nodes = await nodesFor(api, target.settings);
@@ -99,6 +105,8 @@ export class KubernetesDriver implements ComputeDriver<'kubernetes'> {
       },
     );
     this.#platforms.set(key, platform);
+    // A name may mean another image some time later, unless it says which.
+    if (!image.includes('@sha256:')) setTimeout(() => this.#platforms.delete(key), remembersNamesMs).unref();
     return platform;
   }
 

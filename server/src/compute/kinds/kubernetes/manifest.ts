@@ -121,6 +121,7 @@ function podOf({ name, image, resources, warningSeconds = 0, pullSecrets, settin
     initContainers: [
       container([...python, '-c', unpack, givenPlace, bundle, jobFolder], {
         name: containers.unpack,
+        terminationMessagePolicy: 'FallbackToLogsOnError',
         volumeMounts: [ours, given],
         resources: littleResources,
       }),

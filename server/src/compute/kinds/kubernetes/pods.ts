@@ -139,7 +139,7 @@ function endOf(pod: Pod): Extract<JobState, { state: 'ended' }> | undefined {
   if (pod.status.reason === 'NodeLost')
     return { state: 'ended', cause: 'node-lost', reason: `Its node ${pod.spec.nodeName} does not answer any more.` };
   const unpacked = statusOf(pod, containers.unpack)?.state?.terminated;
-  if (unpacked && unpacked.exitCode !== 0) return noPython(unpacked);
+  if (unpacked && unpacked.exitCode !== 0) return isDiskFull(unpacked) ? noRoom : noPython(unpacked);
   if (runner) return endOfRunner(runner);
   return pod.status.phase === 'Failed' ? { state: 'ended', ...said(pod.status.message) } : undefined;
 }
@@ -163,6 +163,13 @@ function disruption({ spec }: Pod, condition: Condition): Extract<JobState, { st
   const more = condition.message ? `: ${condition.message}` : '';
   return { state: 'ended', cause: 'preempted', reason: `${why}${more}` };
 }
+
+const isDiskFull = ({ message }: Terminated) => /No space left on device|Disk quota exceeded/.test(message ?? '');
+const noRoom: Extract<JobState, { state: 'ended' }> = {
+  state: 'ended',
+  cause: 'refused',
+  reason: 'There is no room for its files: the disk of its node, or its volume (volumeClaimSize), is full.',
+};
 
 function noPython({ reason, message, exitCode }: Terminated): Extract<JobState, { state: 'ended' }> {
   const why = message?.trim() || `${reason ?? 'it ended'} with exit code ${exitCode}`;
@@ -220,10 +227,13 @@ async function withoutImage(
   const words = failures.find(({ message }) => /pull/.test(message))?.message ?? held.message ?? '';
   const isForGood =
     held.reason === 'InvalidImageName' || /not found|denied|unauthorized|forbidden|authoriz/i.test(words);
-  const reason = `Its image cannot be pulled: ${tail(words)}`;
+  const reason = `Its image cannot be pulled: ${tail(words)}${/x509|HTTP response to HTTPS/.test(words) ? trust : ''}`;
   if (isForGood || tries >= 3) return { state: 'ended', cause: 'refused', reason };
   return { state: 'waiting', reason };
 }
+
+const trust =
+  ' Let its nodes trust that registry; for that of this server, `stellwerk registry trust --engine kubernetes` prints how.';
 
 const askedBy = ({ spec }: Pod): Asked =>
   spec.containers.find(({ name }) => name === containers.runner)?.resources?.requests ?? {};

@@ -146,6 +146,11 @@ describe.skipIf(whyNoKubernetes)(named('what a cluster does with jobs'), () => {
       await untilSeen(own.look, { state: 'ended' });
       expect(await server.log(own.order)).toBe('pulled\n');
       await cleaned(own.handle, target);
+      there.cluster.forgetImage(image);
+      // What the target has is for its own image: who names one signs in by himself.
+      const not = await started('print(1)\n', { container: { image } }, target);
+      await untilSeen(not.look, { state: 'ended', cause: 'refused', reason: expect.stringContaining('pulled') });
+      await cleaned(not.handle, target);
       const order = await server.order('print("pulled, too")\n');
       order.job.configuration.container = { environment: 'at-start', image };
       const handle = await jobs().start(there.target, { ...order, imageSignIn: registrySignIn });
