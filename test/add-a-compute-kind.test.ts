@@ -51,6 +51,6 @@ test('a kind that is added as the guide says compiles, keeps the rules and passe
   done('tools/python-client.ts');
   done('tools/tidy.ts');
   const suite = 'server/src/compute/kinds/drawer/drawer.engine.test.ts';
-  const said = done('node_modules/vitest/vitest.mjs', 'run', '--project', 'engines', suite);
+  const said = done('node_modules/vitest/vitest.mjs', 'run', '--project', 'kinds', suite);
   expect(said).toMatch(/Tests\s+\d+ passed/);
 });

@@ -11,12 +11,14 @@ import tempfile
 import threading
 import time
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 
 from fake_server import FakeServer
 
 SOURCES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "src")
 sys.path.insert(0, SOURCES)
 
+from stellwerk._shared_folder import SharedFolder  # noqa: E402
 from stellwerk._transport import ServiceError, Transport, Unreachable  # noqa: E402
 from stellwerk.core.compute import RemoteAttachConfiguration, SlurmCompute  # noqa: E402
 from stellwerk.runner.rank import hosts_of, place_of  # noqa: E402
@@ -34,8 +36,9 @@ def until(what):
     raise AssertionError("it did not come")
 
 
-@unittest.skipUnless(sys.platform.startswith("linux"), "clusters run Linux")
-class TestRelay(unittest.TestCase):
+class OfRelays:
+    """What holds for both ways."""
+
     def setUp(self):
         self.server = FakeServer()
         self.addCleanup(self.server.stop)
@@ -74,12 +77,13 @@ class TestRelay(unittest.TestCase):
             pass
 
     def relay(self):
-        command = [sys.executable, "-S", "-m", "stellwerk.runner.login_relay", self.file, self.socket, "127.0.0.1"]
+        command = [sys.executable, "-S", "-m", "stellwerk.runner.login_relay", self.file, self.socket, *self.way]
         relay = subprocess.Popen(command, env=ENV, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.addCleanup(relay.stdout.close)
         self.addCleanup(relay.wait)
         self.addCleanup(relay.kill)
-        self.assertTrue(relay.stdout.readline().strip().isdigit())
+        self.told = relay.stdout.readline().strip().decode()
+        self.assertTrue(self.told)
         return relay
 
     def transport(self):
@@ -115,6 +119,11 @@ class TestRelay(unittest.TestCase):
         self.assertTrue(os.path.exists(self.file))
         self.heard(transport)
 
+
+@unittest.skipUnless(sys.platform.startswith("linux"), "clusters run Linux")
+class TestRelay(OfRelays, unittest.TestCase):
+    way = ("--host", "127.0.0.1")
+
     def test_whoever_does_not_know_the_secret_is_cut_off_on_either_side(self):
         self.relay()
         with open(self.file) as file:
@@ -142,6 +151,73 @@ class TestRelay(unittest.TestCase):
         until(lambda: len(heard) == 2)
         self.assertNotIn(address["secret"].encode(), heard[0])
         self.assertEqual(heard[1], b"")
+
+
+@unittest.skipUnless(sys.platform.startswith("linux"), "clusters run Linux")
+class TestSharedFolder(OfRelays, unittest.TestCase):
+    way = ("--folder",)
+
+    def test_lies_where_its_user_alone_comes_and_is_gone_with_its_relay(self):
+        relay = self.relay()
+        with open(self.file) as file:
+            path = json.load(file)["folder"]
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o700)
+        transport = self.transport()
+        self.heard(transport)
+        transport.close()
+        until(lambda: os.listdir(path) == [])
+        relay.kill()
+        relay.wait()
+        self.relay()
+        self.assertFalse(os.path.exists(path))
+        self.heard(self.transport())
+
+    def test_many_connections_pass_side_by_side_and_little_lies_there(self):
+        path = tempfile.mkdtemp(dir=self.folder)
+        echo = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(echo.close)
+
+        def answer():
+            while True:
+                try:
+                    there = echo.accept()[0]
+                except OSError:
+                    return
+                threading.Thread(target=self.pump, args=(there, there), daemon=True).start()
+
+        threading.Thread(target=answer, daemon=True).start()
+        SharedFolder(path, lambda: socket.create_connection(echo.getsockname()))
+        near = SharedFolder(path)
+        most = []
+
+        def said(size):
+            with near.connect() as there:
+                content = os.urandom(size)
+                threading.Thread(target=lambda: (there.sendall(content), there.shutdown(socket.SHUT_WR)), daemon=True).start()
+                heard = bytearray()
+                for data in iter(lambda: there.recv(65536), b""):
+                    most.append(len(os.listdir(path)))
+                    heard += data
+                return heard == content
+
+        with ThreadPoolExecutor(8) as pool:
+            self.assertEqual(list(pool.map(said, [20_000_000, *range(50)])), [True] * 51)
+        self.assertLess(max(most), 8 * 2 * 10)
+        until(lambda: os.listdir(path) == [])
+
+    def test_whoever_cannot_be_led_on_or_finds_no_folder_is_told(self):
+        def nowhere():
+            raise ConnectionRefusedError
+
+        path = tempfile.mkdtemp(dir=self.folder)
+        SharedFolder(path, nowhere)
+        near = SharedFolder(path)
+        with near.connect() as there:
+            there.sendall(b"anybody?")
+            self.assertEqual(there.recv(10), b"")
+        shutil.rmtree(path)
+        with self.assertRaises(ConnectionRefusedError):
+            near.connect()
 
 
 @unittest.skipUnless(sys.platform.startswith("linux"), "clusters run Linux")

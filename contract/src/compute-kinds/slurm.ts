@@ -74,6 +74,12 @@ export const slurmSettings = z
       .regex(/^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?$/)
       .optional()
       .describe('How compute nodes reach the login node; by its host name unless given.'),
+    wayBack: z
+      .enum(['relay', 'folder'])
+      .default('relay')
+      .describe(
+        'How what runs on compute nodes reaches this server: by a relay on the login node, or, where they cannot connect to that, by files in a folder on the disk that they share.',
+      ),
     restUrl: httpAddress
       .optional()
       .describe(

@@ -1,5 +1,5 @@
 """The ways to a server: over the network (TLS, proxies of the environment), by `unix:<path>`, a socket on this machine that leads there, or by
-`relay:<file>`, a relay on another machine whose address and secret stand in the file.
+`relay:<file>`, a relay on another machine whose address and secret stand in the file, or a folder that both machines share.
 
 Whoever carries what is said over such a socket may have to begin anew, with another one; then the path, a link, leads to that, or the file has another address.
 """
@@ -124,6 +124,7 @@ class ByRelay:
     def __init__(self, url):
         self.url = url
         self._file = url[len(_RELAY) :]
+        self._folders = {}
 
     def connect(self, timeout):
         import http.client
@@ -135,6 +136,10 @@ class ByRelay:
         connection = http.client.HTTPConnection("localhost", blocksize=_BLOCK)
         connection.stellwerk_forward = {}
         connection.stellwerk_place = place
+        if "folder" in place:
+            connection.sock = self._by_folder(place["folder"])
+            connection.sock.settimeout(timeout)
+            return connection
         connection.sock = socket.create_connection((place["host"], place["port"]), min(timeout, _CONNECT_SECONDS))
         try:
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -156,6 +161,14 @@ class ByRelay:
                 return json.load(file)
         except (OSError, ValueError):
             return None
+
+    def _by_folder(self, path):
+        from stellwerk._shared_folder import SharedFolder
+
+        own = (os.getpid(), path)  # a forked child has none of its parent's threads
+        if own not in self._folders:
+            self._folders = {own: SharedFolder(path)}
+        return self._folders[own].connect()
 
     @staticmethod
     def _introduce(sock, secret):

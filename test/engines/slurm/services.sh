@@ -12,6 +12,8 @@ install -m 400 /engine/munge.key /etc/munge/munge.key
 rm -rf /etc/ssh/sshd_config.d
 # There is no fabric but the network of the cluster; what looks for others may crash here.
 printf 'pml = ob1\nbtl = tcp,self\nbtl_tcp_if_include = eth0\noob_tcp_if_include = eth0\n' >/etc/openmpi/openmpi-mca-params.conf
+mkdir -p /srv/small
+mount -t tmpfs -o size=80m,mode=1777 tmpfs /srv/small # soon full
 for gpu in 0 1; do [ -e /engine/gpu$gpu ] || mknod /engine/gpu$gpu c 1 3; done
 
 ip link set lo up

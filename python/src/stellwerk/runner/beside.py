@@ -56,7 +56,7 @@ def execute(place, words):
     frames = Frames(1)
     frames.write(OUTPUT, b"")  # it has begun
     _daemon(_feed, process)
-    _daemon(_end_when_unheard, lambda: _kill(process))
+    _daemon(end_when_unheard, lambda: _kill(process))
     copies = [_daemon(_copy, frames, which, stream) for which, stream in ((OUTPUT, process.stdout), (ERRORS, process.stderr))]
     code = process.wait()
     for copy in copies:  # what it left behind may hold them open
@@ -124,7 +124,7 @@ def _pump(sock):
         pass
 
 
-def _end_when_unheard(end):
+def end_when_unheard(end):
     """The other end of our standard output is closed when nobody is there any more."""
     poll = select.poll()
     poll.register(1, 0)  # errors and the end are told unasked

@@ -1,7 +1,8 @@
 """What a server asks about the folder of a job on a cluster, at its login node: `python3 -m stellwerk.runner.login_node <what> <folder>`.
 
-`place` (job and script come on standard input) · `look` · `recover` (deliver what a dead runner left) · `clean` (remove it). The folder lies on the disk that the
-whole cluster shares; the job itself is submitted, looked at and ended by Slurm. Each may be asked again at any time. The answer is one line of JSON.
+`place` (job and script come on standard input) · `look` · `recover` (deliver what a dead runner left) · `clean` (remove it) · `beside` (starts what is
+said on a line beside the script of a running job, with its input and output). The folder lies on the disk that the
+whole cluster shares; the job itself is submitted, looked at and ended by Slurm. Each may be asked again at any time. The answer is one line of JSON, but to `beside`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 from stellwerk._files import write_json, write_whole
+from stellwerk.runner.beside import end_when_unheard
+from stellwerk.runner.processes import die_with_parent
 
 _LEAST_FREE_BYTES = 16 * 1024 * 1024
 
@@ -56,6 +60,16 @@ class Folder:
             time.sleep(0.25)
         raise OSError("The folder %s could not be removed." % self.path)
 
+    def beside(self, words):
+        """A step of the job, on the first of its nodes; it ends with the job, or when nobody takes what it says any more."""
+        job = self._job()
+        if job is None:
+            raise OSError("The script does not run.")
+        step = ["--jobid=" + job, "--overlap", "--nodes=1", "--ntasks=1", "--relative=0", "--mpi=none", "--unbuffered", "--quiet"]
+        process = subprocess.Popen(["srun", *step, "bash", "-l", self._at("batch.sh"), *words], cwd="/", preexec_fn=die_with_parent)
+        threading.Thread(target=end_when_unheard, args=(process.terminate,), daemon=True).start()
+        return process.wait()
+
     def _job(self):
         """The number of the job that took the folder up, if one has."""
         try:
@@ -84,10 +98,13 @@ class Folder:
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m stellwerk.runner.login_node", description=__doc__)
-    parser.add_argument("what", choices=("place", "look", "recover", "clean"))
+    parser.add_argument("what", choices=("place", "look", "recover", "clean", "beside"))
     parser.add_argument("folder")
+    parser.add_argument("words", nargs=argparse.REMAINDER)
     given = parser.parse_args()
     folder = Folder(given.folder)
+    if given.what == "beside":
+        return folder.beside(given.words)
     print(json.dumps(folder.place(json.load(sys.stdin)) if given.what == "place" else getattr(folder, given.what)()))
     return 0
 

@@ -1,18 +1,23 @@
-"""Runs on a login node for as long as its standard input is open: `python3 -m stellwerk.runner.login_relay <address file> <socket> [<host>]`.
+"""Runs on a login node for as long as its standard input is open: `python3 -m stellwerk.runner.login_relay <address file> <socket> [--host <host> | --folder]`.
 
 Compute nodes cannot use the socket by which the login node reaches the server; they connect here. What they say is passed on to that socket and to nothing else,
 and only for those who know the secret in the address file, which its user alone can read: each side shows that it knows it, and the secret itself is never sent.
+Where they cannot connect here either, it is a folder beside the address file, to which its user alone has access.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import glob
 import hmac
 import os
+import shutil
 import socket
 import sys
 
 from stellwerk._files import read_json, write_json
+from stellwerk._shared_folder import SharedFolder
 from stellwerk._ways import proof_of
 
 _PATIENCE_SECONDS = 15.0
@@ -83,9 +88,41 @@ async def serve(file, leads_to, host):
         os.unlink(file)
 
 
-def main(file, leads_to, host=None):
+def serve_folder(file, leads_to):
+    """In the place of those that earlier relays left."""
+    for left in glob.glob(glob.escape(file) + ".*/"):
+        shutil.rmtree(left, ignore_errors=True)
+    folder = "%s.%s" % (file, os.urandom(4).hex())
+    os.mkdir(folder, 0o700)
+
+    def leading_on():
+        there = socket.socket(socket.AF_UNIX)
+        there.connect(leads_to)
+        return there
+
+    SharedFolder(folder, leading_on)
+    address = {"folder": folder}
+    write_json(file, address)
+    print(folder, flush=True)
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    if read_json(file) == address:  # a newer one has written its own
+        os.unlink(file)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m stellwerk.runner.login_relay", description=__doc__)
+    parser.add_argument("file")
+    parser.add_argument("leads_to")
+    parser.add_argument("--host", default=socket.gethostname())
+    parser.add_argument("--folder", action="store_true")
+    given = parser.parse_args()
     try:
-        asyncio.run(serve(file, leads_to, host or socket.gethostname()))
+        if given.folder:
+            serve_folder(given.file, given.leads_to)
+        else:
+            asyncio.run(serve(given.file, given.leads_to, given.host))
     except (OSError, KeyboardInterrupt) as error:
         sys.stderr.write("%s\n" % error)
         return 1
@@ -93,4 +130,4 @@ def main(file, leads_to, host=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

@@ -199,7 +199,7 @@ def listen(link):
         listener.bind(own)
     finally:
         os.umask(before)
-    listener.listen(128)
+    listener.listen(4096)  # whoever finds the line full is refused at once
     made = own + ".link"
     os.symlink(own, made)
     os.replace(made, link)

@@ -47,12 +47,18 @@ export const outputIn = (folder: string) => `${folder.replaceAll('%', '%%')}/run
 
 const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`;
 
-/** Whoever comes second to the folder leaves it alone: however often a job is submitted, one runner takes it up. */
+/**
+ * Whoever comes second to the folder leaves it alone: however often a job is submitted, one runner takes it up. With words of its own, it is somebody
+ * who looks in; what the set-up lines print is none of his output.
+ */
 function scriptOf(folder: string, bundle: string, { setUp, python }: Settings): string {
   return `#!/bin/bash -l
 cd /
-(set -C; echo "$SLURM_JOB_ID" > ${quoted(folder)}/jobid) 2>/dev/null || exit 0
-${setUp.map((line) => `${line}\n`).join('')}export PYTHONPATH=${quoted(bundle)}\${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1
+[ $# -gt 0 ] || (set -C; echo "$SLURM_JOB_ID" > ${quoted(folder)}/jobid) 2>/dev/null || exit 0
+exec 3>&1 >&2
+${setUp.map((line) => `${line}\n`).join('')}exec >&3 3>&-
+export PYTHONPATH=${quoted(bundle)}\${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1
+[ $# -eq 0 ] || exec ${python} -S -m stellwerk.runner.beside ${quoted(folder)} "$@"
 exec ${python} -S -m stellwerk.runner ${quoted(folder)}
 `;
 }

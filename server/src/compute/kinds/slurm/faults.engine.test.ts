@@ -1,6 +1,8 @@
+import { text } from 'node:stream/consumers';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { whyNoSlurm } from '../../../../../test/engines/slurm/packages.ts';
+import { fakes } from '../../../../../test/set-clock.ts';
 import type { JobHandle, JobOrder, JobState, Target } from '../../driver.ts';
 import { RealServer } from '../../real-server.fixture.ts';
 import { leftoversOn, type OnCluster, onCluster, targetOn } from './slurm.fixture.ts';
@@ -36,7 +38,7 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
       'for user in trainer alice; do scancel -u $user; scancel -s KILL --full -u $user; done 2>/dev/null; true',
     );
     there.cluster.shell(
-      'for try in $(seq 100); do [ -z "$(squeue -h)" ] && break; sleep 0.1; done; rm -rf /srv/*/.stellwerk/*/jobs/*',
+      'for try in $(seq 100); do [ -z "$(squeue -h)" ] && break; sleep 0.1; done; rm -rf /srv/*/.stellwerk/*/jobs/* /srv/small/filler',
     );
   });
 
@@ -203,26 +205,31 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
     await nothingLeft(handle);
   });
 
-  async function wholeInSpiteOf(fault: () => Promise<void>): Promise<void> {
+  /** The lines that it printed. */
+  async function doneInSpiteOf(fault: (handle: JobHandle) => Promise<void>, target = there.target): Promise<string[]> {
     there.cluster.shell('rm -f /srv/trainer/enough');
     const made = await order(talkative);
     const driver = there.driver();
-    const handle = await driver.jobs.start(there.target, made);
+    const handle = await driver.jobs.start(target, made);
     await printed(made, 'line 10\n');
-    await fault();
+    await fault(handle);
     const { length } = await server.log(made);
     const lookedAfter = (done: () => Promise<boolean>, name: string) =>
       until(async () => {
-        await driver.jobs.look(there.target, handle).catch(() => {});
+        await driver.jobs.look(target, handle).catch(() => {});
         return done();
       }, name);
     await lookedAfter(async () => (await server.log(made)).length > length + 100, 'more output');
     there.cluster.shell('touch /srv/trainer/enough');
     await lookedAfter(async () => (await server.run(made)).state === 'completed', 'the end of the run');
-    const lines = (await server.log(made)).trim().split('\n');
+    await nothingLeft(handle, target);
+    return (await server.log(made)).trim().split('\n');
+  }
+
+  async function wholeInSpiteOf(fault: (handle: JobHandle) => Promise<void>): Promise<void> {
+    const lines = await doneInSpiteOf(fault);
     expect(lines.at(-1)).toBe(`lines ${lines.length - 1}`);
     expect(lines.slice(0, -1)).toEqual(lines.slice(0, -1).map((_, n) => `line ${n}`));
-    await nothingLeft(handle);
   }
 
   test('a link that is cut and mended costs a run nothing', () =>
@@ -239,6 +246,86 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
       await pause(3_000);
       there.cluster.shell('slurmctld');
     }));
+
+  test('a full disk refuses a run with the reason; one that gets full ends neither the script nor what it prints', async () => {
+    const target = on({ folder: '/srv/small/.stellwerk' });
+    const fill = 'dd if=/dev/zero of=/srv/small/filler bs=4k status=none || true';
+    const made = await order('print(1)');
+    there.cluster.shell(fill);
+    const refused = { retry: 'never', message: expect.stringContaining('is full') };
+    await expect(jobs().start(target, made)).rejects.toMatchObject(refused);
+    there.cluster.shell('rm /srv/small/filler');
+    const lines = await doneInSpiteOf(async (handle) => {
+      there.cluster.shell(fill);
+      await pause(3_000);
+      expect(await jobs().look(target, handle)).toMatchObject({ state: 'running' });
+      await expect(jobs().start(target, made)).rejects.toMatchObject(refused);
+      there.cluster.shell('rm /srv/small/filler');
+      await jobs().cleanUp(target, { id: made.id });
+    }, target);
+    expect(lines.at(-1)).toMatch(/^lines \d+$/);
+  });
+
+  test('nodes without the Python that the target names fail a run, which is told what to do', async () => {
+    there.cluster.shell('ln -sf /usr/bin/python3 /tmp/python3'); // every machine has a /tmp of its own
+    const target = on({ python: '/tmp/python3' });
+    const handle = await jobs().start(target, await order('print(1)'));
+    expect((await ended(handle, target)).reason).toMatch(
+      /\/tmp\/python3 cannot be started on node\d: install Python 3\.8/,
+    );
+    await jobs().cleanUp(target, handle);
+    expect(leftoversOn(there.cluster)).toEqual([]);
+  });
+
+  test.skipIf(!fakes).each(['+1h', '-1h'])(
+    'a clock that is off by %s costs a run nothing (libfaketime)',
+    async (offset) => {
+      const target = on({ setUp: [`export LD_PRELOAD=${fakes} FAKETIME=${offset} FAKETIME_DONT_FAKE_MONOTONIC=1`] });
+      const made = await order(
+        'import time\nfrom stellwerk.core import Run\nRun.get_context().log("loss", 0.5)\nprint("at", time.time())\n',
+      );
+      const handle = await jobs().start(target, made);
+      await until(async () => (await server.run(made)).state === 'completed', 'the end of the run');
+      const at = Number((await server.log(made)).split(' ')[1]);
+      expect(Math.abs(at - Date.now() / 1_000)).toBeGreaterThan(3_000);
+      await nothingLeft(handle, target);
+    },
+  );
+
+  test('whoever looks in is on the node of the script and has its folder and environment; he leaves with it, or when nobody hears him', async () => {
+    const target = on({ setUp: ['echo "set up"; export FROM_SETUP=there'] });
+    const made = await order(`
+import http.server, os, threading
+open("own.txt", "w").write("of the script")
+web = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+threading.Thread(target=web.serve_forever).start()
+print("port", web.server_port, "on", os.uname().nodename, flush=True)
+`);
+    const handle = await jobs().start(target, made);
+    await printed(made, ' on node');
+    const [, port, node] = /port (\d+) on (node\d)/.exec(await server.log(made))!;
+    const beside = (words: string[]) => jobs().beside(target, handle, words);
+    const seen = await beside(['exec', '--', 'sh', '-c', 'cat; cat own.txt; echo " $FROM_SETUP $(hostname)"; exit 3']);
+    seen.end('heard, ');
+    const frames = await text(seen);
+    expect(frames).toContain(`heard, `);
+    expect(frames).toContain(`of the script there ${node}`);
+    expect(frames).not.toContain('set up');
+    expect(frames.at(-1)).toBe('3');
+    const page = await beside(['connect', port!]);
+    page.write('GET /own.txt HTTP/1.0\r\n\r\n');
+    expect(await text(page)).toMatch(/^HTTP.1.0 200.*of the script$/s);
+    const looking = () => there.cluster.processes().filter((line) => /runner\.(beside|login_node)|sleep/.test(line));
+    const unheard = await beside(['exec', '--', 'sleep', '500']);
+    await until(() => looking().some((line) => line === 'sleep 500'), 'the program');
+    unheard.destroy();
+    await until(() => looking().length === 0, 'the end of what nobody hears');
+    const last = await beside(['exec', '--', 'sleep', '500']);
+    await until(() => looking().some((line) => line === 'sleep 500'), 'the program');
+    await jobs().cancel(target, handle, 'kill');
+    await text(last);
+    await nothingLeft(handle, target);
+  });
 
   test('a job that was submitted twice has one runner', async () => {
     there.cluster.shell('rm -f /srv/trainer/enough');
@@ -349,6 +436,26 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
     ]);
     await jobs().cancel(there.target, handle, 'kill');
     await nothingLeft(handle);
+  });
+
+  test('where compute nodes cannot connect to the login node a folder carries what they say, and nothing of it stays', async () => {
+    const target = on({ wayBack: 'folder' });
+    const made = await order(`
+import os, sys
+print("begun", flush=True)
+os.makedirs("outputs")
+open("outputs/large.bin", "wb").write(os.urandom(30_000_000))
+sys.stdout.write("x" * 79 + "\\n" * 1)
+sys.stdout.write(("y" * 79 + "\\n") * 50_000)
+`);
+    const handle = await jobs().start(target, made);
+    await until(async () => (await server.run(made)).state === 'completed', 'the end of the run');
+    expect((await server.log(made)).length).toBe(6 + 80 * 50_001);
+    expect(await server.sizes(made)).toMatchObject({ 'outputs/large.bin': 30_000_000 });
+    const file = there.cluster.shell('ls -t /srv/trainer/.stellwerk/*/relay/*.json | head -n 1').trim();
+    expect(Object.keys(JSON.parse(there.cluster.shell(`cat ${file}`)))).toEqual(['folder']);
+    await until(() => there.cluster.shell(`ls ${file}.*/`).trim() === '', 'an empty folder');
+    await nothingLeft(handle, target);
   });
 
   test('two installations with the same target never meet, not even with runs of the same name', async () => {

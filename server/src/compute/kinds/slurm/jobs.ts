@@ -2,12 +2,13 @@
 // Invariants: one runner per job, however often it is submitted; the job carries a hash of the order's id as its name, by which it is found; after
 // `cleanUp` neither a job of that name nor the folder is left; token and secrets are in a 0600 file there, never in the script or its environment.
 import { createHash } from 'node:crypto';
+import type { Duplex } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 import { TargetError } from '@stellwerk/contract/errors.ts';
 import type { JobHandle, JobOrder, JobState, RunsJobs, Target } from '../../driver.ts';
 import { accounted } from './accounting.ts';
 import { launcherOf, wantedOf } from './batch.ts';
-import type { Asked, FolderState, LoginNodes } from './login-node.ts';
+import { type Asked, aboutFolder, askAbout, type FolderState, type LoginNodes } from './login-node.ts';
 import { isActive, type Scheduler, type SeenJob, stateOf } from './scheduler.ts';
 
 export interface Schedules {
@@ -20,10 +21,10 @@ const killedWithinPolls = 240;
 const pollMs = 250;
 
 export class SlurmJobs implements RunsJobs<'slurm'> {
-  readonly #nodes: LoginNodes;
+  readonly #nodes: Pick<LoginNodes, 'of'>;
   readonly #schedules: Schedules;
 
-  constructor(nodes: LoginNodes, schedules: Schedules) {
+  constructor(nodes: Pick<LoginNodes, 'of'>, schedules: Schedules) {
     this.#nodes = nodes;
     this.#schedules = schedules;
   }
@@ -45,7 +46,7 @@ export class SlurmJobs implements RunsJobs<'slurm'> {
       ...(launcher && { launcher }),
     };
     const wanted = wantedOf(name, folder, node.bundle, order.job, target.settings);
-    const placed = await this.#nodes.ask(target, user, 'place', folder, JSON.stringify({ job, script: wanted.script }));
+    const placed = await askAbout(node, target, 'place', folder, JSON.stringify({ job, script: wanted.script }));
     if (placed.job === null) await scheduler.submit(wanted);
     return handle;
   }
@@ -60,6 +61,12 @@ export class SlurmJobs implements RunsJobs<'slurm'> {
 
   recover(target: Slurm, handle: JobHandle): Promise<void> {
     return later(this.#recover(target, handle));
+  }
+
+  /** On the first of its nodes, as a step of the job: it ends with it. */
+  async beside(target: Slurm, handle: JobHandle, words: readonly string[]): Promise<Duplex> {
+    const { connection, bundle } = await this.#nodes.of(target, userOf(handle));
+    return connection.stream(aboutFolder(target, bundle, 'beside', String(handle.folder), words));
   }
 
   cleanUp(target: Slurm, of: JobHandle | { id: string; user?: string }): Promise<void> {
@@ -83,7 +90,7 @@ export class SlurmJobs implements RunsJobs<'slurm'> {
       state: job?.state ?? state ?? 'COMPLETED',
     });
     return {
-      ...(ended.state === 'ended' ? withTail(ended, folder) : { state: 'ended' as const }),
+      ...(ended.state === 'ended' ? withTail(ended, folder, target) : { state: 'ended' as const }),
       ...(usage && { usage }),
     };
   }
@@ -124,8 +131,8 @@ export class SlurmJobs implements RunsJobs<'slurm'> {
     return jobs.find(isActive) ?? jobs[0];
   }
 
-  #ask(target: Slurm, handle: JobHandle, what: Asked): Promise<FolderState> {
-    return this.#nodes.ask(target, userOf(handle), what, String(handle.folder));
+  async #ask(target: Slurm, handle: JobHandle, what: Asked): Promise<FolderState> {
+    return askAbout(await this.#nodes.of(target, userOf(handle)), target, what, String(handle.folder));
   }
 
   /** Run ids are free text; a hash of the job's id is a safe name. */
@@ -148,9 +155,22 @@ const userOf = ({ user }: JobHandle) => (user === undefined ? undefined : String
 /** Where Slurm itself looks after memory, it says so in what the job printed only. */
 const overMemory = /exceeded (job |step )?memory limit|oom[-_]kill/i;
 
+/** How bash says that what the batch script ends with is not there. */
+const noPython =
+  /: line \d+: (exec: .*: (cannot execute|not found)|\S+: (No such file|Permission denied|cannot execute))/;
+
 /** What the node said, where a job came to its end without any cause that Slurm names. */
-function withTail(ended: Extract<JobState, { state: 'ended' }>, { there, tail }: FolderState): JobState {
+function withTail(
+  ended: Extract<JobState, { state: 'ended' }>,
+  { there, tail }: FolderState,
+  { settings: { python } }: Slurm,
+): JobState {
   if (ended.reason !== undefined || !there || tail.length === 0) return ended;
+  if (noPython.test(tail.join('\n'))) {
+    const where = ended.facts?.nodes?.join(', ') || 'its nodes';
+    const toDo = 'install Python 3.8 or newer with venv there, or name where it is';
+    return { ...ended, reason: `${python} cannot be started on ${where}: ${toDo}.` };
+  }
   if (overMemory.test(tail.join('\n')))
     return { ...ended, cause: 'out-of-memory', reason: 'It took more memory than it was given, and Slurm ended it.' };
   return {

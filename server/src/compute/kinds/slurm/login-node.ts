@@ -2,7 +2,7 @@
 // it, and a small relay by which compute nodes reach this server. The relay lives as long as the connection does; nothing else of ours stays there.
 import type { EnvironmentTarget } from '@stellwerk/contract/environment.ts';
 import { TargetError } from '@stellwerk/contract/errors.ts';
-import type { RemoteEnded } from '../../../exec/ssh/connection.ts';
+import type { RemoteEnded, RemoteProgram } from '../../../exec/ssh/connection.ts';
 import { type Connected, SshConnections } from '../../../exec/ssh/connections.ts';
 import type { Target } from '../../driver.ts';
 import {
@@ -66,8 +66,9 @@ export class LoginNodes {
       const own = `${folder}/relay/${hashOf(JSON.stringify([target.workspace, target.name]))}`;
       const socket = await relayed(connection, own, connectHere);
       const relay = `${own}.json`;
-      const { relayAddress } = target.settings;
-      const words = ['-m', 'stellwerk.runner.login_relay', relay, socket, ...(relayAddress ? [relayAddress] : [])];
+      const { relayAddress, wayBack } = target.settings;
+      const by = wayBack === 'folder' ? ['--folder'] : relayAddress === undefined ? [] : ['--host', relayAddress];
+      const words = ['-m', 'stellwerk.runner.login_relay', relay, socket, ...by];
       const [{ platform }, hasPmix] = await Promise.all([
         described(connection, target, bundle),
         connection.run({ words: ['srun', '--mpi=list'] }).then(({ stdout, stderr }) => /\bpmix/.test(stdout + stderr)),
@@ -79,24 +80,34 @@ export class LoginNodes {
       throw error;
     }
   }
+}
 
-  /** About the folder of a job. */
-  async ask(
-    target: Target<'slurm'>,
-    user: string | undefined,
-    what: Asked,
-    folder: string,
-    input?: string,
-  ): Promise<FolderState> {
-    const { connection, bundle } = await this.of(target, user);
-    const ended: RemoteEnded = await connection.run({
-      ...programOf(target, bundle, ['-m', 'stellwerk.runner.login_node', what, folder]),
-      ...(input !== undefined && { input }),
-      timeoutMs: what === 'recover' ? recoversWithinMs : answersWithinMs,
-    });
-    if (ended.code !== 0) throw failureOf(target, ended);
-    return JSON.parse(ended.stdout) as FolderState;
-  }
+/** Asks about the folder of a job. */
+export async function askAbout(
+  { connection, bundle }: LoginNode,
+  target: Target<'slurm'>,
+  what: Asked,
+  folder: string,
+  input?: string,
+): Promise<FolderState> {
+  const ended: RemoteEnded = await connection.run({
+    ...aboutFolder(target, bundle, what, folder),
+    ...(input !== undefined && { input }),
+    timeoutMs: what === 'recover' ? recoversWithinMs : answersWithinMs,
+  });
+  if (ended.code !== 0) throw failureOf(target, ended);
+  return JSON.parse(ended.stdout) as FolderState;
+}
+
+/** The program over there that is asked about the folder of a job. */
+export function aboutFolder(
+  target: Target<'slurm'>,
+  bundle: string,
+  what: Asked | 'beside',
+  folder: string,
+  words: readonly string[] = [],
+): RemoteProgram {
+  return programOf(target, bundle, ['-m', 'stellwerk.runner.login_node', what, folder, ...words]);
 }
 
 /** The target with the sign-in of a user there, who has a folder of his own. */

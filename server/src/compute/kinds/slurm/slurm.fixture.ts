@@ -4,7 +4,12 @@ import { wheelPath } from '../../../assets.ts';
 import { connectTo } from '../../../installation.ts';
 import type { Tried } from '../../driver.suite.ts';
 import type { Target } from '../../driver.ts';
+import type { LastCall } from '../../last-call.fixture.ts';
 import type { RealServer } from '../../real-server.fixture.ts';
+import type { SshNeeds } from '../ssh/machine.ts';
+import { Commands } from './commands.ts';
+import { SlurmJobs } from './jobs.ts';
+import { LoginNodes, signedInAs } from './login-node.ts';
 import { SlurmDriver } from './slurm.ts';
 
 type Settings = Target<'slurm'>['settings'];
@@ -27,8 +32,34 @@ export function targetOn(cluster: SlurmCluster, more: Partial<Settings> = {}): T
     folder: '.stellwerk',
     python: 'python3',
   };
-  const plain = { othersMay: true, sbatch: [], setUp: [], restVersion: 'v0.0.38', partition: 'batch' };
+  const plain = {
+    othersMay: true,
+    wayBack: 'relay' as const,
+    sbatch: [],
+    setUp: [],
+    restVersion: 'v0.0.38',
+    partition: 'batch',
+  };
   return { workspace: 'suite', name: 'cluster', settings: { kind: 'slurm', ...reached, ...plain, ...more } };
+}
+
+/** Every use of a login node that has been made ready is a call; how it is made ready is tried by the kind `ssh`. */
+function dyingJobs(needs: SshNeeds, last: LastCall): SlurmJobs {
+  const nodes = new LoginNodes(needs);
+  const of: LoginNodes['of'] = async (target, user) => {
+    const node = await nodes.of(target, user);
+    last.atEnd(() => node.connection.close());
+    return { ...node, connection: last.of(node.connection, ['run']) };
+  };
+  return new SlurmJobs(
+    { of },
+    {
+      async schedulerOf(target, user) {
+        const { connection } = await of(target, user);
+        return new Commands(connection, signedInAs(target, user).settings.user);
+      },
+    },
+  );
 }
 
 export async function onCluster(
@@ -45,17 +76,17 @@ export async function onCluster(
     wrong: 'guessed',
   };
   const pythonPackage = (await wheelPath())!;
-  const driverOf = (installation: string) =>
-    new SlurmDriver({
-      installation,
-      pythonPackage,
-      secret: async (_, name) => secrets[name]!,
-      connectHere: () => connectTo(server.url),
-    });
+  const needsOf = (installation: string): SshNeeds => ({
+    installation,
+    pythonPackage,
+    secret: async (_, name) => secrets[name]!,
+    connectHere: () => connectTo(server.url),
+  });
   return {
     cluster,
-    driver: () => driverOf('suite'),
-    another: () => driverOf('another'),
+    driver: () => new SlurmDriver(needsOf('suite')),
+    another: () => new SlurmDriver(needsOf('another')),
+    dying: (last) => dyingJobs(needsOf('suite'), last),
     target: targetOn(cluster, more(cluster)),
     leftovers: async () => leftoversOn(cluster),
     alive: (pids) => pids.filter((pid) => isAliveOn(cluster, pid)),
