@@ -103,6 +103,17 @@ export const container = z
   })
   .meta({ id: 'Container' });
 
+const mpi = z
+  .strictObject({
+    processesPerNode: z
+      .int()
+      .min(1)
+      .max(1_024)
+      .default(1)
+      .describe('Ranks on each node, among which its CPUs are divided.'),
+  })
+  .meta({ id: 'Mpi' });
+
 export const runConfiguration = z
   .strictObject({
     script: relativePath.describe('The script to start, in the directory.'),
@@ -120,6 +131,7 @@ export const runConfiguration = z
     environmentVariables: z.record(variableName, z.string().max(32_000)).default({}),
     environment: environmentSource.default({}),
     container: container.optional().describe('The script runs in a container.'),
+    mpi: mpi.optional().describe('How its ranks are laid out, where its framework is MPI.'),
     spark: spark.optional().describe('What the run asks of Spark, where its framework is PySpark.'),
     dataReferences: z.record(variableName, dataReference).default({}),
     retries: z

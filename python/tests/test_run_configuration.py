@@ -13,7 +13,7 @@ from stellwerk import _yaml
 from stellwerk.core import CondaDependencies, Environment, RunConfiguration, ScriptRunConfig
 from stellwerk.core.datastore import DataReference
 from stellwerk.core.exceptions import RunConfigurationException, UserErrorException
-from stellwerk.core.runconfig import DataReferenceConfiguration
+from stellwerk.core.runconfig import DataReferenceConfiguration, MpiConfiguration
 
 # Texts that YAML could take for something else.
 TRICKY = [
@@ -226,7 +226,7 @@ class RunConfigurationTest(unittest.TestCase):
     def test_reads_the_layout_of_azure_ml_and_says_what_it_left_out(self):
         made, told = self.load(
             "script: train.py\narguments: [--a, 1]\ntarget: local\nframework: Python\ncommunicator: IntelMpi\n"
-            "nodeCount: 2\nmaxRunDurationSeconds: 60\nautoPrepareEnvironment: true\nhistory:\n  outputCollection: true\n"
+            "nodeCount: 2\nmpi: {processCountPerNode: 4}\nmaxRunDurationSeconds: 60\nautoPrepareEnvironment: true\nhistory:\n  outputCollection: true\n"
             "environment:\n  name: e\n  docker: {enabled: false}\n  environmentVariables: {A: 1}\n  python:\n"
             "    userManagedDependencies: false\n    interpreterPath: python\n    condaDependenciesFile: env.yml\n"
             "dataReferences:\n  d: {dataStoreName: store, mode: mount, pathOnDataStore: x, pathOnCompute: null, overwrite: false}\n"
@@ -235,6 +235,7 @@ class RunConfigurationTest(unittest.TestCase):
             "script": "train.py",
             "arguments": ["--a", 1],
             "framework": "MPI",
+            "mpi": {"processesPerNode": 4},
             "resources": {"nodes": 2, "timeLimit": 60},
             "environmentVariables": {"A": "1"},
             "environment": {"name": "e", "condaFile": "env.yml"},
@@ -243,6 +244,17 @@ class RunConfigurationTest(unittest.TestCase):
         self.assertEqual(expected, made.configuration())
         for word in ("history", "autoPrepareEnvironment", "environment.docker", "downloaded, not mounted"):
             self.assertIn(word, told)
+
+    def test_ranks_on_each_node_and_a_warning_are_kept(self):
+        made = RunConfiguration("a.py", framework="MPI")
+        made.mpi = MpiConfiguration(process_count_per_node=2, node_count=3)
+        made.warning = {"seconds": 30}
+        asked = made.configuration()
+        self.assertEqual((asked["mpi"], asked["resources"], asked["warning"]), ({"processesPerNode": 2}, {"nodes": 3}, {"seconds": 30}))
+        self.assertEqual(RunConfiguration.of_configuration(asked), made)
+        made.framework = "Python"
+        self.assertNotIn("mpi", made.configuration())
+        self.assertEqual(self.load("script: a.py\nframework: MPI\nmpi:\n  processesPerNode: 2\n")[0].mpi.process_count_per_node, 2)
 
     def test_a_container_is_asked_for_in_our_words_and_in_those_of_before(self):
         made = RunConfiguration("a.py")

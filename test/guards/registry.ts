@@ -12,8 +12,8 @@ const roleAsked = {
 };
 const partAsked = {
   file: room,
-  code: '    if (await this.#hasPart(repository, digest))\n',
-  without: '    if (repository !== undefined)\n',
+  code: 'if (await this.#hasPart(repository, digest)) return',
+  without: 'if (repository !== undefined) return',
 };
 
 export const registryGuards: readonly Guard[] = [

@@ -53,7 +53,7 @@ export async function checkSubmission(
 
 /** What its kind can do at all. */
 function checkAbilities(
-  { framework, spark, resources, container, target }: RunConfiguration,
+  { framework, mpi, spark, resources, container, target }: RunConfiguration,
   { driver }: UsableTarget,
 ): void {
   const frameworks = ['Python', ...(driver.frameworks ?? [])];
@@ -62,6 +62,7 @@ function checkAbilities(
   };
   if (!frameworks.includes(framework))
     refuse('framework', `runs ${frameworks.length === 1 ? 'Python only' : frameworks.join(' and ')}, not ${framework}`);
+  if (mpi && framework !== 'MPI') throw misconfigured('mpi', `it is for the framework MPI, not ${framework}`);
   if (spark && framework !== 'PySpark')
     throw misconfigured('spark', `it is for the framework PySpark, not ${framework}`);
   if (resources.nodes !== 1 && !driver.severalNodes) refuse('resources.nodes', 'has one machine');

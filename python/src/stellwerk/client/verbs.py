@@ -1679,7 +1679,7 @@ class Runs:
             workspace: 2 to 32 letters, digits and hyphens, beginning and ending with a letter or digit.
             experiment: Created if it does not exist. Up to 256 characters.
             configuration: The contract's `RunConfiguration`: `script`, `arguments`?, `target`?, `framework`?,
-                `resources`?, `priority`?, `environmentVariables`?, `environment`?, `container`?, `spark`?,
+                `resources`?, `priority`?, `environmentVariables`?, `environment`?, `container`?, `mpi`?, `spark`?,
                 `dataReferences`?, `retries`?, `warning`?, `graceSeconds`?, `secrets`?, `vaultSecrets`?.
             snapshot: `sha256:` and 64 lower-case hexadecimal digits.
             id: Made by the server unless given. Giving it makes the call safe to repeat. Up to 256 characters.

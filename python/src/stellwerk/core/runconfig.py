@@ -17,12 +17,21 @@ from .conda_dependencies import CondaDependencies
 from .container import ContainerInstance, container_of
 from .environment import Environment
 from .exceptions import RunConfigurationException, UserErrorException
+from .mpi import MpiConfiguration
 from .resources import Resources
 from .runconfig_check import check
 from .runconfig_v1 import from_v1, is_v1
 from .spark import SparkConfiguration, SparkPackage
 
-__all__ = ["CondaDependencies", "DataReferenceConfiguration", "Resources", "RunConfiguration", "SparkConfiguration", "SparkPackage"]
+__all__ = [
+    "CondaDependencies",
+    "DataReferenceConfiguration",
+    "MpiConfiguration",
+    "Resources",
+    "RunConfiguration",
+    "SparkConfiguration",
+    "SparkPackage",
+]
 
 FRAMEWORKS = {"python": "Python", "pyspark": "PySpark", "mpi": "MPI"}
 DEFAULTS: Dict[str, Any] = {
@@ -34,6 +43,7 @@ DEFAULTS: Dict[str, Any] = {
     "retries": {},
     "environmentVariables": {},
     "environment": {},
+    "mpi": {},
     "spark": {},
     "dataReferences": {},
     "graceSeconds": 10,
@@ -112,9 +122,11 @@ class RunConfiguration:
         self.priority = "normal"
         self.retries: Dict[str, Any] = {}  # {"count": 3, "on": ["preempted", "node-lost"]}
         self.environment = Environment()
+        self._mpi = MpiConfiguration()
         self.spark = SparkConfiguration()
         self.environment_variables: Dict[str, str] = {}
         self.data_references: Dict[str, Any] = {}
+        self.warning: Optional[Dict[str, Any]] = None  # {"signal": "USR1", "seconds": 60}
         self.grace_seconds: float = 10
         self.secrets: List[str] = []
         self.vault_secrets: List[str] = []
@@ -122,7 +134,7 @@ class RunConfiguration:
         self.container_instance = ContainerInstance()
         self.notices: List[str] = []
         # Kept for code that sets them.
-        self.history, self.hdi, self.tensorflow, self.mpi = (SimpleNamespace() for _ in range(4))
+        self.history, self.hdi, self.tensorflow = (SimpleNamespace() for _ in range(3))
         self.docker, self.amlcompute = SimpleNamespace(), SimpleNamespace()
         self.auto_prepare_environment = self.prepare_environment = True
         if conda_dependencies is not None:
@@ -147,6 +159,16 @@ class RunConfiguration:
     @node_count.setter
     def node_count(self, value: int) -> None:
         self.resources.nodes = value
+
+    @property
+    def mpi(self) -> MpiConfiguration:
+        return self._mpi
+
+    @mpi.setter
+    def mpi(self, value: MpiConfiguration) -> None:
+        self._mpi = value
+        if value.node_count:
+            self.node_count = value.node_count
 
     @property
     def max_run_duration_seconds(self) -> Any:
@@ -174,19 +196,22 @@ class RunConfiguration:
                 references.setdefault(one.data_reference_name, one)
                 one = one.place()
             arguments.append(plain(one))
+        framework = "MPI" if self.communicator and "mpi" in self.communicator.lower() else self.framework
         of_environment = self.environment.environment_variables or {}
         made = {
             "script": self.script,
             "arguments": arguments,
             "target": self.target,
-            "framework": "MPI" if self.communicator and "mpi" in self.communicator.lower() else self.framework,
+            "framework": framework,
             "resources": self.container_instance.added_to(self.resources.asked()),
             "priority": self.priority,
             "retries": dict(self.retries),
             "environmentVariables": {**of_environment, **self.environment_variables},
             "environment": self.environment.source(),
+            "mpi": self.mpi.asked() if framework == "MPI" else {},
             "spark": self.spark.asked() if self.framework == "PySpark" else {},
             "dataReferences": {name: reference_of(one) for name, one in references.items()},
+            "warning": self.warning,
             "graceSeconds": self.grace_seconds,
             "secrets": list(self.secrets),
             "vaultSecrets": list(self.vault_secrets),
@@ -204,10 +229,12 @@ class RunConfiguration:
         made.priority = given.get("priority", "normal")
         made.retries = given.get("retries") or {}
         made.environment = Environment.of_source(given.get("environment") or {})
+        made.mpi = MpiConfiguration.of_asked(given.get("mpi") or {})
         made.spark = SparkConfiguration.of_asked(given.get("spark") or {})
         made.environment_variables = given.get("environmentVariables") or {}
         references = given.get("dataReferences") or {}
         made.data_references = {name: DataReferenceConfiguration.of_reference(one) for name, one in references.items()}
+        made.warning = given.get("warning")
         made.grace_seconds = given.get("graceSeconds", 10)
         made.secrets = given.get("secrets") or []
         made.vault_secrets = given.get("vaultSecrets") or []

@@ -6,6 +6,7 @@ import re
 from typing import Any, Dict, Mapping, Tuple
 
 from .exceptions import RunConfigurationException
+from .mpi import RECORD_TYPES as MPI_TYPES
 from .resources import RESOURCE_TYPES
 from .spark import RECORD_TYPES as SPARK_TYPES
 
@@ -33,6 +34,7 @@ TYPES: Dict[str, Any] = {
     "retries": dict,
     "environmentVariables": dict,
     "environment": dict,
+    "mpi": dict,
     "spark": dict,
     "dataReferences": dict,
     "graceSeconds": (int, float),
@@ -52,6 +54,7 @@ def check(content: Mapping[str, Any], lines: Mapping[Tuple[Any, ...], int], file
     check_texts(content, "secrets", (), lines, file)
     check_texts(content, "vaultSecrets", (), lines, file)
     check_values(content.get("resources", {}), RESOURCE_TYPES, ("resources",), lines, file)
+    check_values(content.get("mpi", {}), MPI_TYPES, ("mpi",), lines, file)
     check_values(content.get("spark", {}), SPARK_TYPES, ("spark",), lines, file)
     environment = content.get("environment", {})
     check_values(environment, ENVIRONMENT_TYPES, ("environment",), lines, file)

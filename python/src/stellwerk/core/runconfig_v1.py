@@ -28,7 +28,6 @@ LEFT_OUT = (
     "hdi",
     "history",
     "kubernetescompute",
-    "mpi",
     "outputData",
     "paralleltask",
     "prepareEnvironment",
@@ -56,9 +55,10 @@ def is_v1(content: Mapping[str, Any]) -> bool:
     environment = content.get("environment")
     references = content.get("dataReferences")
     named = [one for one in references.values() if isinstance(one, dict)] if isinstance(references, dict) else []
-    spark = content.get("spark")
+    spark, mpi = content.get("spark"), content.get("mpi")
     return (
-        (isinstance(spark, dict) and "configuration" in spark)
+        (isinstance(mpi, dict) and "processCountPerNode" in mpi)
+        or (isinstance(spark, dict) and "configuration" in spark)
         or any(key in ONLY_V1 for key in content)
         or (isinstance(environment, dict) and isinstance(environment.get("python"), dict))
         or any("dataStoreName" in one or "pathOnDataStore" in one for one in named)
@@ -102,6 +102,9 @@ def from_v1(content: Mapping[str, Any], lines: Dict[Tuple[Any, ...], int], file:
     if any(asked.values()):
         made["resources"] = {name: value for name, value in asked.items() if value}
     environment = reading.mapping(given.pop("environment", None), "environment")
+    mpi = reading.mapping(given.pop("mpi", None), "mpi")
+    if made["framework"] == "MPI" and "processCountPerNode" in mpi:
+        made["mpi"] = {"processesPerNode": mpi["processCountPerNode"]}
     variables = reading.mapping(given.pop("environmentVariables", None), "environmentVariables")
     container = container_of_v1(environment.get("docker"))
     if container:

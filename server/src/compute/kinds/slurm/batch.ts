@@ -12,7 +12,8 @@ export interface Wanted {
   folder: string;
   script: string;
   nodes: number;
-  cpus?: number;
+  tasksPerNode: number;
+  cpusPerTask?: number;
   memoryMegabytes?: number;
   /** As `--gres` takes it. */
   gres?: string;
@@ -28,12 +29,14 @@ const marginMinutes = 10;
 export function wantedOf(name: string, folder: string, bundle: string, job: Job, settings: Settings): Wanted {
   const { nodes, cpus, memoryBytes, gpus, gpuType, timeLimitSeconds } = job.resources;
   const { warning } = job.configuration;
+  const tasksPerNode = ranksPerNode(job);
   return {
     name,
     folder,
     script: scriptOf(folder, bundle, settings),
     nodes,
-    ...(cpus !== undefined && { cpus }),
+    tasksPerNode,
+    ...(cpus !== undefined && { cpusPerTask: shareOf(cpus, tasksPerNode) }),
     ...(memoryBytes !== undefined && { memoryMegabytes: Math.ceil(memoryBytes / 2 ** 20) }),
     ...(gpus > 0 && { gres: ['gpu', ...(gpuType === undefined ? [] : [gpuType]), gpus].join(':') }),
     ...(timeLimitSeconds !== undefined && { minutes: Math.ceil(timeLimitSeconds / 60) + marginMinutes }),
@@ -41,6 +44,10 @@ export function wantedOf(name: string, folder: string, bundle: string, job: Job,
     settings,
   };
 }
+
+const ranksPerNode = ({ configuration: { framework, mpi } }: Job) =>
+  framework === 'MPI' ? (mpi?.processesPerNode ?? 1) : 1;
+const shareOf = (cpus: number, tasks: number) => Math.max(1, Math.floor(cpus / tasks));
 
 /** To Slurm a percent sign begins what it puts in itself. */
 export const outputIn = (folder: string) => `${folder.replaceAll('%', '%%')}/runner.log`;
@@ -64,14 +71,15 @@ exec ${python} -S -m stellwerk.runner ${quoted(folder)}
 }
 
 export function sbatchWords(wanted: Wanted): string[] {
-  const { name, folder, nodes, cpus, memoryMegabytes, gres, minutes, warnSeconds, settings } = wanted;
+  const { name, folder, nodes, tasksPerNode, cpusPerTask, memoryMegabytes, gres, minutes, warnSeconds, settings } =
+    wanted;
   const given = Object.entries({
     'job-name': name,
     output: outputIn(folder),
     chdir: '/',
     nodes,
-    'ntasks-per-node': 1,
-    'cpus-per-task': cpus,
+    'ntasks-per-node': tasksPerNode,
+    'cpus-per-task': cpusPerTask,
     mem: memoryMegabytes === undefined ? undefined : `${memoryMegabytes}M`,
     gres,
     time: minutes,
@@ -86,15 +94,17 @@ export function sbatchWords(wanted: Wanted): string[] {
 }
 
 /** What starts the script on its nodes; on one node alone it is started by the runner itself. */
-export function launcherOf(
-  { configuration, resources }: Job,
-  settings: Settings,
-  hasPmix: boolean,
-): string[] | undefined {
-  const { nodes, cpus } = resources;
-  const isMpi = configuration.framework === 'MPI';
+export function launcherOf(job: Job, settings: Settings, hasPmix: boolean): string[] | undefined {
+  const { nodes, cpus } = job.resources;
+  const isMpi = job.configuration.framework === 'MPI';
+  const tasks = ranksPerNode(job);
   if (nodes === 1 && !isMpi) return undefined;
   const words = isMpi ? (settings.mpi?.split(' ') ?? (hasPmix ? ['srun', '--mpi=pmix'] : ['mpirun'])) : ['srun'];
   if (words[0] !== 'srun') return words;
-  return [...words, '--kill-on-bad-exit=1', ...(cpus === undefined ? [] : [`--cpus-per-task=${cpus}`])];
+  return [
+    ...words,
+    '--kill-on-bad-exit=1',
+    `--ntasks-per-node=${tasks}`,
+    ...(cpus === undefined ? [] : [`--cpus-per-task=${shareOf(cpus, tasks)}`]),
+  ];
 }

@@ -66,10 +66,15 @@ describe.skipIf(whyNoSlurm)(`scripts on several nodes${whyNoSlurm ? ` (${whyNoSl
     await server?.[Symbol.asyncDispose]();
   });
 
-  async function ran(script: string, asked: { framework?: 'MPI'; cpus?: number }, target = there.target) {
+  interface Asked {
+    framework?: 'MPI';
+    processesPerNode?: number;
+    cpus?: number;
+  }
+  async function ran(script: string, asked: Asked, target = there.target) {
     const order = await server.order(script);
-    const { framework = 'Python', ...resources } = asked;
-    Object.assign(order.job.configuration, { framework });
+    const { framework = 'Python', processesPerNode, ...resources } = asked;
+    Object.assign(order.job.configuration, { framework, ...(processesPerNode && { mpi: { processesPerNode } }) });
     Object.assign(order.job.resources, resources, { nodes: 3 });
     const { jobs } = there.driver();
     const handle = await jobs.start(target, order);
@@ -96,6 +101,14 @@ describe.skipIf(whyNoSlurm)(`scripts on several nodes${whyNoSlurm ? ` (${whyNoSl
     expect(items).toMatchObject([{ name: 'total', last: 6, count: 1 }]);
     for (const rank of [0, 1, 2])
       expect(await server.log(order, `rank-${rank}.txt`)).toContain(`rank ${rank} of 3 on node${rank} sum 6`);
+  });
+
+  test.each(['srun --mpi=pmix', 'mpirun'])('two ranks run on each of three nodes, started by %s', async (mpi) => {
+    const asked = { framework: 'MPI', processesPerNode: 2, cpus: 4 } as const;
+    const { log } = await ran(ring, asked, targetOn(there.cluster, { mpi }));
+    const lines = log.split('\n').filter((line) => line.startsWith('rank'));
+    const expected = [0, 1, 2, 3, 4, 5].map((rank) => `rank ${rank} of 6 on node${Math.floor(rank / 2)} sum 21`);
+    expect(lines.sort()).toEqual(expected);
   });
 
   test('what each node gives its processes is sampled there, and what a rank prints has a log of its own', async () => {

@@ -39,13 +39,25 @@ export class Rest implements Scheduler {
   }
 
   async submit(wanted: Wanted): Promise<string> {
-    const { name, folder, script, nodes, cpus, memoryMegabytes, gres, minutes, settings, warnSeconds } = wanted;
+    const {
+      name,
+      folder,
+      script,
+      nodes,
+      tasksPerNode,
+      cpusPerTask,
+      memoryMegabytes,
+      gres,
+      minutes,
+      settings,
+      warnSeconds,
+    } = wanted;
     const given = Object.entries({
       name,
       nodes: [nodes, nodes],
-      tasks: nodes,
-      tasks_per_node: 1,
-      cpus_per_task: cpus,
+      tasks: nodes * tasksPerNode,
+      tasks_per_node: tasksPerNode,
+      cpus_per_task: cpusPerTask,
       memory_per_node: memoryMegabytes,
       gres,
       time_limit: minutes,
