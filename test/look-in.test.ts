@@ -93,8 +93,9 @@ test('a session is its owner’s, a Reader opens none, and what was opened is in
     return installation.clientWith((await client.signIns.redeem({ code: signIn!.code })).token);
   };
   const other = await signedIn('mia', 'contributor');
-  for (const act of [other.sessions.receive({ ...of, session }), other.sessions.send({ ...of, session }, 'x')])
-    await expect(act).rejects.toMatchObject({ reason: 'run.session-not-found' });
+  const { receive, send } = other.sessions;
+  for (const act of [() => receive({ ...of, session }), () => send({ ...of, session }, 'x')])
+    await expect(act()).rejects.toMatchObject({ reason: 'run.session-not-found' });
   const reader = await signedIn('leo', 'reader');
   await expect(reader.sessions.exec({ ...of, command: ['true'] })).rejects.toMatchObject({ reason: 'access.denied' });
   const verbs = (await client.audit.listWorkspace({ workspace })).items.map(

@@ -112,7 +112,7 @@ export class ComputeChanges {
     const open = left.filter(({ ended }) => !ended).map(({ id }) => id);
     if (open.length > 0 && work.activity.report === undefined)
       await work.report({ canceled: open }, `Canceling ${open.length === 1 ? 'a run' : `${open.length} runs`}.`);
-    for (const run of open) await runs.cancel(row.workspace, run, by);
+    for (const run of open) await runs.cancel(row.workspace, run, by).catch(unlessEnded);
     // What their jobs have left over there is removed before nobody knows any more how to reach it.
     if (left.length > 0) return { againInMs: lookAgainMs };
     await remove();
@@ -177,4 +177,9 @@ export class ComputeChanges {
 
 function named({ workspace, name }: ComputeRow): Pick<ComputeRow, 'workspace' | 'name'> {
   return { workspace, name };
+}
+
+/** A run that is to be canceled may come to its end by itself meanwhile. */
+function unlessEnded(error: unknown): void {
+  if (!(error instanceof ServiceError && error.reason === 'run.move-refused')) throw error;
 }

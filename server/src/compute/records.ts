@@ -44,7 +44,9 @@ export function isReady(row: ComputeRow): boolean {
 export function requireReady(row: ComputeRow): void {
   if (isReady(row)) return;
   const why = row.reason === null ? `is ${row.state}.` : `is not usable: ${row.reason}`;
-  throw new ServiceError('failed-precondition', 'compute.not-ready', `The compute target ${row.name} ${why}`);
+  throw new ServiceError('failed-precondition', 'compute.not-ready', `The compute target ${row.name} ${why}`, {
+    state: row.state,
+  });
 }
 
 export function targetOf(row: ComputeRow): Target {

@@ -1,5 +1,6 @@
 // The activity of a run that has a machine to run on, with jobs that end when the test says so.
 import { setTimeout as pause } from 'node:timers/promises';
+import { ServiceError } from '@stellwerk/contract/errors.ts';
 import type { RunState } from '@stellwerk/contract/run-state.ts';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { activityTransactions } from '../activity/store.ts';
@@ -215,6 +216,16 @@ test('a job that cannot be started fails its run and frees the place; what may h
   rooms.jobs.failStart = undefined;
   const two = await rooms.submit(script);
   await until(() => rooms.jobs.running().includes(two.id));
+});
+
+test('a run whose target is let go of just now waits for what comes of that', async () => {
+  const leaving = { state: 'detaching' };
+  rooms.jobs.failStart = new ServiceError('failed-precondition', 'compute.not-ready', 'It is detaching.', leaving);
+  const { id } = await rooms.submit(script);
+  await rooms.worker.start();
+  await until(async () => (await get(id)).state === 'preparing');
+  rooms.jobs.failStart = undefined;
+  await until(() => rooms.jobs.running().includes(id));
 });
 
 test('a run that is canceled while its environment is made ends at once, and frees its place', async () => {

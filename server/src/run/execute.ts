@@ -280,6 +280,7 @@ class Execution {
       return again(laterMs);
     }
     if (work.cancelRequested()) return this.#end(row, { to: 'canceled' });
+    if (isChanging(error)) return again(lookEveryMs);
     const isPassing = isDiskFull(error) || (error instanceof TargetError && error.retry !== 'never');
     if (work.signal.aborted || isPassing) throw error;
     const known = error instanceof ServiceError || error instanceof TargetError;
@@ -295,6 +296,11 @@ class Execution {
     await this.#needs.db.transact(runTransactions.move, { key: row.key, move, moment: this.#needs.moment() });
     return row.placed ? again(0) : over;
   }
+}
+
+/** Its target is being attached or let go of just now; what comes of that decides. */
+function isChanging(error: unknown): boolean {
+  return error instanceof ServiceError && error.reason === 'compute.not-ready' && error.details?.state !== 'failed';
 }
 
 function orderId({ workspace, id, attempt }: RunRow): string {

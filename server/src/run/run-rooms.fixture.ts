@@ -2,7 +2,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { TargetError } from '@stellwerk/contract/errors.ts';
+import { ServiceError, TargetError } from '@stellwerk/contract/errors.ts';
 import { jsonText } from '@stellwerk/contract/json-shape.ts';
 import type { CheckedOf, InputOf } from '@stellwerk/contract/verbs.ts';
 import { verbs } from '@stellwerk/contract/verbs.ts';
@@ -35,9 +35,10 @@ export class HandMadeJobs implements RunsJobs<'host'> {
   readonly endedSo = new Map<string, JobState>();
   /** All jobs wait in a queue of the target's own. */
   waiting: JobState | undefined;
-  failStart: 'never' | 'later' | undefined;
+  failStart: 'never' | 'later' | ServiceError | undefined;
 
   async start(_target: unknown, order: JobOrder): Promise<JobHandle> {
+    if (this.failStart instanceof ServiceError) throw this.failStart;
     if (this.failStart) throw new TargetError(this.failStart, 'The machine is not in the mood.');
     this.orders.set(order.id, order);
     return { id: order.id };
