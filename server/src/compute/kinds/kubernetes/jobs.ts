@@ -188,7 +188,7 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
       return now === undefined || !(await runnerLives(at, now));
     };
     const { code, stderr } = await outputOf(at.api, where, words).catch(async (error) => {
-      if (await hasEnded()) return { code: 0, stderr: '' };
+      if (isNotThere(error) || (await hasEnded())) return { code: 0, stderr: '' };
       throw error;
     });
     if (how === 'kill') await until(hasEnded, `Its runner was not ended: ${stderr || `exit code ${code}`}.`);
@@ -220,6 +220,9 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
     return { api: await this.#needs.apiOf(target), namespace: String(handle.namespace), job: String(handle.job) };
   }
 }
+
+/** Its node knows that a container has ended before the cluster does. */
+const isNotThere = (error: unknown) => error instanceof Refusal && /container not found/i.test(error.message);
 
 /** Of a pod that is being taken away nothing is told until it is gone: its second container is asked. */
 async function runnerLives(at: At, pod: Pod): Promise<boolean> {

@@ -305,11 +305,16 @@ print("port", web.server_port, "on", os.uname().nodename, flush=True)
     await printed(made, ' on node');
     const [, port, node] = /port (\d+) on (node\d)/.exec(await server.log(made))!;
     const beside = (words: string[]) => jobs().beside(target, handle, words);
-    const seen = await beside(['exec', '--', 'sh', '-c', 'cat; cat own.txt; echo " $FROM_SETUP $(hostname)"; exit 3']);
-    seen.end('heard, ');
+    const seen = await beside([
+      'exec',
+      '--',
+      'sh',
+      '-c',
+      `echo "$(cat) $(cat own.txt) $FROM_SETUP $(hostname)"; exit 3`,
+    ]);
+    seen.end('heard');
     const frames = await text(seen);
-    expect(frames).toContain(`heard, `);
-    expect(frames).toContain(`of the script there ${node}`);
+    expect(frames).toContain(`heard of the script there ${node}`);
     expect(frames).not.toContain('set up');
     expect(frames.at(-1)).toBe('3');
     const page = await beside(['connect', port!]);

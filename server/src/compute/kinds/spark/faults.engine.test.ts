@@ -1,7 +1,7 @@
 import { text } from 'node:stream/consumers';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Spark } from '@stellwerk/contract/spark.ts';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { whyNoLivy, whyNoSpark } from '../../../../../test/engines/spark/spark-cluster.ts';
 import type { JobHandle, JobOrder } from '../../driver.ts';
 import { RealServer } from '../../real-server.fixture.ts';
@@ -33,11 +33,19 @@ describe.skipIf(whyNoSpark)(`faults of a Spark cluster${whyNoSpark ? ` (${whyNoS
     await server?.[Symbol.asyncDispose]();
   });
 
+  /** A test that fails leaves nothing to the next. */
+  afterEach(async () => {
+    if (isWithLivy) for (const batch of cluster().batches()) cluster().endBatch(Number(batch.split(' ')[1]));
+    cluster().host.shell("pkill -KILL -u trainer -f 'stellwerk.runner|SparkSubmit' || true");
+    await untilNothingWorks();
+    cluster().host.shell(`rm -rf ${cluster().host.home}/.stellwerk/*/jobs/*`);
+  });
+
   const jobs = () => there.driver().jobs;
   const cluster = () => there.cluster;
   const byLivy = () => targetOn(there.cluster, { livy: there.cluster.livy, master: undefined });
   async function until(what: () => Promise<unknown> | unknown, name: string): Promise<void> {
-    for (const began = performance.now(); performance.now() - began < 180_000; await pause(100))
+    for (const began = performance.now(); performance.now() - began < 90_000; await pause(100))
       if (await what()) return;
     const { home } = there.cluster.host;
     throw new Error(
@@ -82,9 +90,9 @@ describe.skipIf(whyNoSpark)(`faults of a Spark cluster${whyNoSpark ? ` (${whyNoS
         expect(application).toMatchObject({ cores: 2, memoryperexecutor: 512, state: 'RUNNING' });
         expect(cluster().executors().length).toBeGreaterThanOrEqual(2);
         const page = new URL(job!.url!).port;
-        const python = `echo "$PYSPARK_PYTHON"; cat outputs/begun.txt`;
+        const python = 'echo "$PYSPARK_PYTHON $(cat outputs/begun.txt)"';
         expect(await beside(target(), handle, ['exec', '--', 'sh', '-c', python])).toContain(
-          `${cluster().python}\nbegun`,
+          `${cluster().python} begun`,
         );
         expect(await beside(target(), handle, ['connect', page], 'GET / HTTP/1.0\r\n\r\n')).toMatch(/^HTTP.1.1 [23]/);
         await jobs().cancel(target(), handle, 'kill');
@@ -117,8 +125,8 @@ describe.skipIf(whyNoSpark)(`faults of a Spark cluster${whyNoSpark ? ` (${whyNoS
       await server.cancel(asked);
       await jobs().cancel(target(), handle, 'ask');
       await until(async () => (await server.run(asked)).state === 'canceled', 'the cancellation');
-      await untilNothingWorks();
       await cleaned(target(), handle);
+      await untilNothingWorks();
     });
   });
 
@@ -160,9 +168,7 @@ describe.skipIf(whyNoSpark)(`faults of a Spark cluster${whyNoSpark ? ` (${whyNoS
     const asked = await order();
     const handle = await jobs().start(byLivy(), asked);
     await until(printed(asked, 'it computes'), 'the beginning');
-    cluster().host.shell(
-      `python3 -c 'import sys, urllib.request as r; r.urlopen(r.Request(sys.argv[1], method="DELETE", headers={"X-Requested-By": "somebody"}))' ${cluster().livy}/batches/${handle.batch}`,
-    );
+    cluster().endBatch(Number(handle.batch));
     await until(async () => (await jobs().look(byLivy(), handle)).state === 'ended', 'the end of the runner');
     await untilNothingWorks();
     await until(async () => (await there.leftovers()).every((line) => !/python|java/.test(line)), 'no process');
