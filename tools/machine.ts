@@ -51,6 +51,7 @@ const needs: Need[] = [
     packages: ['docker.io', 'iptables', 'mmdebstrap', 'docker-registry'],
     isOptional: true,
   },
+  { what: 'tcc', isThere: () => works('tcc', '-v'), packages: ['tcc'], isOptional: true },
   { what: 'Slurm and Open MPI', isThere: isSlurmThere, packages: slurmPackages, isOptional: true },
   { what: 'Java', isThere: () => works('java', '-version'), packages: ['openjdk-17-jre-headless'], isOptional: true },
   { what: 'Maven', isThere: () => works('mvn', '-version'), packages: ['maven'], isOptional: true },

@@ -1,6 +1,6 @@
-// Runs every test: the checks, the unit tests, Python's, and the stories, those on engines at last. `npm test -- unit` (check, python, engines, stories) runs one
-// part, `npm test -- stories kill` only stories whose file name has that word, `npm test -- ssh` all that needs the engine in
-// `test/engines/ssh`. Ends with `N passed, N failed`.
+// Runs every test: the checks, the unit tests, Python's, and the stories, beside them what needs the real engines. `npm test -- unit` (check, python, engines,
+// stories, kinds, engine-stories) runs one part, `npm test -- stories kill` only stories whose file name has that word, `npm test -- ssh` all that needs the
+// engine in `test/engines/ssh`. Ends with `N passed, N failed`.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,8 +13,16 @@ interface Count {
   failed: number;
   skipped: string[];
   /** What failed at first: machines with real engines on them are no laboratory, but nobody is to overlook it. */
-  retried?: string[];
+  retried: string[];
 }
+
+const nothing: Count = { passed: 0, failed: 0, skipped: [], retried: [] };
+const sum = (one: Count, other: Count): Count => ({
+  passed: one.passed + other.passed,
+  failed: one.failed + other.failed,
+  skipped: [...one.skipped, ...other.skipped],
+  retried: [...one.retried, ...other.retried],
+});
 
 interface Result {
   status: string;
@@ -42,26 +50,28 @@ function run(
 
 async function check(): Promise<Count> {
   const { code } = await run(process.execPath, ['tools/check.ts']);
-  return { passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1, skipped: [] };
+  return { ...nothing, passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1 };
+}
+
+interface Chosen {
+  /** Only files whose path has one of them. */
+  words: string[];
+  /** Patterns of files that are left out. */
+  without?: string[];
+  /** Others have the machine first. */
+  gently?: boolean;
 }
 
 /** A word may be of files of another project: then there is nothing to run. */
-async function vitest(project: string, words: string[]): Promise<Count> {
+async function vitest(project: string, { words, without = [], gently = false }: Chosen): Promise<Count> {
   const folder = mkdtempSync(join(tmpdir(), 'stellwerk-test-'));
   const report = join(folder, 'report.json');
+  const command = [process.execPath, 'node_modules/vitest/vitest.mjs', 'run', '--project', project];
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile=${report}`, '--passWithNoTests'];
+  const all = [...(gently ? ['nice', '-n', '5'] : []), ...command, ...reporters];
   try {
-    const { code } = await run(process.execPath, [
-      'node_modules/vitest/vitest.mjs',
-      'run',
-      '--project',
-      project,
-      '--reporter=default',
-      '--reporter=json',
-      `--outputFile=${report}`,
-      '--passWithNoTests',
-      ...words,
-    ]);
-    if (code === 0 && !existsSync(report)) return { passed: 0, failed: 0, skipped: [] };
+    const { code } = await run(all[0]!, [...all.slice(1), ...without.map((one) => `--exclude=${one}`), ...words]);
+    if (code === 0 && !existsSync(report)) return nothing;
     const { numPassedTests, numFailedTests, testResults } = JSON.parse(readFileSync(report, 'utf8'));
     const results: Result[] = testResults.flatMap((file: { assertionResults: Result[] }) => file.assertionResults);
     const namesOf = (which: (result: Result) => boolean) => results.filter(which).map(({ fullName }) => fullName);
@@ -86,6 +96,7 @@ async function python(): Promise<Count> {
   const failed = of('failures') + of('errors') || (code === 0 && ran > 0 ? 0 : 1);
   const skipped = of('skipped');
   return {
+    ...nothing,
     passed: Math.max(0, ran - failed - skipped),
     failed,
     skipped: skipped > 0 ? [`${skipped} Python tests`] : [],
@@ -99,42 +110,65 @@ function begunAhead(): { done: Promise<unknown>; end(): void } {
   return { done: new Promise((resolve) => child.on('close', resolve)), end: () => child.kill() };
 }
 
-const parts: Record<string, (words: string[]) => Promise<Count>> = {
+type Part = (words: string[]) => Promise<Count>;
+const parts = {
   check,
-  unit: (words) => vitest('unit', words),
+  unit: (words) => vitest('unit', { words }),
   python,
-  engines: (words) => vitest('engines', words),
-  stories: (words) => vitest('stories', words),
+  engines: (words) => vitest('engines', { words }),
+  stories: (words) => vitest('stories', { words, gently: isWhole }),
+  kinds: (words) => vitest('kinds', { words, without: ['**/kinds/kubernetes/**'] }),
+  'engine-stories': (words) => vitest('engine-stories', { words, without: ['**/test/kubernetes*.test.ts'] }),
+} satisfies Record<string, Part>;
+type PartName = keyof typeof parts;
+
+/** What runs on Kubernetes, which takes longest to make on a new machine, comes last. */
+const onKubernetes: Partial<Record<PartName, Part>> = {
   kinds: async (words) => {
     await ahead?.done;
-    return vitest('kinds', words);
+    return vitest('kinds', { words, without: ['**/kinds/!(kubernetes)/**'] });
   },
-  'engine-stories': (words) => vitest('engine-stories', words),
+  'engine-stories': (words) => vitest('engine-stories', { words, without: ['**/test/!(kubernetes*).test.ts'] }),
 };
 
 const asked = process.argv.slice(2);
-const named = asked.filter((word) => word in parts);
+const named = asked.filter((word): word is PartName => word in parts);
 const words = asked.filter((word) => !(word in parts));
+const isWhole = asked.length === 0;
 const isEngine = words.some((word) => existsSync(join(root, 'test', 'engines', word)));
-const ofWords = isEngine ? ['engines', 'kinds', 'engine-stories'] : ['stories', 'engine-stories'];
-const chosen = named.length > 0 ? named : words.length > 0 ? ofWords : Object.keys(parts);
+const ofWords: PartName[] = isEngine ? ['engines', 'kinds', 'engine-stories'] : ['stories', 'engine-stories'];
+const chosen = named.length > 0 ? named : words.length > 0 ? ofWords : (Object.keys(parts) as PartName[]);
+
+async function told(name: string, part: Part): Promise<Count> {
+  const began = performance.now();
+  process.stdout.write(`\n── ${name} ──\n`);
+  const count = await part(words);
+  const seconds = ((performance.now() - began) / 1000).toFixed(1);
+  process.stdout.write(`── ${name}: ${count.passed} passed, ${count.failed} failed, ${seconds} s ──\n`);
+  return count;
+}
+
+async function oneByOne(names: PartName[]): Promise<Count> {
+  let total = nothing;
+  for (const name of names) total = sum(total, await told(name, parts[name]));
+  for (const name of names) {
+    const part = onKubernetes[name];
+    if (part) total = sum(total, await told(`${name} on Kubernetes`, part));
+  }
+  return total;
+}
 
 prepareMachine();
 const ahead =
   chosen.includes('kinds') && (words.length === 0 || words.includes('kubernetes')) ? begunAhead() : undefined;
-const total = { passed: 0, failed: 0, skipped: [] as string[], retried: [] as string[] };
-for (const part of chosen) {
-  const began = performance.now();
-  process.stdout.write(`\n── ${part} ──\n`);
-  const count = await parts[part]!(words);
-  total.passed += count.passed;
-  total.failed += count.failed;
-  total.skipped.push(...count.skipped);
-  total.retried.push(...(count.retried ?? []));
-  process.stdout.write(
-    `── ${part}: ${count.passed} passed, ${count.failed} failed, ${((performance.now() - began) / 1000).toFixed(1)} s ──\n`,
-  );
-}
+// Stories keep a processor busy, engines mostly let wait for them: beside each other they take as long as one of them.
+const isOnEngines = (name: PartName) => name in onKubernetes;
+const alone = await oneByOne(chosen.filter((name) => name !== 'stories' && !isOnEngines(name)));
+const together = await Promise.all([
+  oneByOne(chosen.filter((name) => name === 'stories')),
+  oneByOne(chosen.filter(isOnEngines)),
+]);
+const total = together.reduce(sum, alone);
 ahead?.end();
 for (const name of total.skipped) process.stdout.write(`skipped: ${name}\n`);
 for (const name of total.retried) process.stdout.write(`passed at the second try only: ${name}\n`);

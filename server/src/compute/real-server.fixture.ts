@@ -7,6 +7,7 @@ import { buffer } from 'node:stream/consumers';
 import type { Job } from '@stellwerk/contract/job.ts';
 import type { Run, RunFile } from '@stellwerk/contract/run.ts';
 import type { RunConfiguration, RunConfigurationInput } from '@stellwerk/contract/run-configuration.ts';
+import { endStates } from '@stellwerk/contract/run-state.ts';
 import { apiPrefix } from '@stellwerk/contract/verbs.ts';
 import { ZipFile } from 'yazl';
 import { startServer } from '../main.ts';
@@ -64,6 +65,12 @@ export class RealServer implements AsyncDisposable {
 
   run(of: JobOrder | string): Promise<Run> {
     return this.ask('GET', `/workspaces/${workspace}/runs/${idOf(of)}`);
+  }
+
+  /** The run once it has ended, however. */
+  async ended(of: JobOrder | string): Promise<Run | undefined> {
+    const run = await this.run(of);
+    return endStates.includes(run.state) ? run : undefined;
   }
 
   async files(of: JobOrder | string): Promise<string[]> {

@@ -8,6 +8,7 @@ import { existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync 
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { clockLibrary, clockOffBy } from '../../wrong-clock/wrong-clock.ts';
 import { baseArchive } from './base-archive.ts';
 import { type Certificates, makeCertificates } from './certificates.ts';
 import { type Registry, registrySignIn, startRegistry } from './registry.ts';
@@ -199,12 +200,12 @@ export class DockerEngine implements AsyncDisposable {
     this.docker('rm', 'making');
   }
 
-  /** The base image, where all that runs has a clock that is off: `+1h`. */
-  imageWithClock(library: string, offset: string, name: string): void {
+  /** The base image, where all that runs has a clock that is off by so many hours. */
+  imageWithClock(hours: number, name: string): void {
     this.docker('create', '--name', 'making', this.image, 'true');
-    this.docker('cp', library, 'making:/opt/clock.so');
-    const env = `ENV LD_PRELOAD=/opt/clock.so FAKETIME=${offset} FAKETIME_DONT_FAKE_MONOTONIC=1`;
-    this.docker('commit', '--change', env, 'making', name);
+    this.docker('cp', clockLibrary(), 'making:/opt/clock.so');
+    const set = Object.entries(clockOffBy(hours, '/opt/clock.so')).map((one) => one.join('='));
+    this.docker('commit', '--change', `ENV ${set.join(' ')}`, 'making', name);
     this.docker('rm', 'making');
   }
 

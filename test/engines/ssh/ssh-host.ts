@@ -278,8 +278,8 @@ mount --bind "$1" "$root/host"
 mount -t proc proc "$root/proc"
 mount --bind "$1/boot_id" "$root/proc/sys/kernel/random/boot_id"
 mount --rbind /dev "$root/dev"
-mount -t tmpfs tmpfs "$root/tmp"
-chmod 1777 "$root/tmp"
+for place in tmp dev/shm; do mount -t tmpfs tmpfs "$root/$place"; done
+chmod 1777 "$root/tmp" "$root/dev/shm"
 rm -rf "$root/etc/ssh/sshd_config.d"
 hostname "$2"
 chroot "$root" sh -c 'id "$1" >/dev/null 2>&1 || { useradd -m -b /srv -s /bin/bash "$1" && echo "$1:$2" | chpasswd; }' add "$3" "$4"
@@ -288,7 +288,7 @@ while :; do sleep 3600 & wait $!; done
 `;
 
 function sshdConfig(environment: Record<string, string>): string {
-  const set = Object.entries(environment).map(([name, value]) => `${name}=${value}`);
+  const set = Object.entries(environment).map(([name, value]) => `"${name}=${value}"`);
   return `Port ${port}
 HostKey /host/keys/host
 PidFile /run/sshd.pid

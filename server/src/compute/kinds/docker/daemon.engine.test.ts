@@ -3,7 +3,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { whyNoDocker } from '../../../../../test/engines/docker/docker-engine.ts';
-import { fakes } from '../../../../../test/set-clock.ts';
+import { whyNoWrongClock } from '../../../../../test/wrong-clock/wrong-clock.ts';
 import type { JobHandle, JobOrder } from '../../driver.ts';
 import { RealServer } from '../../real-server.fixture.ts';
 import { type OnEngine, onEngine } from './docker.fixture.ts';
@@ -124,14 +124,15 @@ describe.skipIf(whyNoDocker)(`the daemon of an engine${whyNoDocker ? ` (${whyNoD
     expect(await left()).toEqual([]);
   });
 
-  test.skipIf(!fakes).each(['+1h', '-1h'])(
-    'a clock that is off by %s costs a run nothing (libfaketime)',
-    async (offset) => {
-      there.engine.imageWithClock(fakes!, offset, `clock:${offset.slice(1)}`);
+  test.skipIf(whyNoWrongClock !== '').each([1, -1])(
+    `a clock that is off by %d h costs a run nothing${whyNoWrongClock && ` (${whyNoWrongClock})`}`,
+    async (hours) => {
+      const image = `clock:${hours > 0 ? 'ahead' : 'behind'}`;
+      there.engine.imageWithClock(hours, image);
       const order = await server.order(
         'import time\nfrom stellwerk.core import Run\nRun.get_context().log("loss", 0.5)\nprint("at", time.time())\n',
       );
-      order.job.configuration.container = { environment: 'at-start', image: `clock:${offset.slice(1)}` };
+      order.job.configuration.container = { environment: 'at-start', image };
       const handle = await jobs().start(there.target, order);
       await lookedAfter(handle, isIn(order, 'completed'), 'the end of the run');
       const at = Number((await server.log(order)).split(' ')[1]);

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { packagesFolder } from '../../../../../test/engines/kubernetes/images.ts';
 import { whyNoKubernetes } from '../../../../../test/engines/kubernetes/kubernetes-cluster.ts';
 import { buildsWithinMs, builtBinary } from '../../../../../test/engines/kubernetes/programs.ts';
-import { fakes } from '../../../../../test/set-clock.ts';
+import { clockLibrary, clockOffBy, whyNoWrongClock } from '../../../../../test/wrong-clock/wrong-clock.ts';
 import type { JobHandle, JobOrder } from '../../driver.ts';
 import { RealServer } from '../../real-server.fixture.ts';
 import { Api } from './api.ts';
@@ -188,25 +188,27 @@ describe.skipIf(whyNoKubernetes)(named('faults of a cluster'), () => {
     expect(await there.leftovers()).toEqual([]);
   });
 
-  test.skipIf(!fakes)('a clock that is off by an hour costs a run nothing (libfaketime)', async () => {
-    const library = mkdtempSync(join(there.cluster.folder, 'library-'));
-    copyFileSync(fakes!, join(library, 'faketime.so'));
-    const preload = { LD_PRELOAD: `${packagesFolder}/faketime.so` };
-    for (const offset of ['+1h', '-1h']) {
-      const image = `registry.local/off:${offset === '+1h' ? 'ahead' : 'behind'}`;
-      await there.cluster.addImage(image, library, { ...preload, FAKETIME: offset });
-      const target = there.targetWith({ image });
-      const order = await server.order(
-        'import time\nfrom stellwerk.core import Run\nRun.get_context().log("loss", 0.5)\nprint("at", time.time())\n',
-      );
-      const handle = await jobs().start(target, order);
-      await lookedAfter(handle, isIn(order, 'completed'), 'the end of the run');
-      const ahead = Number((await server.log(order)).split(' ')[1]) - Date.now() / 1_000;
-      expect(offset === '+1h' ? ahead : -ahead).toBeGreaterThan(3_000);
-      await jobs().cleanUp(target, handle);
-    }
-    expect(await there.leftovers()).toEqual([]);
-  });
+  test.skipIf(whyNoWrongClock !== '')(
+    `a clock that is off by an hour costs a run nothing${whyNoWrongClock && ` (${whyNoWrongClock})`}`,
+    async () => {
+      const library = mkdtempSync(join(there.cluster.folder, 'library-'));
+      copyFileSync(clockLibrary(), join(library, 'clock.so'));
+      for (const hours of [1, -1]) {
+        const image = `registry.local/off:${hours > 0 ? 'ahead' : 'behind'}`;
+        await there.cluster.addImage(image, library, clockOffBy(hours, `${packagesFolder}/clock.so`));
+        const target = there.targetWith({ image });
+        const order = await server.order(
+          'import time\nfrom stellwerk.core import Run\nRun.get_context().log("loss", 0.5)\nprint("at", time.time())\n',
+        );
+        const handle = await jobs().start(target, order);
+        await lookedAfter(handle, isIn(order, 'completed'), 'the end of the run');
+        const ahead = Number((await server.log(order)).split(' ')[1]) - Date.now() / 1_000;
+        expect(ahead * hours).toBeGreaterThan(3_000);
+        await jobs().cleanUp(target, handle);
+      }
+      expect(await there.leftovers()).toEqual([]);
+    },
+  );
 
   test('two installations on the same cluster never meet, not even with runs of the same name', async () => {
     const order = await server.order(talkative);

@@ -2,9 +2,10 @@ import { text } from 'node:stream/consumers';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { whyNoSlurm } from '../../../../../test/engines/slurm/packages.ts';
-import { fakes } from '../../../../../test/set-clock.ts';
+import { clockOffBy, whyNoWrongClock } from '../../../../../test/wrong-clock/wrong-clock.ts';
 import type { JobHandle, JobOrder, JobState, Target } from '../../driver.ts';
 import { RealServer } from '../../real-server.fixture.ts';
+import type { SlurmJobs } from './jobs.ts';
 import { leftoversOn, type OnCluster, onCluster, targetOn } from './slurm.fixture.ts';
 
 /** Prints a line now and then until it is told that it is enough; the last one says how many there were. */
@@ -65,6 +66,10 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
   }
   const printed = (order: JobOrder, text: string) =>
     until(async () => (await server.log(order)).includes(text), `the output ${text}`);
+  async function completed(order: JobOrder): Promise<void> {
+    const run = await until(() => server.ended(order), 'the end of the run');
+    expect(run, run.reason).toMatchObject({ state: 'completed' });
+  }
   const ended = (handle: JobHandle, target = there.target): Promise<Ended> => {
     const driver = there.driver();
     return until(async () => {
@@ -127,7 +132,7 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
     await jobs().cancel(there.target, handles[1]!, 'ask'); // it waits: there is no runner to be asked
     expect(await ended(handles[1]!)).toMatchObject({ cause: 'canceled' });
     there.cluster.shell(`scancel ${fillers.join(' ')}`);
-    await until(async () => (await server.run(first)).state === 'completed', 'the end of the first');
+    await completed(first);
     for (const handle of handles) await jobs().cleanUp(there.target, handle);
   });
 
@@ -206,13 +211,16 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
   });
 
   /** The lines that it printed. */
-  async function doneInSpiteOf(fault: (handle: JobHandle) => Promise<void>, target = there.target): Promise<string[]> {
+  async function doneInSpiteOf(
+    fault: (handle: JobHandle, jobs: SlurmJobs) => Promise<void>,
+    target = there.target,
+  ): Promise<string[]> {
     there.cluster.shell('rm -f /srv/trainer/enough');
     const made = await order(talkative);
     const driver = there.driver();
     const handle = await driver.jobs.start(target, made);
     await printed(made, 'line 10\n');
-    await fault(handle);
+    await fault(handle, driver.jobs);
     const { length } = await server.log(made);
     const lookedAfter = (done: () => Promise<boolean>, name: string) =>
       until(async () => {
@@ -221,7 +229,8 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
       }, name);
     await lookedAfter(async () => (await server.log(made)).length > length + 100, 'more output');
     there.cluster.shell('touch /srv/trainer/enough');
-    await lookedAfter(async () => (await server.run(made)).state === 'completed', 'the end of the run');
+    await lookedAfter(async () => (await server.ended(made)) !== undefined, 'the end of the run');
+    await completed(made);
     await nothingLeft(handle, target);
     return (await server.log(made)).trim().split('\n');
   }
@@ -255,13 +264,13 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
     const refused = { retry: 'never', message: expect.stringContaining('is full') };
     await expect(jobs().start(target, made)).rejects.toMatchObject(refused);
     there.cluster.shell('rm /srv/small/filler');
-    const lines = await doneInSpiteOf(async (handle) => {
+    const lines = await doneInSpiteOf(async (handle, jobs) => {
       there.cluster.shell(fill);
       await pause(3_000);
-      expect(await jobs().look(target, handle)).toMatchObject({ state: 'running' });
-      await expect(jobs().start(target, made)).rejects.toMatchObject(refused);
+      expect(await jobs.look(target, handle)).toMatchObject({ state: 'running' });
+      await expect(jobs.start(target, made)).rejects.toMatchObject(refused);
       there.cluster.shell('rm /srv/small/filler');
-      await jobs().cleanUp(target, { id: made.id });
+      await jobs.cleanUp(target, { id: made.id });
     }, target);
     expect(lines.at(-1)).toMatch(/^lines \d+$/);
   });
@@ -277,15 +286,15 @@ describe.skipIf(whyNoSlurm)(`faults of a Slurm cluster${whyNoSlurm ? ` (${whyNoS
     expect(leftoversOn(there.cluster)).toEqual([]);
   });
 
-  test.skipIf(!fakes).each(['+1h', '-1h'])(
-    'a clock that is off by %s costs a run nothing (libfaketime)',
-    async (offset) => {
-      const target = on({ setUp: [`export LD_PRELOAD=${fakes} FAKETIME=${offset} FAKETIME_DONT_FAKE_MONOTONIC=1`] });
+  test.skipIf(whyNoWrongClock !== '').each([1, -1])(
+    `a clock that is off by %d h costs a run nothing${whyNoWrongClock && ` (${whyNoWrongClock})`}`,
+    async (hours) => {
+      const target = on({ setUp: Object.entries(clockOffBy(hours)).map((one) => `export ${one.join('=')}`) });
       const made = await order(
         'import time\nfrom stellwerk.core import Run\nRun.get_context().log("loss", 0.5)\nprint("at", time.time())\n',
       );
       const handle = await jobs().start(target, made);
-      await until(async () => (await server.run(made)).state === 'completed', 'the end of the run');
+      await completed(made);
       const at = Number((await server.log(made)).split(' ')[1]);
       expect(Math.abs(at - Date.now() / 1_000)).toBeGreaterThan(3_000);
       await nothingLeft(handle, target);
@@ -351,7 +360,7 @@ print("port", web.server_port, "on", os.uname().nodename, flush=True)
       1,
     );
     there.cluster.shell('touch /srv/trainer/enough');
-    await until(async () => (await server.run(made)).state === 'completed', 'the end of the run');
+    await completed(made);
     await nothingLeft(handle);
   });
 
@@ -385,7 +394,7 @@ print("port", web.server_port, "on", os.uname().nodename, flush=True)
     expect(there.cluster.shell(`scontrol show job -o $(squeue -h -n ${handle.name} -o %A)`)).toMatch(
       /Features=with-gpu.*Comment=from us/s,
     );
-    await until(async () => (await server.run(made)).state === 'completed', 'the end');
+    await completed(made);
     await nothingLeft(handle, target);
   });
 
@@ -395,7 +404,7 @@ print("port", web.server_port, "on", os.uname().nodename, flush=True)
     const made = { ...(await order('import getpass\nprint("as", getpass.getuser(), flush=True)')), user: 'ada' };
     const handle = await jobs().start(target, made);
     expect(handle).toMatchObject({ user: 'ada', folder: expect.stringContaining('/srv/alice/') });
-    await until(async () => (await server.run(made)).state === 'completed', 'the end');
+    await completed(made);
     expect(await server.log(made)).toContain('as alice');
     await nothingLeft(handle, target);
     const other = { ...(await order('print(1)')), user: 'ben' };
@@ -448,13 +457,13 @@ print("port", web.server_port, "on", os.uname().nodename, flush=True)
     const made = await order(`
 import os, sys
 print("begun", flush=True)
-os.makedirs("outputs")
+os.makedirs("outputs", exist_ok=True)
 open("outputs/large.bin", "wb").write(os.urandom(30_000_000))
 sys.stdout.write("x" * 79 + "\\n" * 1)
 sys.stdout.write(("y" * 79 + "\\n") * 50_000)
 `);
     const handle = await jobs().start(target, made);
-    await until(async () => (await server.run(made)).state === 'completed', 'the end of the run');
+    await completed(made);
     expect((await server.log(made)).length).toBe(6 + 80 * 50_001);
     expect(await server.sizes(made)).toMatchObject({ 'outputs/large.bin': 30_000_000 });
     const file = there.cluster.shell('ls -t /srv/trainer/.stellwerk/*/relay/*.json | head -n 1').trim();

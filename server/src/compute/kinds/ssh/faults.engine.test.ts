@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { whyNoSshHost } from '../../../../../test/engines/ssh/ssh-host.ts';
-import { fakes } from '../../../../../test/set-clock.ts';
+import { clockOffBy, whyNoWrongClock } from '../../../../../test/wrong-clock/wrong-clock.ts';
 import type { JobHandle, JobOrder } from '../../driver.ts';
 import { RealServer } from '../../real-server.fixture.ts';
 import { type OnHost, onHost, targetOn } from './ssh.fixture.ts';
@@ -195,10 +195,10 @@ describe.skipIf(whyNoSshHost)(`faults of a machine by ssh${whyNoSshHost ? ` (${w
     }
   });
 
-  test.skipIf(!fakes).each(['+1h', '-1h'])(
-    'a clock that is off by %s costs a run nothing (libfaketime)',
-    async (offset) => {
-      const off = await onHost(server, { environment: { LD_PRELOAD: fakes!, FAKETIME: offset } });
+  test.skipIf(whyNoWrongClock !== '').each([1, -1])(
+    `a clock that is off by %d h costs a run nothing${whyNoWrongClock && ` (${whyNoWrongClock})`}`,
+    async (hours) => {
+      const off = await onHost(server, { environment: clockOffBy(hours) });
       try {
         const order = await server.order(
           'import time\nfrom stellwerk.core import Run\nRun.get_context().log("loss", 0.5)\nprint("at", time.time())\n',
