@@ -2,7 +2,6 @@
 // containerd, runc and network plugins, unpacked and not installed. Kept outside the checkout, named after what they are made from. Only one
 // process compiles at a time; whoever comes meanwhile waits for it.
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import {
   cpSync,
   existsSync,
@@ -16,8 +15,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { keptPath } from '../kept.ts';
 
-const above = `/var/tmp/stellwerk-engines-${process.getuid?.() ?? 0}`;
 const source = join(import.meta.dirname, 'binary');
 const debian = [
   'containerd',
@@ -41,8 +40,7 @@ export const hasGo = (): boolean => answerOf('go', 'env', 'GOVERSION') !== '';
 /** Where the finished program is, or will be. */
 export function binaryPath(): string {
   const parts = ['main.go', 'go.mod', 'go.sum'].map((name) => readFileSync(join(source, name)));
-  const made = [answerOf('go', 'env', 'GOVERSION', 'GOARCH'), ...parts].join('\0');
-  return join(above, `kubernetes-${createHash('sha256').update(made).digest('hex').slice(0, 16)}`, 'kubernetes');
+  return join(keptPath('kubernetes', [answerOf('go', 'env', 'GOVERSION', 'GOARCH'), ...parts]), 'kubernetes');
 }
 
 /** Compiles it, unless that is done; waits for another process that does. */
@@ -123,8 +121,7 @@ function versionFlags(): string {
 
 /** A folder with `usr/bin`, `usr/sbin` and `usr/lib`. */
 export function debianRoot(): string {
-  const key = createHash('sha256').update(debian.join(' ')).digest('hex').slice(0, 16);
-  const root = join(above, `kubernetes-debian-${key}`);
+  const root = keptPath('kubernetes-debian', debian);
   if (existsSync(root)) return root;
   const work = `${root}.${process.pid}`;
   mkdirSync(join(work, 'packages'), { recursive: true });
