@@ -59,6 +59,7 @@ export default defineConfig({
       {
         test: {
           name: 'stories',
+          globalSetup: 'test/as-published.ts',
           sequence: { groupOrder: 2 },
           include: ['test/**/*.test.ts'],
           exclude: ['**/node_modules/**', ...onEngines],
@@ -72,6 +73,7 @@ export default defineConfig({
       {
         test: {
           name: 'engine-stories',
+          globalSetup: 'test/as-published.ts',
           sequence: { groupOrder: 3 },
           include: onEngines,
           fileParallelism: false,

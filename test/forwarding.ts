@@ -1,8 +1,7 @@
 // `stellwerk run forward` as a user has it open, until it is disposed of.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
-import { type Installation, node, repository } from './installation.ts';
+import { cli, type Installation, node, repository } from './installation.ts';
 
 /** `address` leads to that port of the machine that the run is on. */
 export async function forwarded(
@@ -10,7 +9,6 @@ export async function forwarded(
   run: string,
   port: string,
 ): Promise<AsyncDisposable & { address: string }> {
-  const cli = join(repository, 'cli', 'src', 'main.ts');
   const args = ['run', 'forward', run, port, '--local-port', '0', '--workspace', installation.workspace];
   const child = spawn(node[0], [node[1], cli, ...args], {
     env: installation.environment,

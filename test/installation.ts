@@ -10,7 +10,8 @@ import { type Client, createClient } from '@stellwerk/client/client.ts';
 import { endStates } from '@stellwerk/contract/run-state.ts';
 
 export const repository = join(import.meta.dirname, '..');
-const cli = join(repository, 'cli', 'src', 'main.ts');
+/** As published; of the sources where nobody has packed it. */
+export const cli = process.env.STORY_COMMAND ?? join(repository, 'cli', 'src', 'main.ts');
 export const node = [process.execPath, '--disable-warning=ExperimentalWarning'] as const;
 
 export interface Printed {

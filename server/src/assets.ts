@@ -5,7 +5,7 @@ import { output } from './exec/programs.ts';
 
 export type Asset = 'database-worker' | 'gateway' | 'scorer' | 'wheels';
 
-/** Set by `tools/pack.ts`. */
+/** Set by `tools/package.ts`. */
 declare const STELLWERK_BUNDLED: boolean | undefined;
 const isBundled = typeof STELLWERK_BUNDLED !== 'undefined' && STELLWERK_BUNDLED;
 

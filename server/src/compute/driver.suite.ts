@@ -13,7 +13,7 @@ export interface Tried<K extends ComputeKind> {
   /** Made anew at each call, as after a restart of the service. */
   driver(): ComputeDriver<K>;
   target: Target<K>;
-  /** Jobs of a life of the service whose calls to the target are counted by this. Absent: nothing of it is outside this machine. */
+  /** Jobs of a life of the service whose calls to the target are counted by this; given if those are to be cut short. */
   dying?(last: LastCall): RunsJobs<K>;
   /** Whatever jobs have left behind. */
   leftovers(): Promise<string[]>;
@@ -68,6 +68,8 @@ const familyThat = (ignores: boolean) => family.replace('%s', ignores ? 'True' :
 export function driverSuite<K extends ComputeKind>(
   name: string,
   prepare: (server: RealServer) => Promise<Tried<K>>,
+  /** `own`: where nothing is outside this machine, or each call is cut short by a test of the kind itself. */
+  cutShort: 'here' | 'own' = 'here',
 ): void {
   describe(`jobs on ${name}`, () => {
     let server: RealServer;
@@ -195,36 +197,37 @@ export function driverSuite<K extends ComputeKind>(
       expect(await tried.leftovers()).toEqual([]);
     });
 
-    test('a service that is killed before or after any of its calls to the target starts a job once, ends it, and leaves nothing', async ({
-      skip,
-    }) => {
-      if (!tried.dying) return skip('its jobs are not outside this machine');
-      for (let number = 1, goesOn = true; goesOn; number++) {
-        const dies = async (act: (jobs: RunsJobs<K>) => Promise<unknown>) => {
-          const last = new LastCall(number);
-          const died = (error: Error) => error.message === 'killed' || Promise.reject(error);
-          return act(tried.dying!(last))
-            .then(() => false, died)
-            .finally(() => last.end());
-        };
-        const forgotten = await server.order('print("never", flush=True)\n');
-        const began = await dies((dying) => dying.start(tried.target, forgotten));
-        await jobs().cleanUp(tried.target, { id: forgotten.id });
-        expect(await tried.leftovers()).toEqual([]);
-        const order = await server.order('import time\nprint("once", flush=True)\ntime.sleep(600)\n');
-        await dies((dying) => dying.start(tried.target, order));
-        const handle = await jobs().start(tried.target, order);
-        await untilPrinted(order, 'once');
-        const canceled = await dies((dying) => dying.cancel(tried.target, handle, 'kill'));
-        await jobs().cancel(tried.target, handle, 'kill');
-        await untilEnded(handle);
-        expect((await server.log(order)).match(/once/g)).toHaveLength(1);
-        const cleaned = await dies((dying) => dying.cleanUp(tried.target, handle));
-        await jobs().cleanUp(tried.target, handle);
-        expect(await tried.leftovers()).toEqual([]);
-        goesOn = began || canceled || cleaned;
-      }
-    });
+    const ofEachCall = cutShort === 'here' ? [['any of its calls to the target']] : [];
+    test.each(ofEachCall)(
+      'a service that is killed before or after %s starts a job once, ends it, and leaves nothing',
+      async () => {
+        for (let number = 1, goesOn = true; goesOn; number++) {
+          const dies = async (act: (jobs: RunsJobs<K>) => Promise<unknown>) => {
+            const last = new LastCall(number);
+            const died = (error: Error) => error.message === 'killed' || Promise.reject(error);
+            return act(tried.dying!(last))
+              .then(() => false, died)
+              .finally(() => last.end());
+          };
+          const forgotten = await server.order('print("never", flush=True)\n');
+          const began = await dies((dying) => dying.start(tried.target, forgotten));
+          await jobs().cleanUp(tried.target, { id: forgotten.id });
+          expect(await tried.leftovers()).toEqual([]);
+          const order = await server.order('import time\nprint("once", flush=True)\ntime.sleep(600)\n');
+          await dies((dying) => dying.start(tried.target, order));
+          const handle = await jobs().start(tried.target, order);
+          await untilPrinted(order, 'once');
+          const canceled = await dies((dying) => dying.cancel(tried.target, handle, 'kill'));
+          await jobs().cancel(tried.target, handle, 'kill');
+          await untilEnded(handle);
+          expect((await server.log(order)).match(/once/g)).toHaveLength(1);
+          const cleaned = await dies((dying) => dying.cleanUp(tried.target, handle));
+          await jobs().cleanUp(tried.target, handle);
+          expect(await tried.leftovers()).toEqual([]);
+          goesOn = began || canceled || cleaned;
+        }
+      },
+    );
 
     test('what was never started is looked after and cleaned up without harm', async () => {
       const order = await server.order('print(1)\n');

@@ -45,26 +45,30 @@ async function hostWith(server: RealServer, there: OnEngine): Promise<OnThisHost
 }
 
 describe.skipIf(whyNoDocker)(named('the host, its runs in containers'), () => {
-  driverSuite('it', async (server) => {
-    const there = await onEngine(server);
-    const tried = await hostWith(server, there);
-    const always = (jobs: RunsJobs<'host'>): RunsJobs<'host'> => ({
-      ...jobs,
-      start: (target, order) => jobs.start(target, inImage(order, there.engine.image)),
-    });
-    const driver = (): ComputeDriver<'host'> => {
-      const made = tried.driver();
-      return {
-        kind: 'host',
-        hostsServices: true,
-        probe: (target) => made.probe(target),
-        queue: () => made.queue(),
-        reach: () => made.reach(),
-        jobs: always(made.jobs),
+  driverSuite(
+    'it',
+    async (server) => {
+      const there = await onEngine(server);
+      const tried = await hostWith(server, there);
+      const always = (jobs: RunsJobs<'host'>): RunsJobs<'host'> => ({
+        ...jobs,
+        start: (target, order) => jobs.start(target, inImage(order, there.engine.image)),
+      });
+      const driver = (): ComputeDriver<'host'> => {
+        const made = tried.driver();
+        return {
+          kind: 'host',
+          hostsServices: true,
+          probe: (target) => made.probe(target),
+          queue: () => made.queue(),
+          reach: () => made.reach(),
+          jobs: always(made.jobs),
+        };
       };
-    };
-    return { ...tried, driver };
-  });
+      return { ...tried, driver };
+    },
+    'own',
+  );
 });
 
 describe.skipIf(whyNoDocker)(named('a machine with an engine, its runs in containers'), () => {

@@ -62,15 +62,19 @@ async function tried(server: RealServer, settings: Target<'host'>['settings'], l
   };
 }
 
-driverSuite('the host', (server) => tried(server, { kind: 'host' }));
+driverSuite('the host', (server) => tried(server, { kind: 'host' }), 'own');
 
 if (isRoot)
-  driverSuite('the host, under another Unix id for each run', async (server) => {
-    // What lies in it is closed to others, but they may pass through.
-    rmSync(join(server.folder, 'isolated'), { recursive: true, force: true });
-    chmodSync(server.folder, 0o711);
-    return tried(server, { kind: 'host', user: 'nobody' }, 'nobody:700000:1000');
-  });
+  driverSuite(
+    'the host, under another Unix id for each run',
+    async (server) => {
+      // What lies in it is closed to others, but they may pass through.
+      rmSync(join(server.folder, 'isolated'), { recursive: true, force: true });
+      chmodSync(server.folder, 0o711);
+      return tried(server, { kind: 'host', user: 'nobody' }, 'nobody:700000:1000');
+    },
+    'own',
+  );
 
 /** What one run tries to learn of another and of the server. */
 const curious = (folder: string, pid: number, data: string) => `

@@ -10,7 +10,7 @@ const named = (what: string) => `${what}${whyNoKubernetes ? ` (${whyNoKubernetes
 
 describe.skipIf(whyNoKubernetes)(named('a Kubernetes cluster'), () => {
   beforeAll(() => builtBinary(), buildsWithinMs);
-  driverSuite('it', (server) => onCluster(server));
+  driverSuite('it', (server) => onCluster(server), 'own');
 });
 
 describe.skipIf(whyNoKubernetes)(named('such a cluster, probed'), () => {
