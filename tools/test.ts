@@ -6,6 +6,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { wheelPath } from '@stellwerk/server/assets.ts';
 import { prepareMachine } from './machine.ts';
 
 interface Count {
@@ -58,19 +59,17 @@ interface Chosen {
   words: string[];
   /** Patterns of files that are left out. */
   without?: string[];
-  /** Others have the machine first. */
-  gently?: boolean;
 }
 
 /** A word may be of files of another project: then there is nothing to run. */
-async function vitest(project: string, { words, without = [], gently = false }: Chosen): Promise<Count> {
+async function vitest(project: string, { words, without = [] }: Chosen): Promise<Count> {
   const folder = mkdtempSync(join(tmpdir(), 'stellwerk-test-'));
   const report = join(folder, 'report.json');
-  const command = [process.execPath, 'node_modules/vitest/vitest.mjs', 'run', '--project', project];
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile=${report}`, '--passWithNoTests'];
-  const all = [...(gently ? ['nice', '-n', '5'] : []), ...command, ...reporters];
+  const chosen = [...without.map((one) => `--exclude=${one}`), ...words];
+  const command = ['node_modules/vitest/vitest.mjs', 'run', '--project', project, ...reporters, ...chosen];
   try {
-    const { code } = await run(all[0]!, [...all.slice(1), ...without.map((one) => `--exclude=${one}`), ...words]);
+    const { code } = await run(process.execPath, command);
     if (code === 0 && !existsSync(report)) return nothing;
     const { numPassedTests, numFailedTests, testResults } = JSON.parse(readFileSync(report, 'utf8'));
     const results: Result[] = testResults.flatMap((file: { assertionResults: Result[] }) => file.assertionResults);
@@ -116,7 +115,7 @@ const parts = {
   unit: (words) => vitest('unit', { words }),
   python,
   engines: (words) => vitest('engines', { words }),
-  stories: (words) => vitest('stories', { words, gently: isWhole }),
+  stories: (words) => vitest('stories', { words }),
   kinds: (words) => vitest('kinds', { words, without: ['**/kinds/kubernetes/**'] }),
   'engine-stories': (words) => vitest('engine-stories', { words, without: ['**/test/kubernetes*.test.ts'] }),
 } satisfies Record<string, Part>;
@@ -134,7 +133,6 @@ const onKubernetes: Partial<Record<PartName, Part>> = {
 const asked = process.argv.slice(2);
 const named = asked.filter((word): word is PartName => word in parts);
 const words = asked.filter((word) => !(word in parts));
-const isWhole = asked.length === 0;
 const isEngine = words.some((word) => existsSync(join(root, 'test', 'engines', word)));
 const ofWords: PartName[] = isEngine ? ['engines', 'kinds', 'engine-stories'] : ['stories', 'engine-stories'];
 const chosen = named.length > 0 ? named : words.length > 0 ? ofWords : (Object.keys(parts) as PartName[]);
@@ -159,16 +157,13 @@ async function oneByOne(names: PartName[]): Promise<Count> {
 }
 
 prepareMachine();
+await wheelPath(); // which both lanes would build at once
 const ahead =
   chosen.includes('kinds') && (words.length === 0 || words.includes('kubernetes')) ? begunAhead() : undefined;
-// Stories keep a processor busy, engines mostly let wait for them: beside each other they take as long as one of them.
+// What needs real engines mostly waits for them, the rest keeps processors busy: beside each other they take as long as the longer one.
 const isOnEngines = (name: PartName) => name in onKubernetes;
-const alone = await oneByOne(chosen.filter((name) => name !== 'stories' && !isOnEngines(name)));
-const together = await Promise.all([
-  oneByOne(chosen.filter((name) => name === 'stories')),
-  oneByOne(chosen.filter(isOnEngines)),
-]);
-const total = together.reduce(sum, alone);
+const lanes = [chosen.filter((name) => !isOnEngines(name)), chosen.filter(isOnEngines)];
+const total = (await Promise.all(lanes.map(oneByOne))).reduce(sum);
 ahead?.end();
 for (const name of total.skipped) process.stdout.write(`skipped: ${name}\n`);
 for (const name of total.retried) process.stdout.write(`passed at the second try only: ${name}\n`);
