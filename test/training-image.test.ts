@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { DockerEngine, whyNoDocker } from './engines/docker/docker-engine.ts';
 import { Installation } from './installation.ts';
 import { submit } from './submission.ts';
-import { untilEnded } from './waiting.ts';
+import { until, untilEnded } from './waiting.ts';
 
 const workspace = 'story';
 
@@ -26,7 +26,11 @@ describe.skipIf(whyNoDocker)(`in an image with its environment (${whyNoDocker ??
     const configuration = { code, target: 'engine', environment, container: { environment: 'in-image' as const } };
     const run = await submit(installation, configuration);
     const of = { workspace, run: run.id };
-    const ended = await untilEnded({ client: installation.client, ...of });
+    const { state, reason } = await untilEnded({ client: installation.client, ...of });
+    const ended = await until(`what came of it is told (${state}: ${reason})`, async () => {
+      const record = await installation.client.runs.get(of);
+      return record.job?.image !== undefined && record;
+    });
     const printed = await (await installation.client.logs.get(of)).text();
     const log = await (await installation.client.activities.getLog({ workspace, activity: run.activity! })).text();
     return { ended, printed, log };

@@ -4,7 +4,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node
 import { basename, join } from 'node:path';
 import { assetPath, wheelPath } from '@stellwerk/server/assets.ts';
 import { configOf } from '@stellwerk/server/config.ts';
-import { build } from 'esbuild';
+import { build, type Metafile } from 'esbuild';
 
 const root = join(import.meta.dirname, '..');
 const native = ['@node-rs/argon2'];
@@ -18,7 +18,9 @@ interface Manifest {
 const manifestOf = (folder: string) => JSON.parse(readFileSync(join(root, folder, 'package.json'), 'utf8')) as Manifest;
 
 async function bundle(stage: string): Promise<void> {
-  await build({
+  const { metafile } = await build({
+    absWorkingDir: root,
+    metafile: true,
     entryPoints: {
       main: join(root, 'cli', 'src', 'main.ts'),
       'database-worker': assetPath('database-worker'),
@@ -42,6 +44,25 @@ async function bundle(stage: string): Promise<void> {
       js: "import { createRequire as stellwerkRequire } from 'node:module'; import { dirname as stellwerkDirname } from 'node:path'; const require = stellwerkRequire(import.meta.url), __filename = import.meta.filename, __dirname = stellwerkDirname(__filename);",
     },
   });
+  checkLazyImports(metafile);
+}
+
+/** A package in the older format that is imported when it is first needed has nothing here but its default, whatever Node finds in it. */
+function checkLazyImports({ inputs, outputs }: Metafile): void {
+  const entries = Object.values(outputs).filter(({ entryPoint }) => entryPoint?.startsWith('node_modules/'));
+  const plain = entries.filter(({ exports }) => exports.join() === 'default').map(({ entryPoint }) => entryPoint!);
+  for (const [file, { imports }] of Object.entries(inputs)) {
+    if (file.startsWith('node_modules/')) continue;
+    for (const { path, kind, original = '' } of imports) {
+      if (kind !== 'dynamic-import' || !plain.includes(path)) continue;
+      const text = readFileSync(join(root, file), 'utf8');
+      const takesDefault = new RegExp(
+        `\\{ default: \\w+ \\}[^;]*import\\('${original}'\\)|import\\('${original}'\\)\\)\\.default`,
+      );
+      if (!takesDefault.test(text))
+        throw new Error(`${file} imports ${original} lazily, but not its default: the package would lack the rest.`);
+    }
+  }
 }
 
 async function copyFiles(stage: string): Promise<void> {

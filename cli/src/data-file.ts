@@ -10,7 +10,7 @@ let parseYaml: ((text: string) => unknown) | undefined;
 export async function prepareYaml(typed: Record<string, unknown>): Promise<void> {
   const texts = Object.values(typed).flat().map(String);
   if (!texts.some((text) => text.includes('@') && isYaml(text))) return;
-  const { parse } = await import('yaml');
+  const { parse } = (await import('yaml')).default;
   // Of thousands of errors each would be shown in its surroundings, if they were to be pretty.
   parseYaml = (text) => parse(text, { maxAliasCount: aliases, prettyErrors: false, logLevel: 'error' });
 }

@@ -125,10 +125,8 @@ export function pause(ms: number, signal?: AbortSignal): Promise<void> {
 export async function fetchOf(options: Pick<ConnectionOptions, 'fetch' | 'caBundle'>): Promise<Fetch> {
   if (options.fetch) return options.fetch;
   if (!options.caBundle) return (url, init) => fetch(url, init);
-  const [{ Agent, fetch: withAgent }, { getCACertificates }] = await Promise.all([
-    import('undici'),
-    import('node:tls'),
-  ]);
+  const [{ default: undici }, { getCACertificates }] = await Promise.all([import('undici'), import('node:tls')]);
+  const { Agent, fetch: withAgent } = undici;
   const dispatcher = new Agent({ connect: { ca: [...getCACertificates('default'), options.caBundle] } });
   return (url, init) =>
     withAgent(url, { ...init, dispatcher } as Parameters<typeof withAgent>[1]) as unknown as Promise<Response>;

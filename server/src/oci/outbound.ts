@@ -82,7 +82,7 @@ export async function dispatcherFor(url: URL, outbound: Outbound): Promise<Dispa
   const allowed = isAllowed(url, outbound);
   const limits = { headersTimeout: 60_000, bodyTimeout: 60_000, maxHeaderSize: 64 * 1024 };
   const tls = { secureContext: createSecureContext({ ca: trustedCertificates(outbound.caBundle) }) };
-  const { Agent, EnvHttpProxyAgent } = await import('undici'); // of much memory, and often never needed
+  const { Agent, EnvHttpProxyAgent } = (await import('undici')).default; // of much memory, and often never needed
   const timeout = 8_000;
   const connect = { ...tls, timeout, ...(allowed ? {} : { lookup: publicOnly }) };
   const { httpProxy, httpsProxy, noProxy = '' } = outbound.proxies ?? {};

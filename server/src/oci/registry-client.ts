@@ -104,7 +104,7 @@ export class RegistryClient implements AsyncDisposable {
     }
     const headers = { accept, 'user-agent': 'stellwerk', ...(authorization ? { authorization } : {}) };
     try {
-      const { request } = await import('undici');
+      const { request } = (await import('undici')).default;
       return await request(url, { dispatcher, headers, signal: this.#signal ?? null });
     } catch (error) {
       this.#signal?.throwIfAborted();
