@@ -31,6 +31,8 @@ interface Result {
   failureMessages: string[];
 }
 
+/** The longest story takes half of this. */
+const silenceMs = 20 * 60_000;
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 function run(
@@ -40,13 +42,25 @@ function run(
 ): Promise<{ code: number; output: string }> {
   const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
   let output = '';
+  const silence = setTimeout(() => {
+    process.stdout.write(`\n${args.join(' ')} has said nothing for ${silenceMs / 60_000} minutes, and is ended.\n`);
+    child.kill('SIGKILL');
+  }, silenceMs);
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (chunk: Buffer) => {
       output = (output + chunk.toString()).slice(-1_000_000);
       process.stdout.write(chunk);
+      silence.refresh();
     });
   }
-  return new Promise((resolve) => child.on('close', (code) => resolve({ code: code ?? 1, output })));
+  const { promise, resolve } = Promise.withResolvers<{ code: number; output: string }>();
+  const over = () => {
+    clearTimeout(silence);
+    resolve({ code: child.exitCode ?? 1, output });
+  };
+  child.on('close', over);
+  child.on('exit', () => setTimeout(over, 5_000).unref()); // somebody that it left behind may hold its output open
+  return promise;
 }
 
 async function check(): Promise<Count> {
@@ -70,7 +84,7 @@ async function vitest(project: string, { words, without = [] }: Chosen): Promise
   const command = ['node_modules/vitest/vitest.mjs', 'run', '--project', project, ...reporters, ...chosen];
   try {
     const { code } = await run(process.execPath, command);
-    if (code === 0 && !existsSync(report)) return nothing;
+    if (!existsSync(report)) return { ...nothing, failed: code === 0 ? 0 : 1 };
     const { numPassedTests, numFailedTests, testResults } = JSON.parse(readFileSync(report, 'utf8'));
     const results: Result[] = testResults.flatMap((file: { assertionResults: Result[] }) => file.assertionResults);
     const namesOf = (which: (result: Result) => boolean) => results.filter(which).map(({ fullName }) => fullName);

@@ -9,6 +9,7 @@ import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { clockLibrary, clockOffBy } from '../../wrong-clock/wrong-clock.ts';
+import { longest } from '../longest.ts';
 import { baseArchive } from './base-archive.ts';
 import { type Certificates, makeCertificates } from './certificates.ts';
 import { type Registry, registrySignIn, startRegistry } from './registry.ts';
@@ -167,6 +168,7 @@ export class DockerEngine implements AsyncDisposable {
 
   tried(...args: string[]) {
     return spawnSync('docker', ['-H', `unix://${this.socket}`, ...args], {
+      ...longest,
       encoding: 'utf8',
       env: { PATH: process.env.PATH, HOME: this.folder },
     });

@@ -18,6 +18,7 @@ import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { registrySignIn, startRegistry } from '../docker/registry.ts';
+import { longest } from '../longest.ts';
 import { Administrator } from './api.ts';
 import { makeCertificates } from './certificates.ts';
 import { makeGroups, processesIn, removeGroups, spaceOf, statusOf, wordsOf } from './control-groups.ts';
@@ -297,7 +298,10 @@ export class KubernetesCluster implements AsyncDisposable {
   #inside(...words: string[]) {
     const { machine } = this.#state;
     const first = readFileSync(`/proc/${machine}/task/${machine}/children`, 'utf8').trim();
-    return spawnSync('nsenter', ['--target', first, '--mount', '--pid', '--net', ...words], { encoding: 'utf8' });
+    return spawnSync('nsenter', ['--target', first, '--mount', '--pid', '--net', ...words], {
+      ...longest,
+      encoding: 'utf8',
+    });
   }
 
   async #until(what: string, isSo: () => Promise<boolean>): Promise<void> {

@@ -16,6 +16,7 @@ import {
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { longest } from '../longest.ts';
 import {
   type ClusterUser,
   cgroupConf,
@@ -202,7 +203,7 @@ export class SlurmCluster implements AsyncDisposable {
     const into = ['--target', pid, '--mount', '--pid', '--uts', '--ipc', '--net'];
     const root = ['chroot', join(this.folder, 'disk', 'root'), 'sh', '-c', script];
     const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };
-    return spawnSync('nsenter', [...into, ...root], { encoding: 'utf8', env });
+    return spawnSync('nsenter', [...into, ...root], { ...longest, encoding: 'utf8', env });
   }
 
   #onDisk(...words: string[]): void {

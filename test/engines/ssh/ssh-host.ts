@@ -8,6 +8,7 @@ import { connect } from 'node:net';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { longest } from '../longest.ts';
 
 /** Why this machine cannot have one, or undefined. */
 export const whyNoSshHost: string | undefined =
@@ -185,7 +186,8 @@ export class SshHost implements AsyncDisposable {
 
   /** Ends sshd with all its connections. */
   killSshd(): void {
-    this.shell('pkill -KILL -x sshd; while pgrep -r R,S,D -x sshd >/dev/null; do sleep 0.02; done');
+    // One of them may beget another while they are looked for.
+    this.shell('while pgrep -r R,S,D -x sshd >/dev/null; do pkill -KILL -x sshd; sleep 0.02; done');
   }
 
   async startSshd(): Promise<void> {
@@ -216,6 +218,7 @@ export class SshHost implements AsyncDisposable {
     const inside = ['--target', first, '--mount', '--pid', '--uts', '--ipc', '--net'];
     const root = join(this.folder, 'disk', 'root');
     return spawnSync('nsenter', [...inside, 'chroot', root, 'sh', '-c', script], {
+      ...longest,
       encoding: 'utf8',
       env: { PATH: process.env.PATH },
     });
