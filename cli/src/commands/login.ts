@@ -64,8 +64,9 @@ async function tokenFor(code: string, options: LoginOptions, client: ReturnType<
 /** A sign-in link carries its code behind `#`, so that it reaches no log. */
 export function splitLink(address: string): { url: string; code: string } {
   const withScheme = /^https?:\/\//.test(address) ? address : `http://${address}`;
-  if (!URL.canParse(withScheme)) throw new UsageError(`${JSON.stringify(address)} is not an address.`);
-  const { origin, hash, pathname } = new URL(withScheme);
+  const url = URL.parse(withScheme);
+  if (!url) throw new UsageError(`${JSON.stringify(address)} is not an address.`);
+  const { origin, hash, pathname } = url;
   return { url: plainUrl(origin + pathname.replace(/\/sign-in\/?$/, '')), code: decodeURIComponent(hash.slice(1)) };
 }
 

@@ -11,6 +11,11 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
+test('takes a host that is longer than any address for none', () => {
+  const text = `https://user:word@${'a'.repeat(20_000)}/simple`;
+  expect(withoutCredential(text)).toEqual({ url: text });
+});
+
 test('takes user name and password out of an address', () => {
   expect(withoutCredential('https://me:p%40ss@host:8443/simple')).toEqual({
     url: 'https://host:8443/simple',

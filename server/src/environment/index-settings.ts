@@ -9,8 +9,8 @@ export interface Address {
 
 /** Takes user name and password out of an address. What is no address with a host is returned as it is. */
 export function withoutCredential(text: string): Address {
-  if (!/^[a-z][a-z0-9+.-]*:\/\//i.test(text) || !URL.canParse(text)) return { url: text };
-  const url = new URL(text);
+  const url = /^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? URL.parse(text) : null; // URL.canParse says yes to a host that is too long
+  if (!url) return { url: text };
   if (url.username === '' && url.password === '') return { url: text };
   const [username, password] = [decoded(url.username), decoded(url.password)];
   url.username = '';
@@ -85,7 +85,7 @@ function sameAddress(a: string, b: string): boolean {
 function netrcOf(credentials: readonly IndexCredential[]): string | undefined {
   const byHost = new Map<string, string>();
   for (const { url, username, password } of credentials) {
-    const host = URL.canParse(url) ? new URL(url).hostname : '';
+    const host = URL.parse(url)?.hostname ?? '';
     const writable = [username, password].every((value) => /^[^\s"\\#]+$/.test(value));
     if (host && writable && !byHost.has(host))
       byHost.set(host, `machine ${host} login ${username} password ${password}\n`);

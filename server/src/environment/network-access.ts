@@ -36,7 +36,7 @@ function addressed({ httpProxy, httpsProxy, noProxy }: { [K in keyof Proxies]: s
 /** `proxy:3128` is what many write. */
 function address(proxy: string): string {
   const full = /^\w+:\/\//.test(proxy) ? proxy : `http://${proxy}`;
-  if (URL.canParse(full)) return full;
+  if (URL.parse(full)) return full;
   const message = 'A proxy that is set is no address such as http://proxy.example.org:3128.';
   throw new ServiceError('failed-precondition', 'image.base-unavailable', message);
 }

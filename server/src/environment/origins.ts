@@ -14,7 +14,7 @@ export function checkOrigins(
   const known = [server.indexUrl, ...(server.extraIndexUrls ?? []), ...(server.findLinks ?? [])].filter(
     (url) => url !== undefined,
   );
-  const origins = new Set([...known.filter((url) => URL.canParse(url)).map(originOf)]);
+  const origins = new Set(known.filter((url) => URL.parse(url)).map(originOf));
   const named = [written.indexUrl, ...(written.extraIndexUrls ?? []), ...(written.findLinks ?? [])].filter(
     (url) => url !== undefined,
   );
@@ -25,12 +25,13 @@ export function checkOrigins(
 }
 
 function isWeb(url: string): boolean {
-  return /^https?:\/\//.test(url) && URL.canParse(url);
+  return /^https?:\/\//.test(url) && URL.parse(url) !== null;
 }
 
-function originOf(url: string): string {
-  const { protocol, host } = new URL(url);
-  return `${protocol}//${host}`;
+/** Of what is no address, one that nobody has. */
+function originOf(text: string): string {
+  const url = URL.parse(text);
+  return url ? `${url.protocol}//${url.host}` : text;
 }
 
 function unknown(what: string): ServiceError {

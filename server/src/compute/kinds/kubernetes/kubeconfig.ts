@@ -68,7 +68,7 @@ function checkOnly(what: Record<string, unknown>, known: readonly string[]): voi
 }
 
 function addressOf(server: unknown): URL {
-  const url = typeof server === 'string' && URL.canParse(server) ? new URL(server) : undefined;
+  const url = typeof server === 'string' ? URL.parse(server) : null;
   if (url?.protocol !== 'https:') throw refused('its `server` is not an https address');
   return url;
 }
