@@ -212,7 +212,7 @@ function readAddress(
   const [address = '', ...after] = rest.split(/\s+;\s*|\s+/);
   const { url, hadCredential } = take(address, at, file.indexes);
   if (/^(git|hg|svn|bzr)\+/.test(url)) throw vcsRefused(url, at);
-  if (!/^https?:\/\/[^\s/]/.test(url) || !URL.canParse(url))
+  if (!/^https?:\/\/[^\s/]/.test(url) || !URL.parse(url))
     throw refused(
       at,
       `\`${url.slice(0, 200)}\` cannot be fetched: only https and http addresses can, because only this file is sent.`,
