@@ -173,15 +173,22 @@ async function* besideBare(
   const [ours, peer]: [number[], number[]] = [[], []];
   for (let round = -2; round < rounds; round++) {
     const begun = Date.now();
-    const bareMs = Number(await bare()) * 1_000 - begun;
+    const bareMs = saidIn(await bare()) * 1_000 - begun;
     const begunMs = Date.now();
     const run = await submittedTo(client, snapshot, kind, asked);
-    const oursMs = Number(await printedBy(client, run)) * 1_000 - begunMs;
+    const oursMs = saidIn(await printedBy(client, run)) * 1_000 - begunMs;
     if (round < 0) continue; // connections and environments are made
     peer.push(bareMs);
     ours.push(oursMs);
   }
   yield { name: `compute-${kind}`, ours: median(ours), peer: median(peer), unit: 'ms' };
+}
+
+/** What time it was, among what else an engine says. */
+function saidIn(text: string): number {
+  const [, seconds] = /^(\d+\.\d+)$/m.exec(text) ?? [];
+  if (seconds === undefined) throw new Error(`No time is said in: ${text.slice(-500)}`);
+  return Number(seconds);
 }
 
 /** The 95th percentile of another user's requests while many runs wait and run; none is lost. */
