@@ -108,7 +108,7 @@ export const addressGuards: readonly Guard[] = [
     changes: [
       {
         file: 'server/src/environment/requirements-file.ts',
-        code: 'if (!/^https?:\\/\\/[^\\s/]/.test(url) || !URL.canParse(url))',
+        code: 'if (!/^https?:\\/\\/[^\\s/]/.test(url) || !URL.parse(url))',
         without: 'if (false)',
       },
     ],
