@@ -40,7 +40,6 @@ export default defineConfig({
           include: ['{server,client,cli}/**/*.engine.test.ts'],
           exclude: ['**/node_modules/**', 'server/src/compute/kinds/**'],
           fileParallelism: false,
-          retry: 1,
           testTimeout: 180_000,
           hookTimeout: 180_000,
         },
