@@ -6,6 +6,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { stripVTControlCharacters } from 'node:util';
 import { wheelPath } from '@stellwerk/server/assets.ts';
 import { prepareMachine } from './machine.ts';
 
@@ -15,14 +16,17 @@ interface Count {
   skipped: string[];
   /** What failed at first: machines with real engines on them are no laboratory, but nobody is to overlook it. */
   retried: string[];
+  /** What failed and why, so that the last lines of a long record tell it. */
+  faults: string[];
 }
 
-const nothing: Count = { passed: 0, failed: 0, skipped: [], retried: [] };
+const nothing: Count = { passed: 0, failed: 0, skipped: [], retried: [], faults: [] };
 const sum = (one: Count, other: Count): Count => ({
   passed: one.passed + other.passed,
   failed: one.failed + other.failed,
   skipped: [...one.skipped, ...other.skipped],
   retried: [...one.retried, ...other.retried],
+  faults: [...one.faults, ...other.faults],
 });
 
 interface Result {
@@ -30,6 +34,9 @@ interface Result {
   fullName: string;
   failureMessages: string[];
 }
+
+/** Both ends of a text: what was asserted stands at its beginning, a Python error at its end. */
+const shortened = (text: string) => (text.length <= 2_000 ? text : `${text.slice(0, 1_000)} […] ${text.slice(-1_000)}`);
 
 /** The longest story takes half of this. */
 const silenceMs = 20 * 60_000;
@@ -64,8 +71,9 @@ function run(
 }
 
 async function check(): Promise<Count> {
-  const { code } = await run(process.execPath, ['tools/check.ts']);
-  return { ...nothing, passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1 };
+  const { code, output } = await run(process.execPath, ['tools/check.ts']);
+  if (code === 0) return { ...nothing, passed: 1 };
+  return { ...nothing, failed: 1, faults: [`check: ${shortened(output)}`] };
 }
 
 interface Chosen {
@@ -83,15 +91,21 @@ async function vitest(project: string, { words, without = [] }: Chosen): Promise
   const chosen = [...without.map((one) => `--exclude=${one}`), ...words];
   const command = ['node_modules/vitest/vitest.mjs', 'run', '--project', project, ...reporters, ...chosen];
   try {
-    const { code } = await run(process.execPath, command);
-    if (!existsSync(report)) return { ...nothing, failed: code === 0 ? 0 : 1 };
+    const { code, output } = await run(process.execPath, command);
+    const fault = () => [`${project}: ${shortened(stripVTControlCharacters(output.slice(-4_000)))}`];
+    if (!existsSync(report)) return code === 0 ? nothing : { ...nothing, failed: 1, faults: fault() };
     const { numPassedTests, numFailedTests, testResults } = JSON.parse(readFileSync(report, 'utf8'));
     const results: Result[] = testResults.flatMap((file: { assertionResults: Result[] }) => file.assertionResults);
     const namesOf = (which: (result: Result) => boolean) => results.filter(which).map(({ fullName }) => fullName);
     const skipped = namesOf(({ status }) => status === 'skipped' || status === 'pending');
     const retried = namesOf(({ status, failureMessages }) => status === 'passed' && failureMessages.length > 0);
+    const faults = results
+      .filter(({ status }) => status === 'failed')
+      .map(({ fullName, failureMessages }) => `${fullName}\n${failureMessages.map(shortened).join('\n')}`);
+    if (numFailedTests > 0 || code === 0)
+      return { passed: numPassedTests, failed: numFailedTests, skipped, retried, faults };
     // A file that did not load, or a fault outside any test, is a failure too.
-    return { passed: numPassedTests, failed: numFailedTests || (code === 0 ? 0 : 1), skipped, retried };
+    return { passed: numPassedTests, failed: 1, skipped, retried, faults: fault() };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -100,7 +114,7 @@ async function vitest(project: string, { words, without = [] }: Chosen): Promise
 async function python(): Promise<Count> {
   const { code, output } = await run(
     'python3',
-    ['-m', 'unittest', 'discover', '-s', 'python/tests', '-t', 'python/tests'],
+    ['-m', 'unittest', 'discover', '--buffer', '-s', 'python/tests', '-t', 'python/tests'],
     { PYTHONPATH: 'python/src' },
   );
   const ran = Number(/^Ran (\d+) tests?/m.exec(output)?.[1] ?? 0);
@@ -108,8 +122,13 @@ async function python(): Promise<Count> {
   const of = (word: string) => Number(new RegExp(`${word}=(\\d+)`).exec(result)?.[1] ?? 0);
   const failed = of('failures') + of('errors') || (code === 0 && ran > 0 ? 0 : 1);
   const skipped = of('skipped');
+  const told = output
+    .split(/^={70}$/m)
+    .slice(1)
+    .map((one) => shortened(one.replace(/^Ran [\s\S]*/m, '').trim()));
   return {
     ...nothing,
+    faults: failed > 0 && told.length === 0 ? [`python: ${shortened(output.slice(-4_000))}`] : told,
     passed: Math.max(0, ran - failed - skipped),
     failed,
     skipped: skipped > 0 ? [`${skipped} Python tests`] : [],
@@ -179,5 +198,6 @@ const total = sum(counts.reduce(sum), await oneByOne(chosen, onKubernetes, ' on 
 ahead?.end();
 for (const name of total.skipped) process.stdout.write(`skipped: ${name}\n`);
 for (const name of total.retried) process.stdout.write(`passed at the second try only: ${name}\n`);
+for (const fault of total.faults) process.stdout.write(`\nfailed: ${fault}\n`);
 process.stdout.write(`\n${total.passed} passed, ${total.failed} failed\n`);
 process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1);
