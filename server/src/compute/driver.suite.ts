@@ -4,7 +4,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { ComputeKind } from '@stellwerk/contract/compute-settings.ts';
 import type { Run } from '@stellwerk/contract/run.ts';
 import { endStates, type RunState } from '@stellwerk/contract/run-state.ts';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { ComputeDriver, JobHandle, JobOrder, RunsJobs, Target } from './driver.ts';
 import { LastCall } from './last-call.fixture.ts';
 import { RealServer } from './real-server.fixture.ts';
@@ -84,6 +84,12 @@ export function driverSuite<K extends ComputeKind>(
       await tried?.end();
       await server?.[Symbol.asyncDispose]();
     });
+    /** What a test left that failed is not held against the next. */
+    afterEach(async ({ task }) => {
+      if (task.result?.state === 'fail')
+        for (const id of server.ordered) await jobs().cleanUp(tried.target, { id }).catch(console.error);
+      server.ordered.clear();
+    });
 
     async function until(what: () => Promise<unknown> | unknown, name: string, withinMs = 50_000): Promise<void> {
       for (const began = performance.now(); performance.now() - began < withinMs; await pause(50))
@@ -104,7 +110,13 @@ export function driverSuite<K extends ComputeKind>(
         throw new Error(`${error.message}: ${JSON.stringify(await server.run(order))}`);
       });
     const pidsOf = async (order: JobOrder) =>
-      [...(await server.log(order)).matchAll(/pid (\d+)/g)].map((match) => match[1]!);
+      [...(await server.log(order)).matchAll(/pid (\d+)\n/g)].map((match) => match[1]!);
+    /** The ids of a whole family of processes, once it is there. */
+    async function familyOf(order: JobOrder): Promise<string[]> {
+      await untilPrinted(order, 'ready');
+      await until(async () => (await pidsOf(order)).length === 3, 'the beginning of all processes');
+      return pidsOf(order);
+    }
     const alive = (pids: string[]) =>
       tried.alive?.(pids) ?? pids.filter((pid) => existsSync(`/proc/${pid}`) && !isZombie(pid));
 
@@ -157,9 +169,7 @@ export function driverSuite<K extends ComputeKind>(
     test('asked to stop, the runner stops its script and all that it started, delivers its outputs and leaves', async () => {
       const order = await server.order(familyThat(false));
       const handle = await jobs().start(tried.target, order);
-      await untilPrinted(order, 'ready');
-      const pids = await pidsOf(order);
-      expect(pids).toHaveLength(3);
+      const pids = await familyOf(order);
       await server.cancel(order);
       await jobs().cancel(tried.target, handle, 'ask');
       expect(await untilState(order, ...endStates)).toMatchObject({ state: 'canceled' });
@@ -173,8 +183,7 @@ export function driverSuite<K extends ComputeKind>(
     test('a script that ignores SIGTERM is killed after its grace period', async () => {
       const order = await server.order(familyThat(true));
       const handle = await jobs().start(tried.target, order);
-      await untilPrinted(order, 'ready');
-      const pids = await pidsOf(order);
+      const pids = await familyOf(order);
       await server.cancel(order);
       await jobs().cancel(tried.target, handle, 'ask');
       await untilState(order, 'canceled');
@@ -186,8 +195,7 @@ export function driverSuite<K extends ComputeKind>(
     test('killed, a job leaves no process, not even one that forked twice, left the session and cleared its environment', async () => {
       const order = await server.order(familyThat(true));
       const handle = await jobs().start(tried.target, order);
-      await untilPrinted(order, 'ready');
-      const pids = await pidsOf(order);
+      const pids = await familyOf(order);
       await jobs().cancel(tried.target, handle, 'kill');
       expect(await jobs().look(tried.target, handle)).toMatchObject({ state: 'ended' });
       await until(() => alive(pids).length === 0, 'the end of all processes');

@@ -20,6 +20,8 @@ export class RealServer implements AsyncDisposable {
   readonly url: string;
   /** What jobs have in their configuration that is not for the target that runs are submitted to here. */
   inJobs: Partial<RunConfiguration> = {};
+  /** The ids of all orders of jobs so far. */
+  readonly ordered = new Set<string>();
   readonly #token: string;
   readonly #stop: () => Promise<void>;
 
@@ -51,7 +53,9 @@ export class RealServer implements AsyncDisposable {
     const { id } = await this.submit(script, configuration);
     const job = await this.ask<Job>('POST', `/workspaces/${workspace}/runs/${id}/job`, {});
     const asked = { ...job, configuration: { ...job.configuration, ...this.inJobs } };
-    return { id: JSON.stringify([workspace, id, job.attempt]), job: asked };
+    const order = { id: JSON.stringify([workspace, id, job.attempt]), job: asked };
+    this.ordered.add(order.id);
+    return order;
   }
 
   async submit(script: string, configuration: Partial<RunConfigurationInput> = {}): Promise<Run> {

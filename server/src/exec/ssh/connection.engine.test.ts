@@ -90,6 +90,14 @@ describe.skipIf(whyNoSshHost)(`a connection by ssh${whyNoSshHost ? ` (${whyNoSsh
     connection.close();
   });
 
+  test('a program for which sshd has no session now is started once it has one', async () => {
+    const connection = await open();
+    const granted = Array.from({ length: 10 }, () => connection.stream({ words: ['sleep', '1'] }));
+    await Promise.all(granted);
+    expect(await connection.run({ words: ['echo', 'started'] })).toMatchObject({ code: 0, stdout: 'started\n' });
+    connection.close();
+  });
+
   test('a file is put whole, in place of what was there, for the user alone', async () => {
     const connection = await open();
     const content = randomBytes(3_000_000);

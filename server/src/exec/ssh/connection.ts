@@ -43,6 +43,9 @@ const keepaliveEveryMs = 3_000;
 const keepaliveMisses = 4;
 /** sshd grants 10 sessions to a connection unless it is told otherwise; one is for files. */
 const sessionsAtATime = 6;
+const openAgainMs = 50;
+/** SSH_OPEN_CONNECT_FAILED (RFC 4254, 5.1), with which sshd refuses more sessions than it grants. */
+const notOpened = 2;
 
 export class SshConnection {
   readonly #client: Client;
@@ -138,7 +141,7 @@ export class SshConnection {
 
   /** A program over there with its input and output as one stream, which ends with this connection at the latest. */
   async stream({ words, env }: RemoteProgram): Promise<Duplex> {
-    const channel = await this.#untilCut<ClientChannel>((done) => this.#client.exec(commandLine(words, env), done));
+    const channel = await this.#untilCut<ClientChannel>((done) => this.#exec(commandLine(words, env), done));
     channel.stderr.resume();
     channel.on('end', () => channel.destroy()); // its program has ended
     return channel;
@@ -150,8 +153,8 @@ export class SshConnection {
     let timer: NodeJS.Timeout | undefined;
     try {
       return await this.#untilCut<string>((done) => {
-        this.#client.exec(commandLine(words, env), (error, channel) => {
-          if (error) return done(failed(`could not be started: ${error.message}`));
+        this.#exec(commandLine(words, env), (error, channel) => {
+          if (!channel) return done(failed(`could not be started: ${error?.message}`));
           timer = setTimeout(() => channel.close(), timeoutMs);
           const [stdout, stderr] = [keptOf(channel), keptOf(channel.stderr)];
           channel.on('data', () => {
@@ -238,8 +241,8 @@ export class SshConnection {
     try {
       return await this.#untilCut<RemoteEnded>((done) => {
         // Listened to at once: a short program's end arrives together with its beginning.
-        this.#client.exec(commandLine(words, env), (error, channel) => {
-          if (error) return done(failed(`could not be started: ${error.message}`));
+        this.#exec(commandLine(words, env), (error, channel) => {
+          if (!channel) return done(failed(`could not be started: ${error?.message}`));
           if (timeoutMs !== undefined) timer = setTimeout(() => channel.close(), timeoutMs);
           const [stdout, stderr] = [keptOf(channel), keptOf(channel.stderr)];
           let ended: Pick<RemoteEnded, 'code' | 'signal'> | undefined;
@@ -257,6 +260,21 @@ export class SshConnection {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  /** sshd counts a session for a moment after its program has ended: one that it did not open is asked for again. */
+  #exec(command: string, done: (error: Error | undefined, channel?: ClientChannel) => void, triesLeft = 60): void {
+    this.#client.exec(command, (error, channel) => {
+      const isRefused = error && 'reason' in error && error.reason === notOpened;
+      if (!isRefused || triesLeft === 0 || this.#cut) return done(error, channel);
+      setTimeout(() => {
+        try {
+          this.#exec(command, done, triesLeft - 1);
+        } catch (cut) {
+          done(cut as Error);
+        }
+      }, openAgainMs);
+    });
   }
 
   #sftp(): Promise<SFTPWrapper> {
