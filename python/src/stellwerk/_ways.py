@@ -93,6 +93,14 @@ class Socket:
         self.url = url
         self._path = url[len(_UNIX) :]
 
+    def wait(self, seconds):
+        """Until it leads somewhere, for so long at most."""
+        import time
+
+        until = time.monotonic() + seconds
+        while not os.path.exists(self._path) and time.monotonic() < until:
+            time.sleep(0.01)
+
     def connect(self, timeout):
         import http.client
         import socket

@@ -42,10 +42,21 @@ def main(arguments=None):
         return _look(given.look or given.stop, given.stop is not None)
     if not given.folder:
         parser.error("name the folder of an attempt")
+    return _execute(given.folder)
+
+
+def _execute(folder):
     from stellwerk.runner.attempt import Attempt
+    from stellwerk.runner.place import Place
+    from stellwerk.runner.spark import runs_elsewhere
 
     os.chdir("/")
-    return Attempt(given.folder).execute()
+    if runs_elsewhere(Place(folder).job()):
+        from stellwerk.runner.yarn import Submission
+
+        return Submission(folder).execute()
+
+    return Attempt(folder).execute()
 
 
 def _local(given):

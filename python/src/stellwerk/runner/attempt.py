@@ -90,6 +90,7 @@ class Attempt:
         signal.signal(signal.SIGUSR1, lambda *_: self.warned.set())
         self.guard = Guard()  # it takes a moment to be there; meanwhile the script is made ready
         self.place.note(mark=self.mark, processes=process_namespace(), runner={"pid": os.getpid(), "startTime": start_time(os.getpid())})
+        self.transport.await_way()
         self.lease.report(state="preparing", host=socket.gethostname()[:256])
         self.lease.start()
         for loop in self.loops:

@@ -102,7 +102,10 @@ class Job:
             return dict({"state": "ended"}, **({"reason": "Its folder is not on the machine any more."} if gone else {}))
         if runner["bootId"] != _boot_id():
             return {"state": "ended", "cause": "node-lost", "reason": "Its machine was restarted while the run was on it."}
-        return {"state": "running" if self._is_alive(runner) else "ended"}
+        if not self._is_alive(runner):
+            return dict({"state": "ended"}, **(read_json(os.path.join(self.folder, "end.json")) or {}))
+        waiting = read_json(os.path.join(self.folder, "waiting.json"))
+        return dict({"state": "waiting"}, **waiting) if waiting else {"state": "running"}
 
     def ask(self):
         runner = self.runner()
@@ -121,10 +124,18 @@ class Job:
         while True:
             left = self.marked()
             if not left:
+                self._end_application()
                 return self.look()
             for pid in left:
                 _signal(pid, signal.SIGKILL)
             time.sleep(0.02)
+
+    def _end_application(self):
+        """What the job has on a cluster, and is not a process here."""
+        if (read_json(os.path.join(self.folder, "job.json")) or {}).get("spark"):
+            from stellwerk.runner.yarn import end
+
+            end(self.folder)
 
     def recover(self):
         self.kill()

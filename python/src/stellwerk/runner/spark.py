@@ -19,11 +19,16 @@ GATEWAY = "PYSPARK_GATEWAY_PORT"
 _SECRET = "PYSPARK_GATEWAY_SECRET"
 
 
+def runs_elsewhere(job):
+    """Whether the job's runner is to be in a container of its application: it is in none yet."""
+    return (job.get("spark") or {}).get("deployMode") == "cluster" and GATEWAY not in os.environ
+
+
 def command(spark, argv, work):
     """What starts the script: `argv` as Python has it, through Spark. Beside a JVM that is there already it stays as it is."""
     if GATEWAY in os.environ:
         return argv
-    return [_submit(spark.get("home")), *_options(spark, work), *argv[2:]]  # which Python, it is told by `variables`
+    return [submit(spark.get("home")), *options(spark, work=work), *argv[2:]]  # which Python, it is told by `variables`
 
 
 def variables(python):
@@ -35,7 +40,8 @@ def variables(python):
     return found
 
 
-def _submit(home):
+def submit(home):
+    """Where spark-submit is."""
     home = home or os.environ.get("SPARK_HOME")
     found = os.path.join(home, "bin", "spark-submit") if home else shutil.which("spark-submit")
     if not found or not os.access(found, os.X_OK):
@@ -44,7 +50,8 @@ def _submit(home):
     return found
 
 
-def _options(spark, work):
+def options(spark, mode="client", work=None):
+    """What is asked of Spark, as spark-submit takes it."""
     master, executors = spark.get("master"), spark.get("executors") or {}
     count, cores = executors.get("count"), executors.get("cores")
     standalone = bool(master) and master.startswith("spark://")
@@ -52,7 +59,7 @@ def _options(spark, work):
         cores = cores or 1
     asked = [
         ("--master", master),
-        ("--deploy-mode", "client"),
+        ("--deploy-mode", mode),
         ("--num-executors", None if standalone else count),
         ("--total-executor-cores", count * cores if count and standalone else None),
         ("--executor-cores", cores),
@@ -62,10 +69,10 @@ def _options(spark, work):
         ("--repositories", ",".join(spark.get("repositories") or [])),
         ("--py-files", ",".join(safe_join(work, path) for path in spark.get("pyFiles") or [])),
     ]
-    options = [word for name, value in asked if value for word in (name, str(value))]
+    words = [word for name, value in asked if value for word in (name, str(value))]
     for name, value in sorted((spark.get("settings") or {}).items()):
-        options += ["--conf", "%s=%s" % (name, value)]
-    return options
+        words += ["--conf", "%s=%s" % (name, value)]
+    return words
 
 
 class Application:

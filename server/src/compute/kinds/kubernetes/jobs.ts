@@ -25,7 +25,7 @@ import {
 } from './lifecycle.ts';
 import { lookInto, type Said } from './looking.ts';
 import { claimManifest, jobManifest, secretManifest } from './manifest.ts';
-import { canceledMark, containers, jobFolder, jobNameOf, place, python } from './places.ts';
+import { canceledMark, containers, jobFolder, jobNameOf, place } from './places.ts';
 import {
   isBeginning,
   isRunning,
@@ -40,6 +40,7 @@ import {
 } from './pods.ts';
 import type { AskedImage, SignIns } from './pull-secrets.ts';
 import type { Relays } from './relays.ts';
+import { onceUnpacked } from './unpacking.ts';
 
 export interface JobsNeeds {
   installation: string;
@@ -52,8 +53,8 @@ export interface JobsNeeds {
 }
 
 const recoversWithinMs = 110_000;
-const looksAtStart = 100;
-const looksAtStartEveryMs = 200;
+/** Ever more rarely: images may have to be pulled. */
+const looksAtStart = { firstAfterMs: 50, times: 1.1, mostMs: 1_000, untilMs: 20_000 };
 
 export class KubernetesJobs implements RunsJobs<'kubernetes'> {
   readonly #needs: JobsNeeds;
@@ -76,7 +77,7 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
       const own = { name: job, installation, settings: target.settings };
       await release(at, [secretManifest(own, made.metadata, content), pull, claimManifest(own, made.metadata)]);
     });
-    await this.#layWaySoon(target, at);
+    await this.#layWaySoon(target, at, order.job.resources.nodes > 1);
     return { namespace, job, ...(target.settings.volumeClaimSize !== undefined && { volume: job }) };
   }
 
@@ -113,14 +114,14 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
       if (pod && (await isReachable(at, pod))) {
         if (await runnerLives(at, pod)) await this.#say(at, pod, 'kill');
         await this.#layWay(target, at, pod);
-        await deliver((words) => outputOf(at.api, keeperOf(at, pod), [...python, ...words], recoversWithinMs));
+        await deliver((words) => outputOf(at.api, keeperOf(at, pod), onceUnpacked(...words), recoversWithinMs));
       } else if ('volume' in handle && (await volumeOf(at))) await this.#deliverFromVolume(target, at);
     });
   }
 
   async beside(target: Target<'kubernetes'>, handle: JobHandle, words: readonly string[]): Promise<Duplex> {
     const at = await this.#at(target, handle);
-    const program = [...python, '-m', 'stellwerk.runner.beside', jobFolder, ...words];
+    const program = onceUnpacked('-m', 'stellwerk.runner.beside', jobFolder, ...words);
     return refusals(at.api, 'never', async () => {
       const pod = await podOf(at.api, at.namespace, at.job);
       if (!pod || !isRunning(pod, containers.runner)) throw new TargetError('never', 'Its pod does not run.');
@@ -182,7 +183,7 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
   /** Said to the first process of the runner's container. */
   async #say(at: At, pod: Pod, how: 'ask' | 'kill'): Promise<void> {
     const where = { ...keeperOf(at, pod), container: containers.runner };
-    const words = [...python, '-m', 'stellwerk.runner.container', how, place];
+    const words = onceUnpacked('-m', 'stellwerk.runner.container', how, place);
     const hasEnded = async () => {
       const now = await podOf(at.api, at.namespace, at.job);
       return now === undefined || !(await runnerLives(at, now));
@@ -197,17 +198,34 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
   /** Those that the first pod has never met would go on waiting for it. */
   async #killOthers(at: At): Promise<void> {
     const others = await othersOf(at.api, at.namespace, at.job);
-    const words = [...python, '-m', 'stellwerk.runner.container', 'kill', place];
+    const words = onceUnpacked('-m', 'stellwerk.runner.container', 'kill', place);
     for (const pod of others.filter((one) => isRunning(one, containers.runner)))
       await outputOf(at.api, { ...keeperOf(at, pod), container: containers.runner }, words).catch(() => {}); // it ends meanwhile
   }
 
   /** Most pods begin in a moment; who waits for longer is looked after later. */
-  async #layWaySoon(target: Target<'kubernetes'>, { namespace, job }: At): Promise<void> {
-    for (let looked = 0; looked < looksAtStart; looked++) {
+  async #layWaySoon(target: Target<'kubernetes'>, at: At, hasFollowers: boolean): Promise<void> {
+    const { namespace, job } = at;
+    const { firstAfterMs, times, mostMs, untilMs } = looksAtStart;
+    for (let [waited, next] = [0, firstAfterMs]; waited < untilMs; next = Math.min(mostMs, next * times)) {
+      if ((await this.#layWayEarly(target, at)) && !hasFollowers) return;
       const seen = await this.look(target, { namespace, job }).catch(() => undefined); // it has been started
       if (!seen || !isBeginning(seen)) return;
-      await pause(looksAtStartEveryMs);
+      await pause(next);
+      waited += next;
+    }
+  }
+
+  /** A node knows that a container runs up to a second before its cluster does. */
+  async #layWayEarly({ settings }: Target<'kubernetes'>, at: At): Promise<boolean> {
+    if (settings.reach === 'direct') return false;
+    try {
+      const pod = await podOf(at.api, at.namespace, at.job);
+      if (pod?.spec.nodeName === undefined) return false;
+      await this.#needs.relays.ensure(at.api, keeperOf(at, pod));
+      return true;
+    } catch {
+      return false; // what keeps it from running is told to whoever looks
     }
   }
 
@@ -228,7 +246,7 @@ const isNotThere = (error: unknown) => error instanceof Refusal && /container no
 async function runnerLives(at: At, pod: Pod): Promise<boolean> {
   if (!isRunning(pod, containers.runner)) return false;
   if (pod.metadata.deletionTimestamp === undefined || !(await isReachable(at, pod))) return true;
-  const words = [...python, '-m', 'stellwerk.runner.container', 'lives', place];
+  const words = onceUnpacked('-m', 'stellwerk.runner.container', 'lives', place);
   return (await outputOf(at.api, keeperOf(at, pod), words)).code === 0;
 }
 

@@ -7,8 +7,9 @@ import { outputOf } from './exec.ts';
 import type { JobsNeeds } from './jobs.ts';
 import { type At, found, keeperOf, release, removeJob, until } from './lifecycle.ts';
 import { jobManifest, secretManifest } from './manifest.ts';
-import { containers, python, relayLink } from './places.ts';
+import { containers, relayLink } from './places.ts';
 import { isRunning, type JobThere, type Pod, podOf, stateOf } from './pods.ts';
+import { onceUnpacked } from './unpacking.ts';
 
 export interface Said {
   code: number | undefined;
@@ -68,7 +69,7 @@ export async function lookInto<T>(
     await release(at, [secret, pull]);
     const where = keeperOf(at, await begun(at));
     const look: Look = {
-      ask: (args, timeoutMs) => outputOf(api, where, [...python, ...args], timeoutMs),
+      ask: (args, timeoutMs) => outputOf(api, where, onceUnpacked(...args), timeoutMs),
       layWay: () => relays.ensure(api, where),
     };
     return await use(look).finally(() => relays.close(api, where));

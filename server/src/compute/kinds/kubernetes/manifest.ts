@@ -1,10 +1,11 @@
-// What is made on a cluster for one job: a Job with one pod, and a Secret that belongs to it. The pod: a first container unpacks our Python
-// package and the job from that Secret into the pod's own folder; then the runner works in one container, and a second keeps what it leaves,
-// carries the way back to this server, and is there after the first was killed.
+// What is made on a cluster for one job: a Job with one pod, and a Secret that belongs to it. The pod: the runner works in one container; the other
+// unpacks our Python package and the job from that Secret into the pod's own folder, keeps what the runner leaves, carries the way back to this
+// server, and is there after the first was killed.
 import type { Job as OurJob } from '@stellwerk/contract/job.ts';
 import type { ReadResources } from '@stellwerk/contract/resources.ts';
 import type { Target } from '../../driver.ts';
 import { bundle, cachePlace, containers, givenPlace, jobFolder, labelsOf, place, python, relayLink } from './places.ts';
+import { afterUnpacking, onceUnpacked } from './unpacking.ts';
 
 export type Settings = Target<'kubernetes'>['settings'];
 
@@ -21,20 +22,6 @@ export interface Wanted {
   /** The volume that its files lie on; one that goes with the pod unless given. */
   volume?: string | undefined;
 }
-
-/** From the standard library only, since nothing else is there yet. */
-const unpack = `
-import gzip, hashlib, io, json, os, shutil, sys, zipfile
-given, bundle, job = sys.argv[1:]
-with open(os.path.join(given, "package"), "rb") as file:
-    zipfile.ZipFile(io.BytesIO(gzip.decompress(file.read()))).extractall(bundle)
-if os.path.exists(os.path.join(given, "job.json")):
-    os.makedirs(job, mode=0o700)
-    os.umask(0o077)
-    shutil.copyfile(os.path.join(given, "job.json"), os.path.join(job, "job.json"))
-    with open(os.path.join(job, "job.json")) as file, open(os.path.join(os.path.dirname(job), "key"), "wb") as key:
-        key.write(hashlib.sha256(("ranks " + json.load(file)["token"]).encode()).digest())
-`;
 
 /** Whose files are whose is no matter within its own root. */
 const securityContext = {
@@ -99,14 +86,6 @@ function podOf({ name, image, resources, warningSeconds = 0, pullSecrets, settin
     securityContext,
     ...more,
   });
-  const module = (what: string, ...more: string[]) => [
-    ...python,
-    '-m',
-    'stellwerk.runner.container',
-    what,
-    place,
-    ...more,
-  ];
   const env = [{ name: 'PYTHONPATH', value: bundle }];
   return {
     restartPolicy: 'Never',
@@ -118,18 +97,17 @@ function podOf({ name, image, resources, warningSeconds = 0, pullSecrets, settin
     nodeSelector: nodeSelectorOf(settings, resources?.gpuType),
     tolerations: settings.tolerations,
     ...(resources && resources.nodes > 1 && { topologySpreadConstraints: spread(name) }),
-    initContainers: [
-      container([...python, '-c', unpack, givenPlace, bundle, jobFolder], {
-        name: containers.unpack,
+    containers: [
+      container(afterUnpacking('-m', 'stellwerk.runner.container', 'keep', place), {
+        name: containers.keeper,
+        env,
         terminationMessagePolicy: 'FallbackToLogsOnError',
         volumeMounts: [ours, given],
         resources: littleResources,
       }),
-    ],
-    containers: [
       ...(resources
         ? [
-            container(module('run', String(warningSeconds)), {
+            container(onceUnpacked('-m', 'stellwerk.runner.container', 'run', place, String(warningSeconds)), {
               name: containers.runner,
               env,
               volumeMounts: [ours, sharedMemory],
@@ -137,7 +115,6 @@ function podOf({ name, image, resources, warningSeconds = 0, pullSecrets, settin
             }),
           ]
         : []),
-      container(module('keep'), { name: containers.keeper, env, volumeMounts: [ours], resources: littleResources }),
     ],
     volumes: [
       {

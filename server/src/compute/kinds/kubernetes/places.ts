@@ -7,13 +7,13 @@ export const relayLink = `${place}/relay`;
 export const jobFolder = `${place}/job`;
 export const cachePlace = `${place}/cache`;
 export const bundle = `${place}/bundle`;
-/** Where the Secret of the job is mounted while the pod is made ready. */
+/** Where the Secret of the job is mounted, in the container of the keeper. */
 export const givenPlace = '/stellwerk-given';
 
 /** What is installed beside the image's Python has no say in a runner. */
 export const python = ['python3', '-S'];
 
-export const containers = { unpack: 'unpack', runner: 'runner', keeper: 'keeper' } as const;
+export const containers = { runner: 'runner', keeper: 'keeper' } as const;
 
 const label = 'stellwerk.org';
 export const canceledMark = `${label}/canceled`;

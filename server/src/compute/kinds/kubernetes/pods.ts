@@ -2,6 +2,7 @@
 import type { JobState } from '../../driver.ts';
 import type { Api } from './api.ts';
 import { canceledMark, containers } from './places.ts';
+import { notUnpacked } from './unpacking.ts';
 import { type Asked, whyNoNode } from './words.ts';
 
 export interface JobThere {
@@ -44,7 +45,6 @@ export interface Pod {
     message?: string;
     podIP?: string;
     conditions?: Condition[];
-    initContainerStatuses?: ContainerStatus[];
     containerStatuses?: ContainerStatus[];
   };
 }
@@ -65,9 +65,7 @@ export const isBeginning = (seen: JobState): boolean =>
   seen.state === 'waiting' && Object.values(begins).includes(seen.reason);
 
 export const statusOf = (pod: Pod, container: string) =>
-  [...(pod.status.initContainerStatuses ?? []), ...(pod.status.containerStatuses ?? [])].find(
-    ({ name }) => name === container,
-  );
+  pod.status.containerStatuses?.find(({ name }) => name === container);
 
 export const isRunning = (pod: Pod | undefined, container: string): boolean =>
   pod !== undefined && statusOf(pod, container)?.state?.running !== undefined;
@@ -138,8 +136,10 @@ function endOf(pod: Pod): Extract<JobState, { state: 'ended' }> | undefined {
     return { state: 'ended', cause: 'preempted', reason: `Its node evicted it: ${pod.status.message ?? ''}`.trim() };
   if (pod.status.reason === 'NodeLost')
     return { state: 'ended', cause: 'node-lost', reason: `Its node ${pod.spec.nodeName} does not answer any more.` };
-  const unpacked = statusOf(pod, containers.unpack)?.state?.terminated;
-  if (unpacked && unpacked.exitCode !== 0) return isDiskFull(unpacked) ? noRoom : noPython(unpacked);
+  for (const container of [containers.keeper, containers.runner]) {
+    const terminated = statusOf(pod, container)?.state?.terminated;
+    if (terminated && neverBegan(terminated)) return isDiskFull(terminated) ? noRoom : noPython(terminated);
+  }
   if (runner) return endOfRunner(runner);
   return pod.status.phase === 'Failed' ? { state: 'ended', ...said(pod.status.message) } : undefined;
 }
@@ -164,6 +164,9 @@ function disruption({ spec }: Pod, condition: Condition): Extract<JobState, { st
   return { state: 'ended', cause: 'preempted', reason: `${why}${more}` };
 }
 
+/** Its Python could not be started, or could not unpack the rest. */
+const neverBegan = ({ exitCode, message = '' }: Terminated) =>
+  exitCode === notUnpacked || ([126, 127, 128].includes(exitCode) && message.includes('python3'));
 const isDiskFull = ({ message }: Terminated) => /No space left on device|Disk quota exceeded/.test(message ?? '');
 const noRoom: Extract<JobState, { state: 'ended' }> = {
   state: 'ended',
@@ -198,7 +201,7 @@ function endOfRunner({ exitCode, reason, message }: Terminated): Extract<JobStat
 async function beforeStart(api: Api, namespace: string, pod: Pod): Promise<Exclude<JobState, { state: 'running' }>> {
   const unscheduled = pod.status.conditions?.find(({ type, status }) => type === 'PodScheduled' && status === 'False');
   if (unscheduled) return { state: 'waiting', reason: whyNoNode(unscheduled.message ?? '', askedBy(pod)) };
-  const all = [...(pod.status.initContainerStatuses ?? []), ...(pod.status.containerStatuses ?? [])];
+  const all = pod.status.containerStatuses ?? [];
   const held = all
     .map(({ state }) => state?.waiting)
     .find((waiting) => /^(Err)?Image|InvalidImage/.test(waiting?.reason ?? ''));

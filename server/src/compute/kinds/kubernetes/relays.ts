@@ -5,7 +5,8 @@ import { TargetError } from '@stellwerk/contract/errors.ts';
 import { Relay } from '../../../exec/relay/relay.ts';
 import { type Api, Refusal } from './api.ts';
 import { type Container, programIn } from './exec.ts';
-import { python, relayLink } from './places.ts';
+import { relayLink } from './places.ts';
+import { onceUnpacked } from './unpacking.ts';
 
 export class Relays {
   readonly #connectHere: () => Duplex;
@@ -41,7 +42,7 @@ export class Relays {
   async #lay(api: Api, where: Container): Promise<Relay> {
     let told = () => '';
     try {
-      const program = await programIn(api, where, [...python, '-m', 'stellwerk.runner.relay', relayLink]);
+      const program = await programIn(api, where, onceUnpacked('-m', 'stellwerk.runner.relay', relayLink));
       told = program.stderr;
       return await Relay.lay(program, this.#connectHere);
     } catch (error) {
