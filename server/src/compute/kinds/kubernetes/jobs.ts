@@ -53,8 +53,8 @@ export interface JobsNeeds {
 }
 
 const recoversWithinMs = 110_000;
-/** Ever more rarely: images may have to be pulled. */
-const looksAtStart = { firstAfterMs: 50, times: 1.1, mostMs: 1_000, untilMs: 20_000 };
+/** Ever more rarely: images may have to be pulled. A volume that is being bound, say, keeps a pod waiting for a moment; others wait for longer. */
+const looksAtStart = { firstAfterMs: 50, times: 1.1, mostMs: 1_000, othersUntilMs: 1_500, untilMs: 20_000 };
 
 export class KubernetesJobs implements RunsJobs<'kubernetes'> {
   readonly #needs: JobsNeeds;
@@ -206,11 +206,11 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
   /** Most pods begin in a moment; who waits for longer is looked after later. */
   async #layWaySoon(target: Target<'kubernetes'>, at: At, hasFollowers: boolean): Promise<void> {
     const { namespace, job } = at;
-    const { firstAfterMs, times, mostMs, untilMs } = looksAtStart;
+    const { firstAfterMs, times, mostMs, othersUntilMs, untilMs } = looksAtStart;
     for (let [waited, next] = [0, firstAfterMs]; waited < untilMs; next = Math.min(mostMs, next * times)) {
       if ((await this.#layWayEarly(target, at)) && !hasFollowers) return;
       const seen = await this.look(target, { namespace, job }).catch(() => undefined); // it has been started
-      if (!seen || !isBeginning(seen)) return;
+      if (seen?.state !== 'waiting' || (waited > othersUntilMs && !isBeginning(seen))) return;
       await pause(next);
       waited += next;
     }
@@ -231,7 +231,9 @@ export class KubernetesJobs implements RunsJobs<'kubernetes'> {
 
   async #layWay({ settings }: Target<'kubernetes'>, at: At, pod: Pod): Promise<void> {
     if (settings.reach === 'direct' || !isRunning(pod, containers.keeper)) return;
-    await this.#needs.relays.ensure(at.api, keeperOf(at, pod));
+    await this.#needs.relays.ensure(at.api, keeperOf(at, pod)).catch((error) => {
+      if (!isNotThere(error)) throw error; // the cluster will know, too, in a moment
+    });
   }
 
   async #at(target: Target<'kubernetes'>, handle: JobHandle): Promise<At> {

@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream';
 import type { Probe } from '@stellwerk/contract/compute.ts';
 import type { EnvironmentTarget } from '@stellwerk/contract/environment.ts';
 import { TargetError } from '@stellwerk/contract/errors.ts';
+import { readOf } from '@stellwerk/contract/resources.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import type { ComputeDriver, Flaw, Reach, Target, WantedImage } from '../../driver.ts';
 import { Api, Refusal } from './api.ts';
@@ -80,6 +81,13 @@ export class KubernetesDriver implements ComputeDriver<'kubernetes'> {
   async flaws(target: Target<'kubernetes'>, configuration: RunConfiguration): Promise<Flaw[]> {
     const ofMade = flawsOfMade(target.settings, configuration, this.#jobsNeeds.publicUrl());
     if (ofMade.length > 0) return ofMade;
+    if (target.settings.volumeClaimSize !== undefined && readOf(configuration.resources).nodes > 1)
+      return [
+        {
+          field: 'resources.nodes',
+          why: 'gives each run a volume, which its nodes cannot share; take one without volumeClaimSize',
+        },
+      ];
     try {
       const api = await this.#apiOf(target);
       const nodes = await nodesFor(api, target.settings);

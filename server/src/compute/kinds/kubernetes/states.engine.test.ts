@@ -103,6 +103,9 @@ describe.skipIf(whyNoKubernetes)(named('what a cluster does with jobs'), () => {
     expect(await flaws({ cpus: 4_000 })).toMatchObject([
       { field: 'resources.cpus', why: expect.stringContaining('CPUs at most') },
     ]);
+    const withVolume = there.targetWith({ volumeClaimSize: '1Gi' });
+    const onSeveral = (await configuration({ nodes: 2 })).job.configuration;
+    expect(await there.driver().flaws(withVolume, onSeveral)).toMatchObject([{ field: 'resources.nodes' }]);
     expect(await flaws({ memory: '900TB' })).toMatchObject([{ field: 'resources.memory' }]);
     await there.cluster.declare('nvidia.com/gpu', 0);
   });
