@@ -7,7 +7,7 @@ import type { Run } from '@stellwerk/contract/run.ts';
 import type { RunConfigurationInput } from '@stellwerk/contract/run-configuration.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makeWheel, servePackages } from '../server/src/environment/package-index.fixture.ts';
-import { SparkCluster, whyNoLivy, whyNoSpark } from './engines/spark/spark-cluster.ts';
+import { SparkCluster, whyNoJars, whyNoSpark } from './engines/spark/spark-cluster.ts';
 import { Installation, repository } from './installation.ts';
 import { runOf, submit } from './submission.ts';
 import { until, untilEnded } from './waiting.ts';
@@ -22,7 +22,7 @@ describe.skipIf(whyNoSpark)(`a Spark cluster${whyNoSpark ? ` (${whyNoSpark})` : 
   let installation: Installation;
   let cluster: SparkCluster;
   beforeAll(async () => {
-    cluster = await SparkCluster.up({ livy: !whyNoLivy });
+    cluster = await SparkCluster.up({ livy: !whyNoJars });
     installation = await Installation.start([]);
     const kept = await installation.cli(['secret', 'set', 'hdi-key', '--stdin'], { input: cluster.host.key() });
     expect(kept.code, kept.stderr).toBe(0);
@@ -94,7 +94,7 @@ describe.skipIf(whyNoSpark)(`a Spark cluster${whyNoSpark ? ` (${whyNoSpark})` : 
     await nothingIsLeft();
   });
 
-  test.skipIf(whyNoLivy)('by Livy it trains the same', async () => {
+  test.skipIf(whyNoJars)('by Livy it trains the same', async () => {
     const { address, port, user, hostKey } = cluster.host;
     const settings = { kind: 'spark' as const, address, port, user, hostKey, key: 'hdi-key', livy: cluster.livy };
     await installation.client.compute.attach({ workspace, name: 'livy', settings });

@@ -49,7 +49,14 @@ export const job = z
     resources: readResources,
     gpus: z.array(z.string()).optional().describe('The GPUs that it may see, where its target gives them out.'),
     spark: z
-      .object({ ...spark.shape, home: z.string().optional().describe('Where Spark is, if it is not to be found.') })
+      .object({
+        ...spark.shape,
+        home: z.string().optional().describe('Where Spark is, if it is not to be found.'),
+        relayHost: z
+          .string()
+          .optional()
+          .describe('How nodes of the cluster reach the head node, where the script runs on one of them.'),
+      })
       .optional()
       .describe('What Spark is started with, where the script is started by it.'),
     environment: environmentPlan,

@@ -25,7 +25,7 @@ export const spark = z
     deployMode: z
       .enum(['client', 'cluster'])
       .optional()
-      .describe('Where the script runs: `client`, on the head node. `cluster` is refused.'),
+      .describe('Where the script runs: `client`, on the head node, or `cluster`, on a node that YARN chooses.'),
     executors: z
       .strictObject({
         count: z.int().min(1).max(10_000).optional(),

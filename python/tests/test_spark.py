@@ -5,11 +5,13 @@ import socketserver
 import tempfile
 import threading
 import unittest
+from unittest import mock
 
 import vendored  # noqa: F401
 from stellwerk.core.compute import HDInsightCompute
 from stellwerk.core.runconfig import RunConfiguration, SparkPackage
-from stellwerk.runner import spark
+from stellwerk._files import read_json, write_json
+from stellwerk.runner import spark, yarn
 from stellwerk.runner.programs import PreparationFailed
 
 
@@ -94,6 +96,52 @@ class TestSubmitted(unittest.TestCase):
 
     def test_the_python_of_the_environment_is_that_of_driver_and_executors(self):
         self.assertEqual(spark.variables("/p"), {"PYSPARK_PYTHON": "/p", "PYSPARK_DRIVER_PYTHON": "/p"})
+
+
+class TestOnYarn(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        write_json(os.path.join(self.folder, "job.json"), {"spark": {"deployMode": "cluster", "master": "yarn"}})
+
+    def ended(self, *lines, began=True, asked=False):
+        submission = yarn.Submission(self.folder)
+        submission.lines.extend(lines)
+        (submission.began.set if began else submission.began.clear)()
+        (submission.asked.set if asked else submission.asked.clear)()
+        self.assertEqual(submission._ended(1, submission._why()), 1)
+        return read_json(os.path.join(self.folder, yarn.ENDING))
+
+    def test_why_an_application_has_failed_is_told_as_yarn_says_it(self):
+        for cause, said in (
+            ("out-of-memory", "Container [pid=1] is running 12B beyond the 'PHYSICAL' memory limit. Killing container."),
+            ("node-lost", "AM Container exited with exitCode: -100 Diagnostics: Container released on a *lost* node"),
+            ("node-lost", "failed 1 times due to ApplicationMaster for attempt appattempt_1_1_1 timed out. Failing the application."),
+            ("preempted", "Container preempted by scheduler"),
+            ("canceled", "Application application_1_1 was killed by user ada at 10.0.0.1"),
+            (None, "User application exited with status 1"),
+        ):
+            ended = self.ended("\t diagnostics: N/A", "\t ApplicationMaster host: a", "\t diagnostics: " + said.replace(" exited", " \nexited"), "\t ApplicationMaster host: N/A")
+            self.assertEqual((ended.get("cause"), ended["reason"]), (cause, "Its application on YARN has failed: " + said))
+
+    def test_what_never_began_was_refused_unless_somebody_did_not_want_it_any_more(self):
+        line = "Exception in thread \"main\" java.lang.IllegalArgumentException: Required AM memory is above the max threshold"
+        ended = self.ended(line, began=False)
+        self.assertEqual(ended["cause"], "refused")
+        self.assertIn("Required AM memory", ended["reason"])
+        self.assertEqual(self.ended(line, began=False, asked=True)["cause"], "canceled")
+
+    def test_an_application_that_is_over_is_not_looked_for(self):
+        os.mkdir(os.path.join(self.folder, "shipped"))
+        self.ended("\t diagnostics: N/A")
+        with mock.patch.object(yarn, "_yarn") as asked:
+            yarn.end(self.folder)
+            asked.assert_not_called()
+            os.unlink(os.path.join(self.folder, yarn.ENDING))
+            asked.return_value = "Total number of applications:1\n\tApplication-Id\napplication_17_0001\tname\n"
+            yarn.end(self.folder)
+            self.assertEqual([call.args[1:] for call in asked.call_args_list], [("-list", "-appTags", yarn.tag_of(self.folder)), ("-kill", "application_17_0001")])
 
 
 class Gateway(socketserver.StreamRequestHandler):

@@ -52,6 +52,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
   // A certificate is made out to the public name; without one, this machine needs no way round through the network.
   urls.set(ground, { users, here: config.tls ? users : `http://${hostFromHere(config.listen)}:${http.port}` });
   await rooms.worker.start();
+  rooms.tending.start();
   rooms.supervisor.start();
   rooms.collections.start();
   const signIn = await firstSignIn(rooms.access);
@@ -181,12 +182,12 @@ async function firstSignIn({ users }: Access): Promise<SignInLink | undefined> {
 
 async function stop(
   { db }: Ground,
-  { worker, leases, supervisor, gateway, services, collections }: Rooms,
+  { worker, leases, tending, supervisor, gateway, services, collections }: Rooms,
   http: HttpServer,
 ): Promise<void> {
   await http.stop();
   collections.stop();
-  await Promise.all([worker.stop(), leases.stop(), supervisor.stop()]);
+  await Promise.all([worker.stop(), leases.stop(), tending.stop(), supervisor.stop()]);
   closeConnections();
   // The gateway outlives the server for the sake of its services; without any it has nothing to do.
   if (!(await services.any())) await gateway.stop();

@@ -12,7 +12,7 @@ import { Blobs } from './blob/blobs.ts';
 import type { Digest } from './blob/bytes.ts';
 import { FileBytes } from './blob/files.ts';
 import { Collections, EmptyTrash } from './collection/collections.ts';
-import { ComputeChanges, Computes } from './compute/computes.ts';
+import { ComputeChanges, Computes, Tending } from './compute/computes.ts';
 import { HostServices } from './compute/kinds/host/services.ts';
 import { usedMarker } from './compute/kinds/host/unpacked-package.ts';
 import type { Config } from './config.ts';
@@ -118,6 +118,7 @@ export function buildRooms(ground: Ground) {
     runs: use,
   });
   const computeChanges = new ComputeChanges({ db, kinds: compute, runs: use });
+  const tending = new Tending({ db, kinds: compute, incident });
 
   const trash = new Trash({
     db,
@@ -386,6 +387,7 @@ export function buildRooms(ground: Ground) {
     leases,
     environments,
     worker,
+    tending,
     supervisor,
     gateway,
     services,

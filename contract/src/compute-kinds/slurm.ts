@@ -19,7 +19,8 @@ const ofUser = z
 
 /** An option of sbatch, but none of those that are set by what a run asks for. */
 const freeOption =
-  /^--(?!(job-name|output|error|nodes|ntasks|ntasks-per-node|cpus-per-task|mem|gres|gpus|time|chdir|requeue|signal|array|wrap|parsable|export|test-only|wait|het-group)(=|$))[a-z][a-z0-9-]*(=[^\0\n]*)?$/;
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: an argument cannot have it
+  /^--(?!(job-name|output|error|nodes|ntasks|ntasks-per-node|cpus-per-task|mem|gres|gpus|time|chdir|requeue|signal|array|wrap|parsable|export|test-only|wait|het-group)(=|$))[a-z][a-z0-9-]*(=[^\u0000\n]*)?$/;
 
 export const slurmSettings = z
   .strictObject({
@@ -55,7 +56,8 @@ export const slurmSettings = z
         z
           .string()
           .max(2_000)
-          .regex(/^[^\0\n]*$/),
+          // biome-ignore lint/suspicious/noControlCharactersInRegex: a script cannot have it
+          .regex(/^[^\u0000\n]*$/),
       )
       .max(50)
       .default([])

@@ -20,6 +20,14 @@ export const sparkSettings = z
     master: sparkMaster
       .optional()
       .describe("The cluster manager of runs that name none; as Spark's own configuration there has it unless given."),
+    relayAddress: z
+      .string()
+      .max(253)
+      .regex(/^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?$/)
+      .optional()
+      .describe(
+        'How nodes of the cluster reach the head node, for runs in cluster mode; by its host name unless given.',
+      ),
     livy: httpAddress
       .optional()
       .describe('Where Livy is; runs are started by it then, as the same Unix user. By spark-submit unless given.'),

@@ -8,7 +8,7 @@ import { Activities, ActivityWorker, type Executors } from '../activity/activiti
 import { type ScratchDatabase, scratchDatabase } from '../db/scratch-database.ts';
 import { migrations } from '../stores.ts';
 import type { OpenRuns } from './computes.ts';
-import { ComputeChanges, type ComputeKinds, type ComputeNeeds, Computes, type Load } from './computes.ts';
+import { ComputeChanges, type ComputeKinds, type ComputeNeeds, Computes, type Load, Tending } from './computes.ts';
 import type { IsProvisioned, Target } from './driver.ts';
 import { DockerDriver } from './kinds/docker/docker.ts';
 import { localDriver } from './kinds/local/local.ts';
@@ -27,7 +27,8 @@ let activities: Activities;
 let worker: ActivityWorker;
 /** What the cluster was told to make, by the names of the targets. */
 let made: Map<string, object>;
-let refuses: TargetError | undefined;
+let tended: string[];
+let refuses: Error | undefined;
 /** Of which targets the host was told to keep nothing. */
 let forgotten: string[];
 /** A host that keeps `good` apart, and no other user. */
@@ -55,6 +56,10 @@ const kinds = {
       },
       async remove({ name }) {
         made.delete(name);
+      },
+      async tend({ name }, wanted, on) {
+        if (refuses) throw refuses;
+        tended.push(`${name} on ${on.name}: ${wanted.cpus}`);
       },
     } satisfies IsProvisioned<'ssh'>,
   }),
@@ -103,7 +108,7 @@ const computesWith = (more: Partial<ComputeNeeds>) =>
 beforeEach(async () => {
   scratch = await scratchDatabase(migrations);
   load = new Map();
-  [open, canceled, made, refuses, forgotten] = [[], [], new Map(), undefined, []];
+  [open, canceled, made, tended, refuses, forgotten] = [[], [], new Map(), [], undefined, []];
   activities = new Activities({ db: scratch.db, now: Date.now, folder: join(scratch.folder, 'activities') });
   const changes = new ComputeChanges({ db: scratch.db, kinds, runs });
   worker = new ActivityWorker({
@@ -330,6 +335,27 @@ test('a target is created on an attached one, changed, and deleted with all that
   expect(await computes.delete({ workspace, target: 'made' }, ada)).toMatchObject({ state: 'succeeded' });
   expect(made.size).toBe(0);
   await computes.detach({ workspace, target: 'base' }, admin);
+});
+
+test('what was made is looked after as it is wanted now, and what cannot be reached is looked after later', async () => {
+  const computes = computesWith({ loopbackOnly: true });
+  const incidents: unknown[] = [];
+  const tending = new Tending({ db: scratch.db, kinds, incident: (error) => incidents.push(error) });
+  await computes.attach({ workspace, name: 'base', settings: host() }, admin);
+  await settled(await computes.create({ workspace, name: 'made', settings: wanted({ cpus: 1 }) }, ada));
+  await computes.scale({ workspace, target: 'made', settings: wanted({ cpus: 2 }) }, ada);
+  await tending.round();
+  expect(tended).toEqual(['made on base: 2']);
+  refuses = new TargetError('later', 'It is away.');
+  await tending.round();
+  refuses = new Error('A fault of ours.');
+  tending.start();
+  await expect.poll(() => incidents).toEqual([refuses]);
+  await tending.stop();
+  refuses = undefined;
+  await computes.delete({ workspace, target: 'made' }, ada);
+  await tending.round();
+  expect(tended).toHaveLength(1);
 });
 
 test('what cannot be made has failed, takes no runs, and can be deleted; a change that fails leaves it as it was', async () => {

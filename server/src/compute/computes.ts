@@ -43,6 +43,7 @@ export type { HostNeeds } from './kinds/host/host.ts';
 export type { MachineNeeds } from './kinds/ssh/created.ts';
 export { type ComputeKinds, computeKinds } from './kinds.ts';
 export type { Load, OpenRuns } from './open-runs.ts';
+export { Tending } from './tending.ts';
 
 export interface ComputeNeeds {
   stores: { db: Database; activities: Pick<Activities, 'get' | 'settled'> };

@@ -105,6 +105,8 @@ export interface IsProvisioned<K extends ComputeKind> {
   ): Promise<SettingsOf<K>>;
   /** Removes all of it. Safe twice, and if it was made half-way. */
   remove(place: Pick<Target, 'workspace' | 'name'>, wanted: ProvisioningOf<K>, on: Target): Promise<void>;
+  /** Asked every few seconds: brings what was made back to how it was wanted, and is quick. */
+  tend?(place: Pick<Target, 'workspace' | 'name'>, wanted: ProvisioningOf<K>, on: Target): Promise<void>;
 }
 
 export interface ComputeDriver<K extends ComputeKind> {

@@ -7,7 +7,6 @@ import { keptFolder, quietly } from '../kept.ts';
 /** That of the system, which every Unix user may start. */
 const python = existsSync('/usr/bin/python3') ? '/usr/bin/python3' : 'python3';
 const requirements = ['pyspark==3.5.*', 'numpy==1.26.*'];
-const pom = join(import.meta.dirname, 'livy', 'pom.xml');
 
 export interface PySpark {
   python: string;
@@ -30,11 +29,13 @@ export function pySpark(): PySpark {
   };
 }
 
-/** The folder with the jars of Livy's server. */
-export function livyJars(): string {
-  return keptFolder('livy', [readFileSync(pom)], (place) => {
+/** As a class path has them: the jars of Livy's server, or of YARN's daemons. */
+export function jarsOf(which: 'livy' | 'yarn'): string {
+  const pom = join(import.meta.dirname, which, 'pom.xml');
+  const folder = keptFolder(which, [readFileSync(pom)], (place) => {
     copyFileSync(pom, join(place, 'pom.xml'));
     const copy = ['dependency:copy-dependencies', `-DoutputDirectory=${join(place, 'jars')}`];
     quietly('mvn', '--quiet', '--batch-mode', '-f', join(place, 'pom.xml'), ...copy);
   });
+  return `${join(folder, 'jars')}/*`;
 }

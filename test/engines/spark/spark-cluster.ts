@@ -1,23 +1,26 @@
 // A Spark of its own for tests: a machine with sshd (the head node), and on it a standalone master, its workers and, where it is wanted, a Livy
-// server, all in that machine's namespaces, as another Unix user than that of the runs, but Livy, which executes batches as that of the runs.
+// server, all in that machine's namespaces, as another Unix user than that of the runs, but Livy, which executes batches as that of the runs. Or YARN
+// in place of the standalone master: a resource manager and two node managers, whose containers belong to the user of the runs, as in a secure cluster.
 // By hand: `node test/engines/spark/up.ts`.
 import { spawnSync } from 'node:child_process';
-import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { SshHost, type SshHostOptions, whyNoSshHost } from '../ssh/ssh-host.ts';
-import { livyJars, pySpark } from './parts.ts';
+import { jarsOf, pySpark } from './parts.ts';
 
 const works = (command: string, ...args: string[]) => spawnSync(command, args, { stdio: 'ignore' }).status === 0;
 
 /** Why this machine cannot have one, or undefined. */
 export const whyNoSpark: string | undefined =
   whyNoSshHost ?? (works('java', '-version') ? undefined : 'needs Java 17 (Debian: openjdk-17-jre-headless)');
-export const whyNoLivy: string | undefined =
+/** Why it cannot have Livy, nor YARN. */
+export const whyNoJars: string | undefined =
   whyNoSpark ?? (works('mvn', '-version') ? undefined : 'needs Maven (Debian: maven)');
 
 export interface SparkClusterOptions extends SshHostOptions {
   workers?: number;
   livy?: boolean;
+  /** In place of a standalone master. */
+  yarn?: boolean;
 }
 
 /** As the master tells it. */
@@ -29,6 +32,18 @@ export interface Application {
   state: string;
 }
 
+export interface YarnApplication {
+  id: string;
+  state: string;
+  finalStatus: string;
+  applicationTags: string;
+}
+
+const yarnDaemons = {
+  resourcemanager: 'org.apache.hadoop.yarn.server.resourcemanager.ResourceManager',
+  nodemanager: 'org.apache.hadoop.yarn.server.nodemanager.NodeManager',
+};
+const hadoopFolder = '/etc/hadoop';
 const daemonMemory = '256m';
 /** Many that live for seconds, on a machine that may have few processors. */
 const javaOptions = '-XX:TieredStopAtLevel=1 -XX:+UseSerialGC';
@@ -48,13 +63,23 @@ export class SparkCluster implements AsyncDisposable {
     this.sparkHome = home;
   }
 
-  static async up({ workers = 2, livy = false, ...options }: SparkClusterOptions = {}): Promise<SparkCluster> {
+  static async up({
+    workers = 2,
+    livy = false,
+    yarn = false,
+    ...options
+  }: SparkClusterOptions = {}): Promise<SparkCluster> {
     pySpark(); // made before there is anything to take away
-    if (livy) livyJars();
+    if (livy) jarsOf('livy');
+    if (yarn) jarsOf('yarn');
     const host = await SshHost.up({ diskMegabytes: 4096, ...options });
     const cluster = new SparkCluster(host);
     try {
       host.shell(furniture(host.address, cluster.sparkHome));
+      if (yarn) {
+        await cluster.#startYarn();
+        return cluster;
+      }
       cluster.startMaster();
       for (let number = 1; number <= workers; number++) cluster.startWorker(number);
       await cluster.untilWorkers(workers);
@@ -70,6 +95,7 @@ export class SparkCluster implements AsyncDisposable {
     return new SparkCluster(SshHost.found(folder));
   }
 
+  /** The standalone one. */
   get master(): string {
     return `spark://${this.host.address}:7077`;
   }
@@ -146,12 +172,44 @@ export class SparkCluster implements AsyncDisposable {
     const place = `${host.home}/livy`;
     const env = `LIVY_HOME=${place} LIVY_CONF_DIR=${place}/conf SPARK_HOME=${place}/spark PYSPARK_PYTHON=${python}`;
     const opens = '--add-opens=java.base/java.lang=ALL-UNNAMED --add-opens=java.base/sun.net=ALL-UNNAMED';
-    const classes = `${join(livyJars(), 'jars')}/*:${place}/conf`;
+    const classes = `${jarsOf('livy')}:${place}/conf`;
     host.shell(livyFurniture(place, host.address, this.master, sparkHome, `${host.home}/.stellwerk`));
     host.shell(
       `chown -R ${host.user} ${place} && cd ${place} && su ${host.user} -s /bin/sh -c 'cd ${place}; exec setsid env ${env} java ${javaOptions} -Xmx256m ${opens} -cp "${classes}" org.apache.livy.server.LivyServer >>${place}/livy.log 2>&1 </dev/null & echo $! >${place}/livy.pid'`,
     );
     await this.#until(() => this.batches().length === 0, 'Livy');
+  }
+
+  async #startYarn(): Promise<void> {
+    const { host, sparkHome } = this;
+    host.shell(yarnFurniture(host.address, host.user, sparkHome));
+    this.startYarn('resourcemanager');
+    this.startYarn('nodemanager');
+    await this.#until(() => this.yarn('nodes?states=RUNNING').includes('"nodeHTTPAddress"'), 'the node of YARN');
+  }
+
+  startYarn(which: keyof typeof yarnDaemons): void {
+    const opens = '--add-opens=java.base/java.lang=ALL-UNNAMED --add-opens=java.base/java.util=ALL-UNNAMED';
+    const java = `java ${javaOptions} -Xmx256m ${opens} -cp "${hadoopFolder}:${jarsOf('yarn')}" ${yarnDaemons[which]}`;
+    const { user } = this.host;
+    this.host.shell(
+      `su ${user} -s /bin/sh -c 'cd /srv/yarn; exec setsid env HADOOP_HOME=/srv/yarn ${java} >>/srv/yarn/${which}.log 2>&1 </dev/null & echo $! >/srv/yarn/${which}.pid'`,
+    );
+  }
+
+  killYarn(which: keyof typeof yarnDaemons): void {
+    this.host.shell(`kill -KILL $(cat /srv/yarn/${which}.pid)`);
+  }
+
+  /** What its resource manager answers. */
+  yarn(path: string): string {
+    return this.#page(`http://${this.host.address}:8088/ws/v1/cluster/${path}`);
+  }
+
+  /** Of all applications that it has ever had, the oldest first. */
+  yarnApplications(): YarnApplication[] {
+    const { apps } = JSON.parse(this.yarn('apps')) as { apps: { app?: YarnApplication[] } | null };
+    return (apps?.app ?? []).sort((one, other) => one.id.localeCompare(other.id));
   }
 
   killLivy(): void {
@@ -179,7 +237,7 @@ export class SparkCluster implements AsyncDisposable {
       await pause(200);
     }
     throw new Error(
-      `${what} did not come up: ${this.host.shell('tail -n 30 /srv/spark/*.log /srv/*/livy/*.log || true')}`,
+      `${what} did not come up: ${this.host.shell('tail -n 30 /srv/spark/*.log /srv/*/livy/*.log /srv/yarn/*.log || true')}`,
     );
   }
 }
@@ -196,6 +254,57 @@ mkdir -p ${confFolder}
 printf 'spark.driver.extraJavaOptions %s\\nspark.executor.extraJavaOptions %s\\n' '${javaOptions}' '${javaOptions}' > ${confFolder}/spark-defaults.conf
 printf '#!/bin/sh\\nexport SPARK_HOME=%s SPARK_CONF_DIR=${confFolder}\\nexec "$SPARK_HOME/bin/spark-submit" "$@"\\n' '${home}' > /usr/local/bin/spark-submit
 chmod 755 /usr/local/bin/spark-submit
+`;
+
+const properties = (of: Record<string, string | number>) =>
+  `<configuration>${Object.entries(of)
+    .map(([name, value]) => `<property><name>${name}</name><value>${value}</value></property>`)
+    .join('')}</configuration>`;
+
+/** Spark finds YARN by its own `spark-env.sh`, as on the head node of a distribution; files are handed over by a folder, since there is no HDFS. */
+const yarnFurniture = (address: string, user: string, home: string) => `
+set -e
+mkdir -p ${hadoopFolder} /srv/yarn/state
+cat > ${hadoopFolder}/core-site.xml <<'END'
+${properties({ 'fs.defaultFS': 'file:///', 'hadoop.tmp.dir': '/srv/yarn/tmp' })}
+END
+cat > ${hadoopFolder}/yarn-site.xml <<'END'
+${properties({
+  'yarn.resourcemanager.hostname': address,
+  'yarn.nodemanager.hostname': address,
+  'yarn.resourcemanager.recovery.enabled': 'true',
+  'yarn.resourcemanager.store.class': 'org.apache.hadoop.yarn.server.resourcemanager.recovery.FileSystemRMStateStore',
+  'yarn.resourcemanager.fs.state-store.uri': 'file:///srv/yarn/state',
+  'yarn.nodemanager.resource.memory-mb': 3_072,
+  'yarn.nodemanager.resource.cpu-vcores': 4,
+  'yarn.scheduler.minimum-allocation-mb': 128,
+  'yarn.nodemanager.local-dirs': '/srv/yarn/local',
+  'yarn.nodemanager.log-dirs': '/srv/yarn/logs',
+  'yarn.nodemanager.vmem-check-enabled': 'false',
+  'yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage': 99.9,
+  'yarn.nodemanager.disk-health-checker.min-free-space-per-disk-mb': 0,
+  'yarn.nm.liveness-monitor.expiry-interval-ms': 10_000,
+  'yarn.am.liveness-monitor.expiry-interval-ms': 60_000,
+  'yarn.resourcemanager.nodemanagers.heartbeat-interval-ms': 200,
+  'yarn.nodemanager.sleep-delay-before-sigkill.ms': 2_000,
+})}
+END
+cat > ${hadoopFolder}/capacity-scheduler.xml <<'END'
+${properties({
+  'yarn.scheduler.capacity.root.queues': 'default',
+  'yarn.scheduler.capacity.root.default.capacity': 100,
+  'yarn.scheduler.capacity.maximum-am-resource-percent': 0.9,
+})}
+END
+cat > ${hadoopFolder}/log4j.properties <<'END'
+log4j.rootLogger=WARN,console
+log4j.appender.console=org.apache.log4j.ConsoleAppender
+log4j.appender.console.layout=org.apache.log4j.PatternLayout
+log4j.appender.console.layout.ConversionPattern=%d %p %c: %m%n
+END
+echo 'export HADOOP_CONF_DIR=${hadoopFolder}' > ${confFolder}/spark-env.sh
+printf 'spark.yarn.jars local:%s/jars/*\nspark.yarn.am.extraJavaOptions %s\n' '${home}' '${javaOptions}' >> ${confFolder}/spark-defaults.conf
+chown -R ${user} /srv/yarn
 `;
 
 /** Livy 0.7 takes no Spark that says it is newer than 2.4: it is told so, and what it starts is the real one. */

@@ -32,10 +32,11 @@ _ASKS_SECONDS = 120
 _KEPT_LINES = 400
 _DRIVER = os.path.join("stellwerk", "runner", "yarn_driver.py")
 _REPORT = re.compile(r"Application report for (application_\d+_\d+) \(state: (\w+)\)")
+_DIAGNOSTICS = re.compile(r"diagnostics: (.*?)(?=\n\s*ApplicationMaster host:|\n\d\d/|\Z)", re.DOTALL)  # several lines, in a report of an application
 _WAITS = {"ACCEPTED": "Waits until YARN has room for it (ACCEPTED)."}
 _REASONS = (
     ("out-of-memory", r"running (?:\d+B )?beyond (?:the )?'?physical'? memory limit"),
-    ("node-lost", r"released on a \*?lost\*? node|node [^ ]* (?:is|was) lost|expired"),
+    ("node-lost", r"released on a \*?lost\*? node|node [^ ]* (?:is|was) lost|expired|ApplicationMaster for attempt \S+ timed out"),
     ("preempted", r"preempted by scheduler"),
     ("canceled", r"killed by user|Application killed"),
 )  # fmt: skip
@@ -160,10 +161,9 @@ class Submission:
 
     def _why(self):
         """What YARN, or Spark, says of the end; the newest report of the application has it."""
-        told = [line.partition("diagnostics:")[2].strip() for line in self.lines if "diagnostics:" in line]
-        said = [one for one in told if one and one != "N/A"]
-        if said:
-            return said[-1]
+        told = [words.strip() for words in _DIAGNOSTICS.findall("\n".join(self.lines)) if words.strip() != "N/A"]
+        if told:
+            return " ".join(told[-1].split())
         raised = [line.partition("Exception in thread")[2] for line in self.lines if "Exception in thread" in line]
         return raised[-1].partition(" ")[2] if raised else ""
 

@@ -67,6 +67,30 @@ describe.skipIf(whyNoSlurm)(`a partition of its own${whyNoSlurm ? ` (${whyNoSlur
     await lifetime.remove(place, wanted({}), base());
   });
 
+  test('a node that was idle for long enough is switched off, and one of the least number is switched on again', async () => {
+    const { lifetime } = there.driver();
+    const conf = '/etc/slurm/slurm.conf';
+    there.cluster.shell(`sed -i 's/^SuspendTime=.*/SuspendTime=3600/' ${conf} && scontrol reconfigure`);
+    const asked = wanted({ vmSize: 'standard_d4', minNodes: 1, idleSecondsBeforeScaleDown: 5 });
+    const settings = await lifetime.provide(place, asked, base());
+    const nodes = () => there.driver().nodes({ ...place, settings });
+    there.cluster.shell('scontrol update NodeName=cloud1 State=POWER_UP');
+    await until(async () => (await nodes()).idle === 2, 'two nodes that are on');
+    const tended = async () => {
+      await lifetime.tend(place, asked, base());
+      return nodes();
+    };
+    await until(async () => (await tended()).off === 1, 'the end of the node that is not needed');
+    expect(await tended()).toMatchObject({ idle: 1, off: 1 });
+    there.cluster.shell('scontrol update NodeName=cloud0 State=POWER_DOWN');
+    await until(async () => (await nodes()).off === 2, 'the end of both nodes');
+    await until(async () => (await tended()).idle === 1, 'the node that is to be on');
+    const states = there.cluster.shell('sinfo -h -N -n cloud[0-1] -p elastic -o "%N %T"');
+    expect(states).toMatch(/cloud0 idle\n/);
+    await lifetime.remove(place, asked, base());
+    there.cluster.shell(`sed -i 's/^SuspendTime=.*/SuspendTime=10/' ${conf} && scontrol reconfigure`);
+  });
+
   test('features that no node has are refused with those that there are, and so are more nodes than are free', async () => {
     const { lifetime } = there.driver();
     const features = expect.stringContaining('it has cloud, small, standard_d4, with-gpu');

@@ -1,5 +1,6 @@
 // A target that is made: a partition of its own on an attached cluster, with nodes of the features that were asked for. Nodes that are always on come
-// first; the others are switched on and off by Slurm's power saving as they are needed. The user of the attached cluster must be an administrator of it.
+// first; the others are switched on and off by Slurm's power saving as they are needed, and by us where Slurm itself cannot be told how many are to
+// stay on, and for how long an idle one is. The user of the attached cluster must be an administrator of it.
 // Invariants: the partition's name is made from those of workspace and target, so that making it again finds it; what is removed was made here.
 import { createHash } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -65,6 +66,18 @@ export class Partitions implements IsProvisioned<'slurm'> {
     await done(connection, ['scontrol', 'delete', `PartitionName=${partition}`]);
   }
 
+  /** Those of the least number that are off are switched on, others that were idle for long enough are switched off. */
+  async tend(place: Place, { minNodes, idleSecondsBeforeScaleDown }: Wanted, on: Target): Promise<void> {
+    const { connection } = await this.#nodes.of(on as Target<'slurm'>);
+    const partition = this.#nameOf(place);
+    const own = alwaysOnFirst((await listed(connection)).filter(({ partitions }) => partitions.includes(partition)));
+    const [least, others] = [own.slice(0, minNodes), own.slice(minNodes)];
+    await switched(connection, namesOf(least, 'off'), 'POWER_UP');
+    const idle = namesOf(others, 'idle');
+    const longest = idle.length > 0 ? await idleFor(connection, idle, idleSecondsBeforeScaleDown) : [];
+    await switched(connection, longest, 'POWER_DOWN');
+  }
+
   #nameOf({ workspace, name }: Place): string {
     const hash = createHash('sha256')
       .update(JSON.stringify([this.#installation, workspace, name]))
@@ -96,7 +109,32 @@ function chosen(all: readonly Node[], partition: string, { vmSize, maxNodes }: W
       'never',
       `The cluster has ${free.length} such nodes that no other target was made of, not ${maxNodes}.`,
     );
-  return free.sort((one, other) => Number(other.isAlwaysOn) - Number(one.isAlwaysOn)).slice(0, maxNodes);
+  return alwaysOnFirst(free).slice(0, maxNodes);
+}
+
+function alwaysOnFirst(nodes: Node[]): Node[] {
+  return nodes.sort((one, other) => Number(other.isAlwaysOn) - Number(one.isAlwaysOn));
+}
+
+/** Those that can be switched at all. */
+const namesOf = (nodes: readonly Node[], standing: Node['standing']) =>
+  nodes.filter((node) => !node.isAlwaysOn && node.standing === standing).map(({ name }) => name);
+
+/** A node that gets a job in the same moment is switched off after it only. */
+async function switched(connection: SshConnection, names: string[], state: 'POWER_UP' | 'POWER_DOWN'): Promise<void> {
+  if (names.length > 0) await done(connection, ['scontrol', 'update', `NodeName=${names.join(',')}`, `State=${state}`]);
+}
+
+/** By the clock of the cluster. */
+const askBusy = 'date +%s; SLURM_TIME_FORMAT=%s exec scontrol show node -o "$1"';
+
+async function idleFor(connection: SshConnection, names: string[], seconds: number): Promise<string[]> {
+  const [now, ...lines] = (await done(connection, ['sh', '-c', askBusy, 'sh', names.join(',')])).split('\n');
+  return lines.flatMap((line) => {
+    const [, name] = /^NodeName=(\S+)/.exec(line) ?? [];
+    const [, busy] = / LastBusyTime=(\d+)/.exec(line) ?? [];
+    return name !== undefined && busy !== undefined && Number(now) - Number(busy) >= seconds ? [name] : [];
+  });
 }
 
 /** So many are on at any time: Slurm is told not to switch them off, or, where it cannot be told while it runs, they are only switched on now. */
@@ -106,7 +144,7 @@ async function kept(connection: SshConnection, nodes: readonly Node[], { log, si
   const told = await run(connection, ['scontrol', 'update', `SuspendExcNodes+=${names.join(',')}`]);
   if (told.code !== 0)
     log?.(
-      `This version of Slurm cannot be told to keep ${names.join(', ')} on: have its administrator name them in SuspendExcNodes, or they are switched off when they are idle.`,
+      `This version of Slurm cannot be told to keep ${names.join(', ')} on: have its administrator name them in SuspendExcNodes, or they are switched off when they are idle, and on again a moment later.`,
     );
   for (let polls = 0; polls < switchedOnWithinPolls && !signal?.aborted; polls++) {
     const those = (await listed(connection)).filter(({ name }) => names.includes(name));
@@ -127,7 +165,8 @@ async function listed(connection: SshConnection): Promise<Node[]> {
   const alwaysOn = new Set(
     nodesOf(/^SuspendExcNodes\s*=\s*(.*)$/m.exec(configuration)?.[1]?.trim().replace(/:\d+/g, '') ?? ''),
   );
-  const savesPower = /^SuspendProgram\s*=\s*\//m.test(configuration);
+  const savesPower =
+    /^SuspendProgram\s*=\s*\//m.test(configuration) && !/^SuspendTime\s*=\s*(INFINITE|NONE)/m.test(configuration);
   const found = new Map<string, Node>();
   for (const [name, features, partition, state] of nodes
     .split('\n')

@@ -15,6 +15,7 @@ export function askedOf(settings: SettingsOf<'spark'>, { spark = {} }: RunConfig
     ...(master !== undefined && { master }),
     ...(Object.keys(properties).length > 0 && { settings: properties }),
     ...(settings.sparkHome !== undefined && { home: settings.sparkHome }),
+    ...(settings.relayAddress !== undefined && { relayHost: settings.relayAddress }),
   };
 }
 
@@ -33,8 +34,7 @@ export function flawsOf(settings: SettingsOf<'spark'>, configuration: RunConfigu
   const flaws: Flaw[] = [];
   for (const property of Object.keys(spark.settings ?? {}).filter((name) => named[name] !== undefined))
     flaws.push({ field: 'spark.settings', why: `takes ${property} as spark.${named[property]} only` });
-  if (spark.deployMode === 'cluster')
-    flaws.push({ field: 'spark.deployMode', why: whyNoClusterMode(askedOf(settings, configuration).master) });
+  if (spark.deployMode === 'cluster') flaws.push(...flawsOfClusterMode(settings, configuration));
   if (settings.livy === undefined) return flaws;
   if (spark.master !== undefined)
     flaws.push({ field: 'spark.master', why: 'is used by Livy, whose own configuration names the cluster manager' });
@@ -46,9 +46,23 @@ export function flawsOf(settings: SettingsOf<'spark'>, configuration: RunConfigu
   return flaws;
 }
 
-function whyNoClusterMode(master = ''): string {
-  if (master.startsWith('spark://'))
-    return 'has a standalone master, which starts no Python scripts in cluster mode; use client';
-  if (master.startsWith('local')) return 'has no cluster to start the script on; use client';
-  return 'looks after scripts on its head node, where Spark starts them in client mode only; use client';
+function flawsOfClusterMode(settings: SettingsOf<'spark'>, configuration: RunConfiguration): Flaw[] {
+  const why = whyNoClusterMode(settings, askedOf(settings, configuration).master);
+  if (why !== undefined) return [{ field: 'spark.deployMode', why: `${why}; use client` }];
+  if (!configuration.spark?.pyFiles?.length) return [];
+  const instead = 'hand them to the executors with SparkContext.addPyFile';
+  return [
+    {
+      field: 'spark.pyFiles',
+      why: `takes none in cluster mode, where Spark starts before the directory is there; ${instead}`,
+    },
+  ];
+}
+
+function whyNoClusterMode({ livy }: SettingsOf<'spark'>, master = ''): string | undefined {
+  if (livy !== undefined) return 'is used by Livy, which starts scripts in client mode';
+  if (master === 'yarn') return undefined;
+  if (master.startsWith('spark://')) return 'has a standalone master, which starts no Python scripts in cluster mode';
+  if (master.startsWith('local')) return 'has no cluster to start the script on';
+  return 'starts scripts in cluster mode only where the master is `yarn`';
 }

@@ -2,7 +2,7 @@ import { text } from 'node:stream/consumers';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Spark } from '@stellwerk/contract/spark.ts';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { whyNoLivy, whyNoSpark } from '../../../../../test/engines/spark/spark-cluster.ts';
+import { whyNoJars, whyNoSpark } from '../../../../../test/engines/spark/spark-cluster.ts';
 import type { JobHandle, JobOrder } from '../../driver.ts';
 import { RealServer } from '../../real-server.fixture.ts';
 import { asPySpark, type OnCluster, onCluster, rounds, targetOn } from './spark.fixture.ts';
@@ -22,7 +22,7 @@ context.parallelize(range(2), 2).map(lambda _: __import__("time").sleep(600)).co
 describe.skipIf(whyNoSpark)(`faults of a Spark cluster${whyNoSpark ? ` (${whyNoSpark})` : ''}`, () => {
   let server: RealServer;
   let there: OnCluster;
-  const isWithLivy = !whyNoLivy;
+  const isWithLivy = !whyNoJars;
   beforeAll(async () => {
     server = await RealServer.start();
     there = await onCluster(server, { livy: isWithLivy }, { livy: undefined });
@@ -208,10 +208,15 @@ describe.skipIf(whyNoSpark)(`faults of a Spark cluster${whyNoSpark ? ` (${whyNoS
       field: 'spark.deployMode',
       why: expect.stringContaining('standalone'),
     });
+    const onYarn = { deployMode: 'cluster', master: 'yarn' } as const;
+    expect(await asked(onYarn)).toBeUndefined();
+    expect(await asked({ ...onYarn, pyFiles: ['a.py'] })).toMatchObject({ field: 'spark.pyFiles' });
+    expect(await asked({ ...onYarn, master: 'local[2]' })).toMatchObject({ field: 'spark.deployMode' });
     expect(await asked({ settings: { 'spark.master': 'yarn' } })).toMatchObject({ field: 'spark.settings' });
     expect(await asked({ executors: { count: 2 } })).toBeUndefined();
     const livy = targetOn(there.cluster, { livy: 'http://127.0.0.1:1' });
     expect(await asked({ pyFiles: ['a.py'] }, livy)).toMatchObject({ field: 'spark.pyFiles' });
     expect(await asked({ master: 'yarn' }, livy)).toMatchObject({ field: 'spark.master' });
+    expect(await asked(onYarn, livy)).toMatchObject({ field: 'spark.deployMode' });
   });
 });

@@ -1,8 +1,10 @@
 // Runs on a Spark cluster: jobs of its head node, as of any machine that is reached by SSH, whose runner starts the script by spark-submit. Where
-// the target has a Livy, that starts the runner instead, as the driver of a batch that carries the job's name; the rest is the same.
+// the target has a Livy, that starts the runner instead, as the driver of a batch that carries the job's name; the rest is the same. In YARN's cluster mode
+// what is started there hands the job to YARN, and is there until the application has ended.
 // Invariants: one batch per job, however often it is started; after `kill` and `cleanUp` neither the batch nor a process of the job is left.
 import { createHash } from 'node:crypto';
 import type { Duplex } from 'node:stream';
+import { TargetError } from '@stellwerk/contract/errors.ts';
 import type { JobHandle, JobOrder, JobState, RunsJobs, Target } from '../../driver.ts';
 import { SshJobs } from '../ssh/jobs.ts';
 import type { Machines, SshNeeds } from '../ssh/machine.ts';
@@ -25,7 +27,10 @@ export class SparkJobs implements RunsJobs<'spark'> {
     if (configuration.framework !== 'PySpark') return this.#jobs.start(target, order);
     const spark = askedOf(target.settings, configuration);
     const asked = { ...order, job: { ...order.job, spark } };
-    if (target.settings.livy === undefined) return this.#jobs.start(target, asked);
+    if (target.settings.livy === undefined) {
+      const handle = await this.#jobs.start(target, asked);
+      return spark.deployMode === 'cluster' ? { ...handle, mode: 'cluster' } : handle;
+    }
     const { folder } = await this.#jobs.place(target, asked);
     const livy = await this.#livy(target);
     const name = batchName(folder);
@@ -57,8 +62,13 @@ export class SparkJobs implements RunsJobs<'spark'> {
     return this.#jobs.recover(target, handle);
   }
 
-  /** The script runs on the head node, whoever started it. */
-  beside(target: Target<'spark'>, handle: JobHandle, words: readonly string[]): Promise<Duplex> {
+  /** The script runs on the head node, whoever started it, unless it is in cluster mode. */
+  async beside(target: Target<'spark'>, handle: JobHandle, words: readonly string[]): Promise<Duplex> {
+    if (handle.mode === 'cluster')
+      throw new TargetError(
+        'never',
+        'It runs in a container of YARN, where nobody can look in; in client mode one can.',
+      );
     return this.#jobs.beside(target, handle, words);
   }
 

@@ -7,6 +7,7 @@ import { type Finding, probed as probedMachine } from '../ssh/probe.ts';
 import { Livy } from './livy.ts';
 
 /** Where Spark is, as the runner finds it. */
+// biome-ignore lint/suspicious/noTemplateCurlyInString: it is for a shell
 const askVersion = 'home=${1:-$SPARK_HOME}; exec "${home:+$home/bin/}spark-submit" --version';
 
 const askMaster = `

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { whyNoLivy, whyNoSpark } from '../../../../../test/engines/spark/spark-cluster.ts';
+import { whyNoJars, whyNoSpark } from '../../../../../test/engines/spark/spark-cluster.ts';
 import { driverSuite } from '../../driver.suite.ts';
 import { RealServer } from '../../real-server.fixture.ts';
 import { type OnCluster, onCluster, targetOn } from './spark.fixture.ts';
@@ -8,7 +8,7 @@ describe.skipIf(whyNoSpark)(`a Spark cluster, by spark-submit${whyNoSpark ? ` ($
   driverSuite('it', (server) => onCluster(server));
 });
 
-describe.skipIf(whyNoLivy)(`a Spark cluster, by Livy${whyNoLivy ? ` (${whyNoLivy})` : ''}`, () => {
+describe.skipIf(whyNoJars)(`a Spark cluster, by Livy${whyNoJars ? ` (${whyNoJars})` : ''}`, () => {
   driverSuite('it', (server) => onCluster(server, { livy: true }));
 });
 
@@ -17,7 +17,7 @@ describe.skipIf(whyNoSpark)(`such a cluster, probed${whyNoSpark ? ` (${whyNoSpar
   let there: OnCluster;
   beforeAll(async () => {
     server = await RealServer.start();
-    there = await onCluster(server, { workers: 1, livy: !whyNoLivy });
+    there = await onCluster(server, { workers: 1, livy: !whyNoJars });
   });
   afterAll(async () => {
     await there?.end();
@@ -44,7 +44,7 @@ describe.skipIf(whyNoSpark)(`such a cluster, probed${whyNoSpark ? ` (${whyNoSpar
     expect(one.queue(there.target)).toBe(other.queue(targetOn(there.cluster, { master: 'yarn' })));
   });
 
-  test.skipIf(whyNoLivy)('a Livy that answers is found, too', async () => {
+  test.skipIf(whyNoJars)('a Livy that answers is found, too', async () => {
     const { usable, findings } = await probe({ livy: there.cluster.livy });
     expect(usable, JSON.stringify(findings)).toBe(true);
     expect(findings.at(-1)).toMatchObject({ what: 'livy', ok: true });

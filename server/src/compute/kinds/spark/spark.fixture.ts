@@ -70,6 +70,7 @@ export async function onCluster(
   const secrets: Record<string, string> = { key: host.key(), password: host.password, wrong: 'guessed' };
   const pythonPackage = (await wheelPath())!;
   const livy = options.livy ? { livy: cluster.livy, master: undefined } : {};
+  const yarn = options.yarn ? { master: 'yarn' } : {};
   const needs = {
     installation: 'suite',
     pythonPackage,
@@ -82,10 +83,10 @@ export async function onCluster(
     driver: () => new SparkDriver(needs),
     another: () => new SparkDriver({ ...needs, installation: 'another' }),
     dying: (last) => new SparkJobs(dyingMachines(new Machines(needs, { othersPass: true }), last), needs),
-    target: targetOn(cluster, { ...livy, ...more }),
+    target: targetOn(cluster, { ...livy, ...yarn, ...more }),
     leftovers: async () => [
       ...jobs().filter((line) => /^[0-9a-f]{32}$/.test(line)),
-      ...host.processes().filter((line) => !line.includes('LivyServer')),
+      ...host.processes().filter((line) => !/LivyServer|org\.apache\.hadoop\.yarn\.server/.test(line)),
       ...(options.livy ? cluster.batches() : []),
     ],
     alive: (pids) => pids.filter((pid) => /State:\s+[^ZX\s]/.test(host.shell(`cat /proc/${pid}/status 2>&1 || true`))),
