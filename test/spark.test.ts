@@ -81,7 +81,7 @@ describe.skipIf(whyNoSpark)(`a Spark cluster${whyNoSpark ? ` (${whyNoSpark})` : 
     const attached = await installation.cli(['compute', 'attach', 'hdi', '--kind', 'spark', ...place, ...more]);
     expect(attached.code, attached.stderr).toBe(0);
     const there = await irisOn('hdi', { framework: 'PySpark', spark });
-    expect(there.printed).toContain(`iris: ${cluster.master}`);
+    expect(there.printed).toContain(cluster.master); // what Spark logs may come in the middle of a line
     expect(there.run.job).toMatchObject({
       application: expect.stringMatching(/^app-\d+-\d+$/),
       url: expect.stringMatching(/^http:\/\/sw.+:40\d\d$/),
@@ -99,7 +99,7 @@ describe.skipIf(whyNoSpark)(`a Spark cluster${whyNoSpark ? ` (${whyNoSpark})` : 
     const settings = { kind: 'spark' as const, address, port, user, hostKey, key: 'hdi-key', livy: cluster.livy };
     await installation.client.compute.attach({ workspace, name: 'livy', settings });
     const there = await irisOn('livy', { framework: 'PySpark', spark });
-    expect(there.printed).toContain(`iris: ${cluster.master}`);
+    expect(there.printed).toContain(cluster.master); // what Spark logs may come in the middle of a line
     expect(there.run.job).toMatchObject({ id: 'batch 0', application: expect.stringMatching(/^app-\d+-\d+$/) });
     expect(there.came).toEqual((await irisHere()).came);
     await nothingIsLeft();

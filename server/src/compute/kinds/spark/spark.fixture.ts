@@ -24,19 +24,20 @@ export const asPySpark: Partial<RunConfiguration> = {
   spark: { driverMemory: '512m', executors: { count: 2, cores: 1, memory: '512m' } },
 };
 
-/** An application that computes a little, again and again, until it is told that it is enough; the last line says how often. */
+/** An application that computes a little, again and again, until it is told that it is enough; the last line says how often. Each line is one write: Spark logs meanwhile. */
 export const rounds = `
 import os, time
 from pyspark.sql import SparkSession
 context = SparkSession.builder.getOrCreate().sparkContext
 n = 0
 while not os.path.exists("/tmp/enough"):
-    print("round", n, context.parallelize(range(4), 2).map(lambda one: one).sum(), flush=True)
+    total = context.parallelize(range(4), 2).map(lambda one: one).sum()
+    os.write(1, b"round %d %d\\n" % (n, total))
     n += 1
     time.sleep(0.2)
 os.makedirs("outputs", exist_ok=True)
 open("outputs/done.txt", "w").write(str(n))
-print("rounds", n, flush=True)
+os.write(1, b"rounds %d\\n" % n)
 `;
 
 type Settings = Target<'spark'>['settings'];

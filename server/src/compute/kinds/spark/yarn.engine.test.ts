@@ -57,7 +57,8 @@ total = SparkSession.builder.getOrCreate().sparkContext.parallelize(range(100), 
 Run.get_context().log("total", total)
 os.makedirs("outputs", exist_ok=True)
 open("outputs/total.txt", "w").write(str(total))
-print("total", total, "in a container" if "CONTAINER_ID" in os.environ else "on the head node")
+where = "in a container" if "CONTAINER_ID" in os.environ else "on the head node"
+os.write(1, ("total %d %s\\n" % (total, where)).encode())
 `);
       const handle = await jobs().start(there.target, asked);
       const run = await ended(asked, handle);
