@@ -89,7 +89,7 @@ describe.skipIf(whyNoSpark)(`a Spark cluster${whyNoSpark ? ` (${whyNoSpark})` : 
     const names = there.came.metrics.map(([name]) => name);
     expect(names).toEqual(expect.arrayContaining(['accuracy', 'f1', 'objective']));
     const here = await irisHere();
-    expect(here.printed).toContain('iris: local[1]');
+    expect(here.printed).toContain('local[1]');
     expect(there.came).toEqual(here.came);
     await nothingIsLeft();
   });
