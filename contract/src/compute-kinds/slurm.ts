@@ -14,8 +14,11 @@ const ofUser = z
     ...sshSignIn,
     token: secretName.optional().describe("The secret that holds this user's token for the REST interface."),
   })
-  .refine(hasSignIn, lacksSignIn)
-  .meta({ id: 'SlurmUser', ...signInNeeded });
+  .refine(({ token, ...signIn }) => token !== undefined || hasSignIn(signIn), {
+    ...lacksSignIn,
+    error: 'A key or a password is needed to sign in, or a token where there is no login node.',
+  })
+  .meta({ id: 'SlurmUser', anyOf: [...signInNeeded.anyOf, { required: ['token'] }] });
 
 /** An option of sbatch, but none of those that are set by what a run asks for. */
 const freeOption =
@@ -26,6 +29,11 @@ export const slurmSettings = z
   .strictObject({
     kind: z.literal('slurm'),
     ...sshAddress,
+    address: sshAddress.address
+      .optional()
+      .describe(
+        'The name of its login node in the network, or its IP address. Without it all goes by the REST interface, and nodes reach this server by themselves.',
+      ),
     ...sshSignIn,
     ...sshPlace,
     users: z
@@ -94,7 +102,11 @@ export const slurmSettings = z
       .default('v0.0.38')
       .describe('The version of the REST interface.'),
   })
-  .refine(hasSignIn, lacksSignIn)
+  .refine((settings) => settings.address === undefined || hasSignIn(settings), lacksSignIn)
+  .refine(({ address, restUrl }) => address !== undefined || restUrl !== undefined, {
+    error: 'A login node (address) or a REST interface (restUrl) is needed.',
+    path: ['address'],
+  })
   .refine(({ restUrl, token }) => (restUrl === undefined) === (token === undefined), {
     error: 'The REST interface needs both its address and a token.',
     path: ['token'],
@@ -103,12 +115,13 @@ export const slurmSettings = z
     error: 'The REST interface takes no options of sbatch.',
     path: ['sbatch'],
   })
-  .describe('A Slurm cluster whose login node is reached by SSH.')
+  .describe('A Slurm cluster, by SSH on its login node or by its REST interface.')
   .meta({
     id: 'SlurmSettings',
     // The same, as JSON Schema says it.
     allOf: [
-      signInNeeded,
+      { anyOf: [{ not: { required: ['address'] } }, ...signInNeeded.anyOf] },
+      { anyOf: [{ required: ['address'] }, { required: ['restUrl'] }] },
       together('restUrl', 'token'),
       { anyOf: [{ not: { required: ['restUrl'] } }, { properties: { sbatch: { maxItems: 0 } } }] },
     ],

@@ -70,6 +70,8 @@ export function driverSuite<K extends ComputeKind>(
   prepare: (server: RealServer) => Promise<Tried<K>>,
   /** `own`: where nothing is outside this machine, or each call is cut short by a test of the kind itself. */
   cutShort: 'here' | 'own' = 'here',
+  /** Where jobs reach the server, where that is not carried to them. */
+  publicUrl?: string,
 ): void {
   describe(`jobs on ${name}`, () => {
     let server: RealServer;
@@ -77,7 +79,7 @@ export function driverSuite<K extends ComputeKind>(
     const jobs = () => tried.driver().jobs!;
 
     beforeAll(async () => {
-      server = await RealServer.start();
+      server = await RealServer.start(publicUrl);
       tried = await prepare(server);
     });
     afterAll(async () => {

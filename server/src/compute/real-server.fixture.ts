@@ -10,6 +10,7 @@ import type { RunConfiguration, RunConfigurationInput } from '@stellwerk/contrac
 import { endStates } from '@stellwerk/contract/run-state.ts';
 import { apiPrefix } from '@stellwerk/contract/verbs.ts';
 import { ZipFile } from 'yazl';
+import { freePort } from '../../../test/ports.ts';
 import { startServer } from '../main.ts';
 import type { JobOrder } from './driver.ts';
 
@@ -32,18 +33,24 @@ export class RealServer implements AsyncDisposable {
     this.#stop = stop;
   }
 
-  static async start(): Promise<RealServer> {
+  static async start(publicUrl?: string): Promise<RealServer> {
     const folder = mkdtempSync(join(tmpdir(), 'stellwerk-suite-'));
     process.env.STELLWERK_RUN_LEASE_MS = '3000';
-    const server = await startServer({ data: join(folder, 'data'), port: 0, servicesPort: 0 });
+    const at = { port: publicUrl === undefined ? 0 : Number(await freePort()), servicesPort: 0 };
+    const server = await startServer({
+      data: join(folder, 'data'),
+      ...at,
+      ...(publicUrl !== undefined && { publicUrl }),
+    });
+    const url = publicUrl === undefined ? server.url : `http://127.0.0.1:${at.port}`;
     const code = new URL(server.signIn!.url).hash.slice(1);
-    const answer = await fetch(`${server.url}${apiPrefix}/sign-in/redeem`, {
+    const answer = await fetch(`${url}${apiPrefix}/sign-in/redeem`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ code }),
     });
     const { token } = (await answer.json()) as { token: string };
-    const started = new RealServer(folder, server.url, token, () => server.stop());
+    const started = new RealServer(folder, url, token, () => server.stop());
     await started.ask('POST', '/workspaces', { name: workspace });
     return started;
   }

@@ -43,6 +43,30 @@ interface State {
 
 const scripts = ['services.sh', 'node.sh', 'boot-node.sh', 'resume.sh', 'suspend.sh'];
 
+/** Where nodes reach who is behind the head. */
+export const leadingUrl = `http://${headAddress}:8470`;
+
+/** Each connection is passed on to another machine. */
+const leadingOn = `
+import asyncio, sys
+host, port, to, their_port = sys.argv[1:]
+async def pass_on(reader, writer):
+    while True:
+        data = await reader.read(65536)
+        if not data:
+            break
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+async def heard(reader, writer):
+    there, back = await asyncio.open_connection(to, int(their_port))
+    await asyncio.gather(pass_on(reader, back), pass_on(there, writer), return_exceptions=True)
+async def main():
+    async with await asyncio.start_server(heard, host, int(port)) as server:
+        await server.serve_forever()
+asyncio.run(main())
+`;
+
 export class SlurmCluster implements AsyncDisposable {
   readonly port = 2222;
   readonly #state: State;
@@ -88,6 +112,19 @@ export class SlurmCluster implements AsyncDisposable {
 
   get address(): string {
     return this.#state.address;
+  }
+
+  /** This machine's own, on the cable to it. */
+  get near(): string {
+    return this.address.replace(/\d+$/, (last) => String(Number(last) - 1));
+  }
+
+  /** From now on its nodes, which reach nobody but the head, are led on from there to a port of this machine. */
+  leadTo(port: number): void {
+    const { hostname, port: there } = new URL(leadingUrl);
+    this.shell(
+      `setsid python3 -c '${leadingOn}' ${hostname} ${there} ${this.near} ${port} >/run/leading.log 2>&1 </dev/null &`,
+    );
   }
 
   get restUrl(): string {

@@ -246,18 +246,18 @@ class SlurmCompute(BatchAiCompute):
 
     @staticmethod
     def attach_configuration(
-        username: str, address: str, ssh_port: int = 22, password: Optional[str] = None, private_key_file: Optional[str] = None,
+        username: str, address: Optional[str] = None, ssh_port: int = 22, password: Optional[str] = None, private_key_file: Optional[str] = None,
         private_key_passphrase: Optional[str] = None, host_key: Optional[str] = None, **settings: Any,
     ) -> RemoteAttachConfiguration:  # fmt: skip
-        """How its login node is signed in to; what else is given are the settings of its kind: `partition`, `account`, `qos`, `setUp` …"""
+        """How its login node is signed in to; what else is given are the settings of its kind: `partition`, `account`, `qos`, `setUp` … Without an address all goes by `restUrl`."""
         sign_in = _sign_in_of(private_key_file, private_key_passphrase, password)
         known = {"kind": "slurm", "user": username, "address": address, "port": ssh_port, "hostKey": host_key}
         given = {name: value for name, value in dict(known, **settings).items() if value is not None}
         return RemoteAttachConfiguration(given, sign_in)
 
     @property
-    def address(self) -> str:
-        return self._record["settings"]["address"]
+    def address(self) -> Optional[str]:
+        return self._record["settings"].get("address")
 
     @property
     def username(self) -> str:

@@ -4,11 +4,11 @@ import { wheelPath } from '../../../assets.ts';
 import { connectTo } from '../../../installation.ts';
 import type { Tried } from '../../driver.suite.ts';
 import type { Target } from '../../driver.ts';
+import { packed } from '../../packed-package.ts';
 import type { RealServer } from '../../real-server.fixture.ts';
 import type { Api } from './api.ts';
 import { KubernetesJobs } from './jobs.ts';
 import { KubernetesDriver } from './kubernetes.ts';
-import { packed } from './package.ts';
 import { SignIns } from './pull-secrets.ts';
 import { Relays } from './relays.ts';
 

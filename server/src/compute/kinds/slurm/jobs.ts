@@ -1,19 +1,16 @@
 // Runs on a Slurm cluster: a folder per job on the disk that the cluster shares, and a batch job that starts the same runner as everywhere in it.
 // Invariants: one runner per job, however often it is submitted; the job carries a hash of the order's id as its name, by which it is found; after
-// `cleanUp` neither a job of that name nor the folder is left; token and secrets are in a 0600 file there, never in the script or its environment.
+// `cleanUp` neither a job of that name nor the folder is left; token and secrets are in a 0600 file there, never in the script or its environment, unless
+// nothing but the script can bring them there.
 import { createHash } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 import { TargetError } from '@stellwerk/contract/errors.ts';
+import type { Job } from '@stellwerk/contract/job.ts';
 import type { JobHandle, JobOrder, JobState, RunsJobs, Target } from '../../driver.ts';
-import { accounted } from './accounting.ts';
 import { launcherOf, wantedOf } from './batch.ts';
-import { type Asked, aboutFolder, askAbout, type FolderState, type LoginNodes } from './login-node.ts';
-import { isActive, type Scheduler, type SeenJob, stateOf } from './scheduler.ts';
-
-export interface Schedules {
-  schedulerOf(target: Target<'slurm'>, user: string | undefined): Promise<Scheduler>;
-}
+import type { FolderState, Ground, Grounds } from './ground.ts';
+import { isActive, type SeenJob, stateOf } from './scheduler.ts';
 
 type Slurm = Target<'slurm'>;
 
@@ -21,33 +18,21 @@ const killedWithinPolls = 240;
 const pollMs = 250;
 
 export class SlurmJobs implements RunsJobs<'slurm'> {
-  readonly #nodes: Pick<LoginNodes, 'of'>;
-  readonly #schedules: Schedules;
+  readonly #grounds: Pick<Grounds, 'of'>;
 
-  constructor(nodes: Pick<LoginNodes, 'of'>, schedules: Schedules) {
-    this.#nodes = nodes;
-    this.#schedules = schedules;
+  constructor(grounds: Pick<Grounds, 'of'>) {
+    this.#grounds = grounds;
   }
 
   async start(target: Slurm, order: JobOrder): Promise<JobHandle> {
-    const { user } = order;
-    const node = await this.#nodes.of(target, user);
-    const handle = await this.#handle(target, order);
+    const ground = await this.#grounds.of(target, order.user);
+    const handle = handleOf(ground, order);
     const { folder, name } = handle;
-    const scheduler = await this.#schedules.schedulerOf(target, user);
-    if ((await scheduler.find(name)).length > 0) return handle;
-    const launcher = launcherOf(order.job, target.settings, node.hasPmix);
-    const { caBundle: _, ...rest } = order.job;
-    const job = {
-      ...rest,
-      server: `relay:${node.relay}`,
-      cacheFolder: `${node.folder}/cache`,
-      targetTellsEnd: true,
-      ...(launcher && { launcher }),
-    };
-    const wanted = wantedOf(name, folder, node.bundle, order.job, target.settings);
-    const placed = await askAbout(node, target, 'place', folder, JSON.stringify({ job, script: wanted.script }));
-    if (placed.job === null) await scheduler.submit(wanted);
+    if ((await ground.scheduler.find(name)).length > 0) return handle;
+    const launcher = await launcherOf(order.job, target.settings, () => ground.described());
+    const job: Job = { ...order.job, targetTellsEnd: true, ...(launcher && { launcher }) };
+    const { job: taken, ...placed } = await ground.place(folder, job);
+    if (taken === null) await ground.scheduler.submit(wantedOf({ name, folder, ...placed }, job, target.settings));
     return handle;
   }
 
@@ -65,8 +50,8 @@ export class SlurmJobs implements RunsJobs<'slurm'> {
 
   /** On the first of its nodes, as a step of the job: it ends with it. */
   async beside(target: Slurm, handle: JobHandle, words: readonly string[]): Promise<Duplex> {
-    const { connection, bundle } = await this.#nodes.of(target, userOf(handle));
-    return connection.stream(aboutFolder(target, bundle, 'beside', String(handle.folder), words));
+    const ground = await this.#ground(target, handle);
+    return ground.beside(String(handle.folder), words);
   }
 
   cleanUp(target: Slurm, of: JobHandle | { id: string; user?: string }): Promise<void> {
@@ -74,14 +59,13 @@ export class SlurmJobs implements RunsJobs<'slurm'> {
   }
 
   async #look(target: Slurm, handle: JobHandle): Promise<JobState> {
-    const job = await this.#newest(target, handle);
+    const ground = await this.#ground(target, handle);
+    const job = await newest(ground, handle);
     if (job && isActive(job)) return stateOf(job);
-    const user = userOf(handle);
-    const { connection } = await this.#nodes.of(target, user);
-    const folder = await this.#ask(target, handle, 'look');
+    const folder = await ground.look(String(handle.folder));
     const id = job?.id ?? folder.job;
     if (id === null) return { state: 'ended', reason: 'Slurm knows nothing of its job any more.' };
-    const { state = job?.state, usage } = await accounted(connection, id);
+    const { state = job?.state, usage } = await ground.accounted(id);
     const ended = stateOf({
       id,
       name: '',
@@ -96,7 +80,7 @@ export class SlurmJobs implements RunsJobs<'slurm'> {
   }
 
   async #cancel(target: Slurm, handle: JobHandle, how: 'ask' | 'kill'): Promise<void> {
-    const scheduler = await this.#schedules.schedulerOf(target, userOf(handle));
+    const { scheduler } = await this.#ground(target, handle);
     const active = async () => (await scheduler.find(String(handle.name))).filter(isActive);
     if (how === 'ask') {
       for (const job of await active()) await scheduler.cancel(job, 'ask');
@@ -113,34 +97,35 @@ export class SlurmJobs implements RunsJobs<'slurm'> {
 
   async #recover(target: Slurm, handle: JobHandle): Promise<void> {
     await this.#cancel(target, handle, 'kill');
-    await this.#ask(target, handle, 'recover').catch((error: Error) => {
+    const ground = await this.#ground(target, handle);
+    await ground.recover(String(handle.folder), String(handle.name)).catch((error: Error) => {
       throw new TargetError('later', `What the runner left could not be delivered yet: ${error.message}`);
     });
   }
 
   async #cleanUp(target: Slurm, of: JobHandle | { id: string; user?: string }): Promise<void> {
-    const handle = 'folder' in of ? (of as JobHandle) : await this.#handle(target, of as { id: string; user?: string });
+    const { user } = of as { user?: string };
+    const ground = await this.#grounds.of(target, user);
+    const handle = 'folder' in of ? (of as JobHandle) : handleOf(ground, of as { id: string; user?: string });
     await this.#cancel(target, handle, 'kill');
-    await this.#ask(target, handle, 'clean');
+    await ground.clean(String(handle.folder), String(handle.name));
   }
 
-  /** Of several, which a cut connection may have made, the one that took the folder up is the oldest that was started. */
-  async #newest(target: Slurm, handle: JobHandle): Promise<SeenJob | undefined> {
-    const scheduler = await this.#schedules.schedulerOf(target, userOf(handle));
-    const jobs = await scheduler.find(String(handle.name));
-    return jobs.find(isActive) ?? jobs[0];
+  #ground(target: Slurm, { user }: JobHandle): Promise<Ground> {
+    return this.#grounds.of(target, user === undefined ? undefined : String(user));
   }
+}
 
-  async #ask(target: Slurm, handle: JobHandle, what: Asked): Promise<FolderState> {
-    return askAbout(await this.#nodes.of(target, userOf(handle)), target, what, String(handle.folder));
-  }
+/** Of several, which a cut connection may have made, the one that took the folder up is the oldest that was started. */
+async function newest({ scheduler }: Ground, { name }: JobHandle): Promise<SeenJob | undefined> {
+  const jobs = await scheduler.find(String(name));
+  return jobs.find(isActive) ?? jobs[0];
+}
 
-  /** Run ids are free text; a hash of the job's id is a safe name. */
-  async #handle(target: Slurm, { id, user }: { id: string; user?: string }): Promise<{ folder: string; name: string }> {
-    const { folder } = await this.#nodes.of(target, user);
-    const name = createHash('sha256').update(`${folder}\0${id}`).digest('hex').slice(0, 32);
-    return { folder: `${folder}/jobs/${name}`, name, ...(user !== undefined && { user }) };
-  }
+/** Run ids are free text; a hash of the job's id is a safe name. */
+function handleOf({ folder }: Ground, { id, user }: { id: string; user?: string }) {
+  const name = createHash('sha256').update(`${folder}\0${id}`).digest('hex').slice(0, 32);
+  return { folder: `${folder}/jobs/${name}`, name, ...(user !== undefined && { user }) };
 }
 
 /** What keeps a job from being started is for good; one that was started may be looked after again once it is mended. */
@@ -149,8 +134,6 @@ function later<T>(done: Promise<T>): Promise<T> {
     throw error instanceof TargetError ? new TargetError('later', error.message) : error;
   });
 }
-
-const userOf = ({ user }: JobHandle) => (user === undefined ? undefined : String(user));
 
 /** Where Slurm itself looks after memory, it says so in what the job printed only. */
 const overMemory = /exceeded (job |step )?memory limit|oom[-_]kill/i;

@@ -1,7 +1,8 @@
 // The login node of a cluster, made ready for our jobs: a folder of this installation's own on the disk that the cluster shares, our Python package in
 // it, and a small relay by which compute nodes reach this server. The relay lives as long as the connection does; nothing else of ours stays there.
-import type { EnvironmentTarget } from '@stellwerk/contract/environment.ts';
+import type { Duplex } from 'node:stream';
 import { TargetError } from '@stellwerk/contract/errors.ts';
+import type { Job } from '@stellwerk/contract/job.ts';
 import type { RemoteEnded, RemoteProgram } from '../../../exec/ssh/connection.ts';
 import { type Connected, SshConnections } from '../../../exec/ssh/connections.ts';
 import type { Target } from '../../driver.ts';
@@ -16,28 +17,21 @@ import {
   relayed,
   type SshNeeds,
 } from '../ssh/machine.ts';
+import { type Accounted, accounted } from './accounting.ts';
+import { outputIn, scriptOf } from './batch.ts';
+import type { Described, FolderState, Ground, Placed } from './ground.ts';
+import type { Scheduler } from './scheduler.ts';
 
-export interface LoginNode extends Connected {
+export interface LoginNode extends Connected, Described {
   /** This installation's own folder, the same on all nodes. */
   folder: string;
   /** Where our Python package is. */
   bundle: string;
   /** The file with the address of the relay. */
   relay: string;
-  /** What environments are resolved for. */
-  platform: EnvironmentTarget;
-  /** Whether Slurm has a plugin by which Open MPI's ranks find each other. */
-  hasPmix: boolean;
 }
 
-export type Asked = 'place' | 'look' | 'recover' | 'clean';
-
-/** How the folder of a job stands. */
-export interface FolderState {
-  there: boolean;
-  job: string | null;
-  tail: string[];
-}
+type Asked = 'place' | 'look' | 'recover' | 'clean';
 
 const answersWithinMs = 60_000;
 const recoversWithinMs = 110_000;
@@ -52,11 +46,11 @@ export class LoginNodes {
 
   /** As the user there that a user here signs in as. */
   of(target: Target<'slurm'>, user?: string): Promise<LoginNode> {
-    const own = signedInAs(target, user);
+    const own = bySsh(signedInAs(target, user));
     return this.#connections.get(JSON.stringify(own), () => this.#make(own));
   }
 
-  async #make(target: Target<'slurm'>): Promise<LoginNode> {
+  async #make(target: BySsh<Target<'slurm'>>): Promise<LoginNode> {
     const { pythonPackage, connectHere, installation } = this.#needs;
     const connection = await connect(target, this.#needs);
     try {
@@ -82,32 +76,77 @@ export class LoginNodes {
   }
 }
 
-/** Asks about the folder of a job. */
-export async function askAbout(
-  { connection, bundle }: LoginNode,
-  target: Target<'slurm'>,
-  what: Asked,
-  folder: string,
-  input?: string,
-): Promise<FolderState> {
-  const ended: RemoteEnded = await connection.run({
-    ...aboutFolder(target, bundle, what, folder),
-    ...(input !== undefined && { input }),
-    timeoutMs: what === 'recover' ? recoversWithinMs : answersWithinMs,
-  });
-  if (ended.code !== 0) throw failureOf(target, ended);
-  return JSON.parse(ended.stdout) as FolderState;
+type BySsh<T extends Target<'slurm'>> = T & { settings: { address: string } };
+
+/** The target, if its login node is reached. */
+export function bySsh<T extends Target<'slurm'>>(target: T): BySsh<T> {
+  if (target.settings.address !== undefined) return target as BySsh<T>;
+  throw new TargetError(
+    'never',
+    `That needs a login node of the cluster by SSH, which the compute target ${target.name} does not have.`,
+  );
 }
 
-/** The program over there that is asked about the folder of a job. */
-export function aboutFolder(
-  target: Target<'slurm'>,
-  bundle: string,
-  what: Asked | 'beside',
-  folder: string,
-  words: readonly string[] = [],
-): RemoteProgram {
-  return programOf(target, bundle, ['-m', 'stellwerk.runner.login_node', what, folder, ...words]);
+/** A cluster by its login node. */
+export class OnLoginNode implements Ground {
+  readonly scheduler: Scheduler;
+  readonly folder: string;
+  readonly #node: LoginNode;
+  readonly #target: BySsh<Target<'slurm'>>;
+
+  constructor(node: LoginNode, target: BySsh<Target<'slurm'>>, scheduler: Scheduler) {
+    this.#node = node;
+    this.#target = target;
+    this.scheduler = scheduler;
+    this.folder = node.folder;
+  }
+
+  async described(): Promise<Described> {
+    return this.#node;
+  }
+
+  async place(folder: string, given: Job): Promise<Placed> {
+    const { caBundle: _, ...rest } = given;
+    const job = { ...rest, server: `relay:${this.#node.relay}`, cacheFolder: `${this.folder}/cache` };
+    const script = scriptOf(folder, this.#node.bundle, this.#target.settings);
+    const { job: taken } = await this.#ask('place', folder, JSON.stringify({ job, script }));
+    return { job: taken, script, output: outputIn(folder) };
+  }
+
+  look(folder: string): Promise<FolderState> {
+    return this.#ask('look', folder);
+  }
+
+  async recover(folder: string): Promise<void> {
+    await this.#ask('recover', folder);
+  }
+
+  async clean(folder: string): Promise<void> {
+    await this.#ask('clean', folder);
+  }
+
+  beside(folder: string, words: readonly string[]): Promise<Duplex> {
+    return this.#node.connection.stream(this.#program('beside', folder, words));
+  }
+
+  accounted(id: string): Promise<Accounted> {
+    return accounted(this.#node.connection, id);
+  }
+
+  async #ask(what: Asked, folder: string, input?: string): Promise<FolderState> {
+    const ended: RemoteEnded = await this.#node.connection.run({
+      ...this.#program(what, folder),
+      ...(input !== undefined && { input }),
+      timeoutMs: what === 'recover' ? recoversWithinMs : answersWithinMs,
+    });
+    if (ended.code !== 0) throw failureOf(this.#target, ended);
+    return JSON.parse(ended.stdout) as FolderState;
+  }
+
+  /** The program over there that is asked about the folder of a job. */
+  #program(what: Asked | 'beside', folder: string, words: readonly string[] = []): RemoteProgram {
+    return programOf(this.#target, this.#node.bundle, ['-m', 'stellwerk.runner.login_node', what, folder, ...words]);
+  }
 }
 
 /** The target with the sign-in of a user there, who has a folder of his own. */

@@ -127,7 +127,7 @@ export function standingOf(state: string): 'idle' | 'running' | 'starting' | 'of
   return /^idle/i.test(state) ? 'idle' : 'running';
 }
 
-function gpusOf(gres: string): Record<string, number> {
+export function gpusOf(gres: string): Record<string, number> {
   const found: Record<string, number> = {};
   for (const [, type = '', count] of gres.matchAll(/\bgpu:(?:([A-Za-z][\w.-]*):)?(\d+)/g))
     found[type] = (found[type] ?? 0) + Number(count);

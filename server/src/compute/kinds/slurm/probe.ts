@@ -2,16 +2,18 @@
 import type { Target } from '../../driver.ts';
 import { connect, type SshNeeds } from '../ssh/machine.ts';
 import { type Finding, probed as probedBySsh, sentence } from '../ssh/probe.ts';
-import { signedInAs } from './login-node.ts';
-import { groupsFor, nodeGroups } from './nodes.ts';
+import { bySsh, signedInAs } from './login-node.ts';
+import { groupsFor, type NodeGroup, nodeGroups } from './nodes.ts';
 import type { Rest } from './rest.ts';
+import { RestGround } from './rest-ground.ts';
 
 export async function probed(
   target: Target<'slurm'>,
   needs: SshNeeds,
   rest: (target: Target<'slurm'>) => Rest | undefined,
 ): Promise<Finding[]> {
-  const findings = await probedBySsh(target, needs);
+  if (target.settings.address === undefined) return probedByRest(target, needs, rest(target));
+  const findings = await probedBySsh(bySsh(target), needs);
   if (findings.every(({ ok }) => ok)) findings.push(...(await slurmThere(target, needs)));
   if (findings.every(({ ok }) => ok)) {
     const asked = rest(target);
@@ -21,8 +23,39 @@ export async function probed(
   return findings;
 }
 
+/** With a job on a node, which tries Python there and the way to this server. */
+async function probedByRest(target: Target<'slurm'>, needs: SshNeeds, rest: Rest | undefined): Promise<Finding[]> {
+  if (!rest)
+    return [
+      { what: 'rest', ok: false, detail: 'There is no token for it.', hint: 'Name the secret that holds it as token.' },
+    ];
+  const findings = [await restThere(rest, target)];
+  if (!findings[0]!.ok) return findings;
+  findings.push(partitionIn(await rest.groups(), target));
+  if (!findings[1]!.ok) return findings;
+  try {
+    await new RestGround(target, rest, needs).described();
+    return [...findings, { what: 'python', ok: true, detail: 'A node has a Python that runs the runner.' }];
+  } catch (error) {
+    const hint =
+      'See that jobs of this user are started, and that the nodes have Python 3.8 or newer with venv, and scontrol.';
+    return [...findings, { what: 'python', ok: false, detail: sentence((error as Error).message), hint }];
+  }
+}
+
+function partitionIn(groups: readonly NodeGroup[], { settings: { partition, user } }: Target<'slurm'>): Finding {
+  const there = groupsFor(groups, partition);
+  if (there.length > 0) {
+    const total = there.reduce((all, { count }) => all + count, 0);
+    return { what: 'partition', ok: true, detail: `${partition ?? 'The default partition'} has ${total} nodes.` };
+  }
+  const names = [...new Set(groups.map(({ partition: name }) => name))];
+  const hint = `The cluster has the partitions ${names.join(', ')}.`;
+  return { what: 'partition', ok: false, detail: `There is no partition ${partition} that ${user} can see.`, hint };
+}
+
 async function slurmThere(target: Target<'slurm'>, needs: SshNeeds): Promise<Finding[]> {
-  const connection = await connect(target, needs);
+  const connection = await connect(bySsh(target), needs);
   try {
     const version = await connection.run({ words: ['sbatch', '--version'], timeoutMs: 30_000 });
     if (version.code !== 0) {
@@ -34,27 +67,7 @@ async function slurmThere(target: Target<'slurm'>, needs: SshNeeds): Promise<Fin
     const groups = await nodeGroups(connection).catch((error: Error) => error);
     if (groups instanceof Error)
       return [{ what: 'slurm', ok: false, detail: sentence(groups.message), hint: 'See that slurmctld runs.' }];
-    const { partition } = target.settings;
-    const there = groupsFor(groups, partition);
-    const names = [...new Set(groups.map(({ partition: name }) => name))];
-    const found: Finding = { what: 'slurm', ok: true, detail: `${version.stdout.trim()} answers.` };
-    if (there.length === 0) {
-      const hint = `The cluster has the partitions ${names.join(', ')}.`;
-      return [
-        found,
-        {
-          what: 'partition',
-          ok: false,
-          detail: `There is no partition ${partition} that ${target.settings.user} can see.`,
-          hint,
-        },
-      ];
-    }
-    const total = there.reduce((all, { count }) => all + count, 0);
-    return [
-      found,
-      { what: 'partition', ok: true, detail: `${partition ?? 'The default partition'} has ${total} nodes.` },
-    ];
+    return [{ what: 'slurm', ok: true, detail: `${version.stdout.trim()} answers.` }, partitionIn(groups, target)];
   } finally {
     connection.close();
   }
@@ -78,7 +91,7 @@ async function userThere(target: Target<'slurm'>, needs: SshNeeds, user: string)
   const what = `sign-in of ${user}`;
   const own = signedInAs(target, user);
   try {
-    (await connect(own, needs)).close();
+    (await connect(bySsh(own), needs)).close();
     return { what, ok: true, detail: `${user} is signed in as ${own.settings.user}.` };
   } catch (error) {
     const hint = `See that ${own.settings.user} may sign in there with this key or password.`;

@@ -1,7 +1,9 @@
 // Slurm by its REST interface (slurmrestd), with a token of the user whose jobs they are. What is asked and told is the same as by its commands;
 // a running job cannot be asked to stop by it alone, so its runner hears that from this server.
 import { TargetError } from '@stellwerk/contract/errors.ts';
-import { outputIn, type Wanted } from './batch.ts';
+import type { Accounted } from './accounting.ts';
+import type { Wanted } from './batch.ts';
+import { gpusOf, type NodeGroup } from './nodes.ts';
 import { isWaiting, nodesOf, type Scheduler, type SeenJob } from './scheduler.ts';
 
 interface RestJob {
@@ -13,12 +15,41 @@ interface RestJob {
   partition: string;
   user_name?: string;
   priority: number | { number: number };
+  comment?: string;
+  exit_code?: number;
+}
+
+interface RestNode {
+  name: string;
+  cpus: number;
+  real_memory: number;
+  gres: string;
+  features?: string;
+  partitions?: string[];
+  state: string | string[];
+  state_flags?: string[];
+}
+
+interface RestPartition {
+  name: string;
+  flags?: string[];
+  max_time_limit?: number | null;
+}
+
+interface Account {
+  state: { current: string };
+  steps?: {
+    tres: { requested: { max: { type: string; count: number }[] } };
+    time: { total: { seconds: number; microseconds: number } };
+  }[];
 }
 
 interface Answer {
   errors?: { error?: string; description?: string; error_number?: number }[];
   job_id?: number;
   jobs?: RestJob[];
+  nodes?: RestNode[];
+  partitions?: RestPartition[];
 }
 
 const answersWithinMs = 30_000;
@@ -41,8 +72,8 @@ export class Rest implements Scheduler {
   async submit(wanted: Wanted): Promise<string> {
     const {
       name,
-      folder,
       script,
+      output,
       nodes,
       tasksPerNode,
       cpusPerTask,
@@ -69,7 +100,7 @@ export class Rest implements Scheduler {
       reservation: settings.reservation,
       requeue: false,
       current_working_directory: '/',
-      standard_output: outputIn(folder),
+      standard_output: output,
       environment: { PATH: '/usr/local/bin:/usr/bin:/bin' },
     }).filter(([, value]) => value !== undefined);
     const { job_id } = await this.#call('POST', '/job/submit', { script, job: Object.fromEntries(given) });
@@ -93,6 +124,8 @@ export class Rest implements Scheduler {
           state: wordOf(job),
           reason: state_reason,
           nodes: nodesOf(nodes ?? ''),
+          ...(job.comment && { comment: job.comment }),
+          ...(job.exit_code !== undefined && { exitCode: exitOf(job.exit_code) }),
         };
         return { ...seen, ...(at >= 0 && { position: at + 1 }) };
       });
@@ -105,7 +138,56 @@ export class Rest implements Scheduler {
     });
   }
 
-  async #call(method: string, path: string, body?: object): Promise<Answer> {
+  /** What a job took. */
+  async accounted(id: string): Promise<Accounted> {
+    const [{ jobs: accounts = [] }, { jobs = [] }] = await Promise.all([
+      this.#call('GET', `/job/${id}`, undefined, 'slurmdb').catch((): Answer => ({})), // where no accounts are kept
+      this.#call('GET', `/job/${id}`).catch((): Answer => ({})), // it is forgotten after a while
+    ]);
+    const [account] = accounts as unknown as Account[];
+    const [job] = jobs;
+    const steps = account?.steps ?? [];
+    const peaks = steps.flatMap(({ tres }) =>
+      tres.requested.max.filter(({ type }) => type === 'mem').map(({ count }) => count),
+    );
+    const seconds = steps.map(({ time: { total } }) => total.seconds + total.microseconds / 1e6);
+    const state = job ? wordOf(job) : account?.state.current;
+    return {
+      ...(state !== undefined && { state }),
+      usage: {
+        ...(job?.exit_code !== undefined && { exitCode: exitOf(job.exit_code) }),
+        ...(seconds.length > 0 && {
+          cpuSeconds: Math.round(seconds.reduce((sum, one) => sum + one, 0) * 1_000) / 1_000,
+        }),
+        ...(peaks.length > 0 && { peakMemoryBytes: Math.max(...peaks) }),
+      },
+    };
+  }
+
+  /** A group for each node in each of its partitions. */
+  async groups(): Promise<NodeGroup[]> {
+    const [{ nodes = [] }, { partitions = [] }] = await Promise.all([
+      this.#call('GET', '/nodes'),
+      this.#call('GET', '/partitions'),
+    ]);
+    return partitions.flatMap(({ name, flags = [], max_time_limit: minutes }) =>
+      nodes
+        .filter((node) => node.partitions?.includes(name))
+        .map((node) => ({
+          partition: name,
+          isDefault: flags.some((flag) => flag.toLowerCase() === 'default'),
+          count: 1,
+          cpus: node.cpus,
+          memoryMegabytes: node.real_memory,
+          gpus: gpusOf(node.gres),
+          ...(typeof minutes === 'number' && minutes > 0 && { limitSeconds: minutes * 60 }),
+          features: (node.features ?? '').split(',').filter((feature) => feature !== ''),
+          state: stateOfNode(node),
+        })),
+    );
+  }
+
+  async #call(method: string, path: string, body?: object, of: 'slurm' | 'slurmdb' = 'slurm'): Promise<Answer> {
     const headers = {
       'x-slurm-user-name': this.#user,
       'x-slurm-user-token': await this.#token(),
@@ -113,7 +195,8 @@ export class Rest implements Scheduler {
     };
     const signal = AbortSignal.timeout(answersWithinMs);
     const asked = { method, headers, signal, redirect: 'error' as const, ...(body && { body: JSON.stringify(body) }) };
-    const answer = await fetch(this.#base + path, asked).catch((error: Error & { cause?: Error }) => {
+    const base = of === 'slurm' ? this.#base : this.#base.replace('/slurm/', '/slurmdb/');
+    const answer = await fetch(base + path, asked).catch((error: Error & { cause?: Error }) => {
       throw new TargetError(
         'later',
         `Slurm's REST interface ${this.#base} cannot be reached: ${error.cause?.message ?? error.message}.`,
@@ -147,5 +230,21 @@ function readOf(text: string): Answer | undefined {
   }
 }
 
+/** As sinfo writes it: what is switched off, or just being switched, has a sign after it. */
+function stateOfNode({ state, state_flags: flags = [] }: RestNode): string {
+  const words = [...(Array.isArray(state) ? state : [state]), ...flags].map((word) => word.toUpperCase());
+  const sign = words.includes('POWERED_DOWN')
+    ? '~'
+    : words.includes('POWERING_DOWN')
+      ? '%'
+      : words.includes('POWERING_UP')
+        ? '#'
+        : '';
+  const first = words.includes('DRAIN') ? 'drain' : words[0]!.toLowerCase();
+  return `${first}${words.includes('NOT_RESPONDING') ? '*' : sign}`;
+}
+
+/** Of the status with which a process ends. */
+const exitOf = (status: number) => ((status & 127) !== 0 ? 128 + (status & 127) : status >> 8);
 const wordOf = ({ job_state }: RestJob) => (Array.isArray(job_state) ? job_state[0]! : job_state);
 const priorityOf = ({ priority }: RestJob) => (typeof priority === 'number' ? priority : priority.number);

@@ -11,6 +11,9 @@ export interface SeenJob {
   nodes: string[];
   /** Among those that wait for the same partition. */
   position?: number;
+  /** What was noted on it. */
+  comment?: string;
+  exitCode?: number;
 }
 
 export interface Scheduler {

@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { whyNoSlurm } from '../../../../../test/engines/slurm/packages.ts';
+import { leadingUrl } from '../../../../../test/engines/slurm/slurm-cluster.ts';
 import { driverSuite } from '../../driver.suite.ts';
 import type { Target } from '../../driver.ts';
 import { RealServer } from '../../real-server.fixture.ts';
-import { type OnCluster, onCluster, targetOn } from './slurm.fixture.ts';
+import { type OnCluster, onCluster, onClusterByRest, targetOn } from './slurm.fixture.ts';
 
 const named = (what: string) => `${what}${whyNoSlurm ? ` (${whyNoSlurm})` : ''}`;
 
@@ -13,6 +14,82 @@ describe.skipIf(whyNoSlurm)(named('a Slurm cluster'), () => {
 
 describe.skipIf(whyNoSlurm)(named('a Slurm cluster by its REST interface'), () => {
   driverSuite('it', (server) => onCluster(server, ({ restUrl }) => ({ restUrl, token: 'trainer-token' })));
+});
+
+describe.skipIf(whyNoSlurm)(named('a Slurm cluster by its REST interface alone'), () => {
+  driverSuite('it', onClusterByRest, 'own', leadingUrl);
+});
+
+describe.skipIf(whyNoSlurm)(named('a Slurm cluster by its REST interface alone, probed'), () => {
+  let server: RealServer;
+  let there: OnCluster;
+  beforeAll(async () => {
+    server = await RealServer.start(leadingUrl);
+    there = await onClusterByRest(server);
+  });
+  afterAll(async () => {
+    await there?.end();
+    await server?.[Symbol.asyncDispose]();
+  });
+  type More = Partial<Target<'slurm'>['settings']>;
+  const targetWith = (more: More): Target<'slurm'> => ({
+    ...there.target,
+    settings: { ...there.target.settings, ...more },
+  });
+  const probe = (more: More = {}) => there.driver().probe(targetWith(more));
+
+  test('is usable if all that is needed works, and is left as it was', async () => {
+    const { usable, findings } = await probe();
+    expect(usable, JSON.stringify(findings)).toBe(true);
+    expect(findings.map(({ what }) => what)).toEqual(['rest', 'partition', 'python']);
+    for (const { detail } of findings) expect(detail).toMatch(/^\p{Lu}?.+[.]$/u);
+    expect(await there.leftovers()).toEqual([]);
+  });
+
+  test.each<[string, More, string]>([
+    ['rest', { token: 'wrong' }, 'refused the token of trainer'],
+    ['rest', { token: undefined }, 'no token'],
+    ['partition', { partition: 'gone' }, 'no partition gone'],
+    ['python', { python: '/usr/bin/no-python' }, 'cannot be started'],
+  ])('what is wrong with its %s is told, with what to do (%j)', async (what, more, detail) => {
+    const flaw = (await probe(more)).findings.find(({ ok }) => !ok);
+    expect(flaw).toMatchObject({ what, detail: expect.stringContaining(detail) });
+    expect(flaw?.hint).toMatch(/[.]$/);
+  });
+
+  test('its nodes are known; what they can never give is refused at submit', async () => {
+    expect(await there.driver().nodes(there.target)).toEqual({ idle: 3, running: 0, starting: 0, off: 0 });
+    expect(await there.driver().nodes(targetWith({ partition: 'elastic' }))).toMatchObject({ idle: 0, off: 3 });
+    const { job } = await server.order('print(1)\n', { resources: { gpus: 3, gpuType: 'a100' } });
+    const flaws = await there.driver().flaws(there.target, job.configuration);
+    expect(flaws).toMatchObject([{ field: 'resources.gpus', why: expect.stringContaining('at most 2 GPUs') }]);
+    expect(there.driver().queue(there.target)).toBe(`slurm ${there.cluster.restUrl}`);
+    expect(there.driver().reach(there.target)).toBe('elsewhere');
+  });
+
+  test('a script is on several nodes; what its job took is told', async () => {
+    const script = 'import os\nprint("rank", os.environ["RANK"], "of", os.environ["WORLD_SIZE"], flush=True)\n';
+    const order = await server.order(script);
+    Object.assign(order.job.resources, { nodes: 2 });
+    const { jobs } = there.driver();
+    const handle = await jobs.start(there.target, order);
+    const look = () => jobs.look(there.target, handle);
+    await expect.poll(async () => (await look()).state, { timeout: 60_000, interval: 200 }).toBe('ended');
+    expect(await server.run(order)).toMatchObject({ state: 'completed' });
+    expect((await server.log(order)).split('\n').sort()).toEqual(['', 'rank 0 of 2', 'rank 1 of 2']);
+    expect(await look()).toMatchObject({ usage: { exitCode: 0, peakMemoryBytes: expect.any(Number) } });
+    await jobs.cleanUp(there.target, handle);
+    expect(await there.leftovers()).toEqual([]);
+  });
+
+  test('what needs a login node says so', async () => {
+    const needs = { retry: 'never', message: expect.stringContaining('login node') };
+    await expect(there.driver().jobs.beside(there.target, { folder: 'x', name: 'x' }, [])).rejects.toMatchObject(needs);
+    const wanted = { kind: 'slurm', on: 'cluster', minNodes: 0, maxNodes: 1, idleSecondsBeforeScaleDown: 120 } as const;
+    await expect(there.driver().lifetime.provide(there.target, wanted, there.target as Target)).rejects.toMatchObject(
+      needs,
+    );
+  });
 });
 
 describe.skipIf(whyNoSlurm)(named('a Slurm cluster, probed'), () => {

@@ -1,4 +1,5 @@
 // A cluster for the tests of this kind, and drivers that reach it as those of an installation do.
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { SlurmCluster } from '../../../../../test/engines/slurm/slurm-cluster.ts';
 import { wheelPath } from '../../../assets.ts';
 import { connectTo } from '../../../installation.ts';
@@ -9,7 +10,7 @@ import type { RealServer } from '../../real-server.fixture.ts';
 import type { SshNeeds } from '../ssh/machine.ts';
 import { Commands } from './commands.ts';
 import { SlurmJobs } from './jobs.ts';
-import { LoginNodes, signedInAs } from './login-node.ts';
+import { bySsh, LoginNodes, OnLoginNode, signedInAs } from './login-node.ts';
 import { SlurmDriver } from './slurm.ts';
 
 type Settings = Target<'slurm'>['settings'];
@@ -51,15 +52,12 @@ function dyingJobs(needs: SshNeeds, last: LastCall): SlurmJobs {
     last.atEnd(() => node.connection.close());
     return { ...node, connection: last.of(node.connection, ['run']) };
   };
-  return new SlurmJobs(
-    { of },
-    {
-      async schedulerOf(target, user) {
-        const { connection } = await of(target, user);
-        return new Commands(connection, signedInAs(target, user).settings.user);
-      },
+  return new SlurmJobs({
+    async of(target, user) {
+      const [node, own] = [await of(target, user), bySsh(signedInAs(target, user))];
+      return new OnLoginNode(node, own, new Commands(node.connection, own.settings.user));
     },
-  );
+  });
 }
 
 export async function onCluster(
@@ -92,6 +90,30 @@ export async function onCluster(
     alive: (pids) => pids.filter((pid) => isAliveOn(cluster, pid)),
     end: () => cluster.down(),
   };
+}
+
+/** Nobody signs in to its login node; nodes reach this server by themselves. */
+export async function onClusterByRest(server: RealServer): Promise<OnCluster> {
+  const there = await onCluster(server, ({ restUrl }) => ({
+    ...{ restUrl, token: 'trainer-token', address: undefined, hostKey: undefined, key: undefined },
+  }));
+  const leading = createServer((near) => {
+    const far = connect(Number(new URL(server.url).port), '127.0.0.1');
+    for (const [from, to] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      from.on('error', () => to.destroy());
+      from.pipe(to);
+    }
+  });
+  await new Promise<void>((resolve) => leading.listen(0, there.cluster.near, resolve));
+  there.cluster.leadTo((leading.address() as AddressInfo).port);
+  const end = async () => {
+    leading.close();
+    await there.end();
+  };
+  return { ...there, end };
 }
 
 /** Folders of jobs, jobs, and processes but those of the relays that the connections keep. */

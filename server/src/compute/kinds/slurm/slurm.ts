@@ -1,18 +1,22 @@
 // A Slurm cluster. Its login node is reached by SSH; jobs are submitted there by Slurm's commands, or by its REST interface where that is set. Neither
-// login node nor compute nodes need to reach this server: what runners say comes back through the connection.
+// login node nor compute nodes need to reach this server: what runners say comes back through the connection. Where there is only the REST interface,
+// they do.
 import type { NodeCounts, Probe } from '@stellwerk/contract/compute.ts';
 import type { EnvironmentTarget } from '@stellwerk/contract/environment.ts';
+import { TargetError } from '@stellwerk/contract/errors.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import type { SshConnection } from '../../../exec/ssh/connection.ts';
-import type { ComputeDriver, Flaw, Target } from '../../driver.ts';
+import type { ComputeDriver, Flaw, Reach, Target } from '../../driver.ts';
 import type { SshNeeds } from '../ssh/machine.ts';
 import { Commands } from './commands.ts';
+import type { Ground } from './ground.ts';
 import { SlurmJobs } from './jobs.ts';
-import { LoginNodes, signedInAs } from './login-node.ts';
+import { bySsh, LoginNodes, OnLoginNode, signedInAs } from './login-node.ts';
 import { countsOf, flawsOf, groupsFor, type NodeGroup, nodeGroups } from './nodes.ts';
 import { Partitions } from './partition.ts';
 import { probed } from './probe.ts';
 import { Rest } from './rest.ts';
+import { RestGround } from './rest-ground.ts';
 import type { Scheduler } from './scheduler.ts';
 
 const groupsKeptForMs = 30_000;
@@ -27,17 +31,18 @@ export class SlurmDriver implements ComputeDriver<'slurm'> {
   readonly #needs: SshNeeds;
   readonly #nodes: LoginNodes;
   readonly #schedulers = new WeakMap<SshConnection, Scheduler>();
+  readonly #rests = new Map<string, Ground>();
   readonly #groups = new Map<string, Promise<NodeGroup[]>>();
 
   constructor(needs: SshNeeds) {
     this.#needs = needs;
     this.#nodes = new LoginNodes(needs);
     this.lifetime = new Partitions(this.#nodes, needs.installation);
-    this.jobs = new SlurmJobs(this.#nodes, this);
+    this.jobs = new SlurmJobs(this);
   }
 
   async platform(target: Target<'slurm'>): Promise<EnvironmentTarget> {
-    return (await this.#nodes.of(target)).platform;
+    return (await (await this.of(target)).described()).platform;
   }
 
   async probe(target: Target<'slurm'>): Promise<Probe> {
@@ -46,11 +51,12 @@ export class SlurmDriver implements ComputeDriver<'slurm'> {
   }
 
   queue({ settings }: Target<'slurm'>): string {
-    return `slurm ${settings.address.toLowerCase()}:${settings.port}`;
+    const { address, port, restUrl } = settings;
+    return address === undefined ? `slurm ${restUrl!.toLowerCase()}` : `slurm ${address.toLowerCase()}:${port}`;
   }
 
-  reach(): 'carried' {
-    return 'carried';
+  reach({ settings }: Target<'slurm'>): Reach {
+    return settings.address === undefined ? 'elsewhere' : 'carried';
   }
 
   /** A cluster that cannot be asked now is submitted to all the same. */
@@ -65,15 +71,27 @@ export class SlurmDriver implements ComputeDriver<'slurm'> {
   }
 
   async nodes(target: Target<'slurm'>): Promise<NodeCounts> {
-    const { connection } = await this.#nodes.of(target);
-    const { down: _, ...counts } = countsOf(groupsFor(await nodeGroups(connection), target.settings.partition));
+    const { down: _, ...counts } = countsOf(groupsFor(await this.#listed(target), target.settings.partition));
     return counts;
   }
 
-  /** One for each connection, so that those who ask at the same time share an answer. */
-  async schedulerOf(target: Target<'slurm'>, user: string | undefined): Promise<Scheduler> {
-    const { connection } = await this.#nodes.of(target, user);
+  async of(target: Target<'slurm'>, user?: string): Promise<Ground> {
     const own = signedInAs(target, user);
+    if (own.settings.address === undefined) return this.#byRest(own);
+    const node = await this.#nodes.of(target, user);
+    return new OnLoginNode(node, bySsh(own), this.#schedulerOf(own, node.connection));
+  }
+
+  /** One for each, which remembers what it has asked of the nodes. */
+  #byRest(target: Target<'slurm'>): Ground {
+    const key = JSON.stringify([target.workspace, target.name, target.settings]);
+    const known = this.#rests.get(key) ?? new RestGround(target, this.#need(target), this.#needs);
+    this.#rests.set(key, known);
+    return known;
+  }
+
+  /** One for each connection, so that those who ask at the same time share an answer. */
+  #schedulerOf(own: Target<'slurm'>, connection: SshConnection): Scheduler {
     const known = this.#schedulers.get(connection);
     if (known) return known;
     const made = this.#rest(own) ?? new Commands(connection, own.settings.user);
@@ -87,14 +105,28 @@ export class SlurmDriver implements ComputeDriver<'slurm'> {
     return new Rest(restUrl, restVersion, user, () => this.#needs.secret(target, token));
   }
 
+  #need(target: Target<'slurm'>): Rest {
+    const rest = this.#rest(target);
+    if (rest) return rest;
+    throw new TargetError(
+      'never',
+      `The user has no token for the REST interface of the compute target ${target.name}.`,
+    );
+  }
+
   #groupsOf(target: Target<'slurm'>): Promise<NodeGroup[]> {
     const queue = this.queue(target);
     const known = this.#groups.get(queue);
     if (known) return known;
-    const asked = this.#nodes.of(target).then(({ connection }) => nodeGroups(connection));
+    const asked = this.#listed(target);
     this.#groups.set(queue, asked);
     const forget = () => this.#groups.delete(queue);
     asked.then(() => setTimeout(forget, groupsKeptForMs).unref(), forget);
     return asked;
+  }
+
+  async #listed(target: Target<'slurm'>): Promise<NodeGroup[]> {
+    if (target.settings.address === undefined) return this.#need(target).groups();
+    return nodeGroups((await this.#nodes.of(target)).connection);
   }
 }

@@ -1,4 +1,4 @@
-// Our Python package as it goes into a Secret, which may hold a megabyte: packed, and read once.
+// Our Python package as it goes along with a job, in a Secret or a script, which may hold a megabyte or a few: packed, and read once.
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
