@@ -104,7 +104,8 @@ describe.skipIf(whyNoKubernetes)(named('what a cluster does with jobs'), () => {
       { field: 'resources.cpus', why: expect.stringContaining('CPUs at most') },
     ]);
     const withVolume = there.targetWith({ volumeClaimSize: '1Gi' });
-    const onSeveral = (await configuration({ nodes: 2 })).job.configuration;
+    const onSeveral = (await configuration({})).job.configuration;
+    Object.assign(onSeveral.resources, { nodes: 2 });
     expect(await there.driver().flaws(withVolume, onSeveral)).toMatchObject([{ field: 'resources.nodes' }]);
     expect(await flaws({ memory: '900TB' })).toMatchObject([{ field: 'resources.memory' }]);
     await there.cluster.declare('nvidia.com/gpu', 0);

@@ -68,7 +68,8 @@ describe.skipIf(whyNoSlurm)(named('a Slurm cluster by its REST interface alone, 
   });
 
   test('a script is on several nodes; what its job took is told', async () => {
-    const script = 'import os\nprint("rank", os.environ["RANK"], "of", os.environ["WORLD_SIZE"], flush=True)\n';
+    const script =
+      'import os, time\nprint("rank", os.environ["RANK"], "of", os.environ["WORLD_SIZE"], flush=True)\ntime.sleep(3)\n';
     const order = await server.order(script);
     Object.assign(order.job.resources, { nodes: 2 });
     const { jobs } = there.driver();
@@ -77,7 +78,8 @@ describe.skipIf(whyNoSlurm)(named('a Slurm cluster by its REST interface alone, 
     await expect.poll(async () => (await look()).state, { timeout: 60_000, interval: 200 }).toBe('ended');
     expect(await server.run(order)).toMatchObject({ state: 'completed' });
     expect((await server.log(order)).split('\n').sort()).toEqual(['', 'rank 0 of 2', 'rank 1 of 2']);
-    expect(await look()).toMatchObject({ usage: { exitCode: 0, peakMemoryBytes: expect.any(Number) } });
+    const usage = { exitCode: 0, peakMemoryBytes: expect.any(Number) }; // accounts come some time later
+    await expect.poll(look, { timeout: 60_000, interval: 500 }).toMatchObject({ usage });
     await jobs.cleanUp(there.target, handle);
     expect(await there.leftovers()).toEqual([]);
   });
