@@ -28,6 +28,8 @@ export interface RemoteProgram {
   env?: Readonly<Record<string, string>>;
   input?: string | Uint8Array;
   timeoutMs?: number;
+  /** Others need not wait for it. */
+  takesLong?: boolean;
 }
 
 export interface RemoteEnded {
@@ -43,6 +45,8 @@ const keepaliveEveryMs = 3_000;
 const keepaliveMisses = 4;
 /** sshd grants 10 sessions to a connection unless it is told otherwise; one is for files. */
 const sessionsAtATime = 6;
+/** Of programs that are mostly over at once: more of them keep the machine over there from all else, and come to an end no sooner. */
+const quickAtATime = 2;
 const openAgainMs = 50;
 /** SSH_OPEN_CONNECT_FAILED (RFC 4254, 5.1), with which sshd refuses more sessions than it grants. */
 const notOpened = 2;
@@ -51,6 +55,7 @@ export class SshConnection {
   readonly #client: Client;
   readonly #name: string;
   readonly #turns = new Turns(sessionsAtATime);
+  readonly #quickTurns = new Turns(quickAtATime);
   #files: Promise<SFTPWrapper> | undefined;
   #cut: TargetError | undefined;
   readonly #onCut: (() => void)[] = [];
@@ -136,7 +141,8 @@ export class SshConnection {
 
   /** Runs a program over there to its end, whatever its exit code. If it is given up, what it started may go on. */
   run(program: RemoteProgram): Promise<RemoteEnded> {
-    return this.#turns.take(() => this.#run(program));
+    const run = () => this.#turns.take(() => this.#run(program));
+    return program.takesLong ? run() : this.#quickTurns.take(run);
   }
 
   /** A program over there with its input and output as one stream, which ends with this connection at the latest. */

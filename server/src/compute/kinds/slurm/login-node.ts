@@ -137,6 +137,7 @@ export class OnLoginNode implements Ground {
     const ended: RemoteEnded = await this.#node.connection.run({
       ...this.#program(what, folder),
       ...(input !== undefined && { input }),
+      takesLong: what === 'recover',
       timeoutMs: what === 'recover' ? recoversWithinMs : answersWithinMs,
     });
     if (ended.code !== 0) throw failureOf(this.#target, ended);

@@ -86,6 +86,7 @@ export class SshJobs implements RunsJobs<'ssh'> {
     const ended = await connection.run({
       ...programOf(target, bundle, ['-m', 'stellwerk.runner.remote', question, folder, '--relay', relay]),
       ...(input !== undefined && { input }),
+      takesLong: question === 'recover',
       timeoutMs: question === 'recover' ? recoversWithinMs : answersWithinMs,
     });
     if (ended.code !== 0) throw failureOf(target, ended);
