@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 
 from stellwerk.runner.attempt import SUPERSEDED
+from stellwerk.runner.login_node import Folder
 from stellwerk.runner.remote import describe as describe_machine
 
 _LONGEST_COMMENT = 4_000
@@ -38,23 +38,11 @@ def run(folder):
 
 
 def recover(folder):
-    if not os.path.exists(os.path.join(folder, "job.json")):
-        return ""
-    command = [sys.executable, "-S", "-m", "stellwerk", "recover", folder]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/")
-    if done.returncode != 0:
-        told = done.stdout.decode("utf-8", "replace").strip().splitlines()
-        raise OSError(told[-1] if told else "exit code %d" % done.returncode)
-    return ""
+    Folder(folder).recover()
 
 
 def clean(folder):
-    for _ in range(20):  # what was killed may have been writing; a shared disk learns of it late
-        shutil.rmtree(folder, ignore_errors=True)
-        if not os.path.exists(folder):
-            return ""
-        time.sleep(0.25)
-    raise OSError("The folder %s could not be removed." % folder)
+    Folder(folder).clean()
 
 
 def describe(_):

@@ -23,7 +23,7 @@ export async function probed(
   return findings;
 }
 
-/** With a job on a node, which tries Python there and the way to this server. */
+/** With a job on a node, which tries Python there. */
 async function probedByRest(target: Target<'slurm'>, needs: SshNeeds, rest: Rest | undefined): Promise<Finding[]> {
   if (!rest)
     return [
