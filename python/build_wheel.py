@@ -50,7 +50,8 @@ def pinned(requirement, digest, options=()):
             with open(wanted, "w", encoding="utf-8") as file:
                 file.write("%s --hash=%s\n" % (requirement, digest))
             given = ["--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes", *options]
-            subprocess.check_call([*pip(), "download", *given, "--dest", scratch, "-r", wanted], stdout=sys.stderr)
+            # The number, as sys.stderr may be a buffer in this process that another one cannot write to.
+            subprocess.check_call([*pip(), "download", *given, "--dest", scratch, "-r", wanted], stdout=2)
             name = next(name for name in os.listdir(scratch) if name.endswith(".whl"))
             partial = os.path.join(folder, ".%s.%d" % (name, os.getpid()))
             with open(os.path.join(scratch, name), "rb") as source, open(partial, "wb") as copy:

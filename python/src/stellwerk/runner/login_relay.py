@@ -38,6 +38,8 @@ class Relay:
                 await self.bridge(reader, writer)
         except (OSError, EOFError, ValueError, asyncio.TimeoutError):
             pass
+        except asyncio.CancelledError:
+            pass  # the relay ends; Python's streams would print it as a fault of theirs
         finally:
             self.open.discard(task)
             writer.close()
