@@ -88,6 +88,8 @@ class FakeServer:
         return sorted({item["digest"] for item in self.snapshots[digest]} - set(self.blobs))
 
     def handle(self, method, path, query, body):
+        if path == "/server":
+            return {"product": "stellwerk"}
         table = [
             (r"/workspaces/[^/]+/runs/start$", self.start),
             (r"/workspaces/[^/]+/runs/([^/]+)/report$", self.report),

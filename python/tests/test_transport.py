@@ -33,6 +33,24 @@ class TransportCase(unittest.TestCase):
         self.server.fault = lambda method, path: next(left, None)
 
 
+class TestWayBack(TransportCase):
+    def tried(self, *server):
+        env = dict(os.environ, PYTHONPATH=os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "src"))
+        command = [sys.executable, "-S", "-m", "stellwerk.runner.way_back", *server]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, universal_newlines=True)
+        return done.returncode, done.stdout
+
+    def test_a_server_that_answers_is_reached(self):
+        self.assertEqual((0, ""), self.tried(self.server.url))
+
+    def test_one_that_does_not_is_told_with_the_reason(self):
+        self.server.stop()
+        code, told = self.tried(self.server.url)
+        self.assertEqual((1, "The server %s cannot be reached: Connection refused.\n" % self.server.url), (code, told))
+        code, told = self.tried("no address")
+        self.assertEqual((1, True), (code, "must begin with http" in told), told)
+
+
 class TestSendingAgain(TransportCase):
     def test_what_is_busy_is_tried_again(self):
         self.faults("busy", "busy")

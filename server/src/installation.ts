@@ -30,6 +30,9 @@ export function connectTo(url: string, certificate?: string): Socket {
   return connectTls({ host, port: Number(port || 443), ...own, checkServerIdentity: () => undefined });
 }
 
+/** What this server is trusted by, where that is its own certificate or authority. */
+export const ownCertificate = ({ tls }: Config) => tls && readFileSync(tls.authority ?? tls.certificate, 'utf8');
+
 /** For kinds of compute target that carry what their runs say to this server. */
 export function ownPlace({ data, tls }: Config, url: () => string) {
   return { installation: installationIn(data), connectHere: () => connectTo(url(), tls?.certificate) };

@@ -29,7 +29,7 @@ import type { Service } from './http/service.ts';
 import { ImageBuilding, Images, imageLayerCache, imageShelf, Recipes } from './image/images.ts';
 import { imageKinds, trainingImages } from './image/kinds.ts';
 import type { Incidents } from './incidents.ts';
-import { servicesUrl } from './installation.ts';
+import { ownCertificate, servicesUrl } from './installation.ts';
 import { Models } from './model/models.ts';
 import { OciImages, searchRegistries } from './oci/oci-images.ts';
 import { Registry } from './registry/registry.ts';
@@ -100,11 +100,13 @@ export function buildRooms(ground: Ground) {
     mayUse: (caller, datastore, path, way) => runs.mayUseDatastore(caller, datastore, path, way),
   });
   const use = new TargetUse({ db, moment });
+  const caBundle = ownCertificate(config);
   const compute = targetKinds({
     config,
     wheel: ground.wheel,
     urlHere: ground.urlHere,
     publicUrl: ground.url,
+    ...(caBundle !== undefined && { caBundle }),
     uv: (watch) => environments.uv(watch),
     openSecret: (...of) => secrets.open(...of),
     secrets,
@@ -158,7 +160,7 @@ export function buildRooms(ground: Ground) {
     settings: {
       leaseSeconds: config.leases.runSeconds,
       serverUrl: { here: () => ground.urlHere(), elsewhere: () => ground.url() },
-      ...(config.tls && { caBundle: readFileSync(config.tls.authority ?? config.tls.certificate, 'utf8') }),
+      ...(caBundle !== undefined && { caBundle }),
       unseal: (sealed, place) => vault.unseal(sealed, place),
       openSecret: (...of) => secrets.open(...of),
     },

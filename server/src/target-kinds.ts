@@ -1,16 +1,21 @@
 // The kinds of compute target, each with what it needs of this installation.
 import { join } from 'node:path';
-import { type ComputeKinds, computeKinds, type HostNeeds, type MachineNeeds, type Target } from './compute/computes.ts';
+import {
+  type ComputeKinds,
+  computeKinds,
+  type HostNeeds,
+  type MachineNeeds,
+  type PublicAddress,
+  type Target,
+} from './compute/computes.ts';
 import type { Config } from './config.ts';
 import { ownPlace } from './installation.ts';
 
-export interface TargetKindNeeds {
+export interface TargetKindNeeds extends PublicAddress {
   config: Config;
   /** Our Python package. */
   wheel: string;
   urlHere(): string;
-  /** The address by which others reach this server. */
-  publicUrl(): string;
   uv: HostNeeds['uv'];
   /** Opens a secret of a workspace; it is written down what for. */
   openSecret(workspace: string, name: string, use: string): Promise<string>;
@@ -19,11 +24,12 @@ export interface TargetKindNeeds {
 }
 
 export function targetKinds(needs: TargetKindNeeds): ComputeKinds {
-  const { config, wheel, urlHere, publicUrl, uv, openSecret, secrets } = needs;
+  const { config, wheel, urlHere, publicUrl, caBundle, uv, openSecret, secrets } = needs;
   const remote = {
     ...ownPlace(config, urlHere),
     pythonPackage: wheel,
     publicUrl,
+    ...(caBundle !== undefined && { caBundle }),
     secrets,
     secret: ({ workspace, name }: Pick<Target, 'workspace' | 'name'>, secret: string) =>
       openSecret(workspace, secret, `the compute target ${name}`),

@@ -222,9 +222,8 @@ class Transport:
             pause = min(pause * 2, 8.0)
 
     def await_way(self, seconds=5.0):
-        """A socket that is being laid is there in a moment; who asks too early, asks again a while later only."""
-        if hasattr(self._way, "wait"):
-            self._way.wait(seconds)
+        """A way that is being laid is there in a moment; who asks too early, asks again a while later only."""
+        self._way.wait(seconds)
 
     def close(self):
         with self._lock:

@@ -57,6 +57,9 @@ class Network:
         connection.sock.settimeout(timeout)
         return connection
 
+    def wait(self, seconds):
+        """Until it leads somewhere, for so long at most: only those that are laid for a run may not be there yet."""
+
     def still(self, connection):
         """Whether a connection that was kept is of use as far as the way is concerned."""
         return True
@@ -94,12 +97,7 @@ class Socket:
         self._path = url[len(_UNIX) :]
 
     def wait(self, seconds):
-        """Until it leads somewhere, for so long at most."""
-        import time
-
-        until = time.monotonic() + seconds
-        while not os.path.exists(self._path) and time.monotonic() < until:
-            time.sleep(0.01)
+        _wait_for(self._path, seconds)
 
     def connect(self, timeout):
         import http.client
@@ -133,6 +131,9 @@ class ByRelay:
         self.url = url
         self._file = url[len(_RELAY) :]
         self._folders = {}
+
+    def wait(self, seconds):
+        _wait_for(self._file, seconds)
 
     def connect(self, timeout):
         import http.client
@@ -187,6 +188,14 @@ class ByRelay:
         sock.sendall(("%s %s\n" % (ours, proof_of(secret, "node", theirs, ours))).encode())
         if not hmac.compare_digest(_line(sock), proof_of(secret, "relay", ours, theirs)):
             raise ConnectionRefusedError
+
+
+def _wait_for(path, seconds):
+    import time
+
+    until = time.monotonic() + seconds
+    while not os.path.exists(path) and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 def proof_of(secret, who, *numbers):

@@ -36,6 +36,7 @@ export type {
   JobOrder,
   JobState,
   MadeImage,
+  PublicAddress,
   RunsJobs,
   Target,
 } from './driver.ts';

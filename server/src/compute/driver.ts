@@ -72,6 +72,12 @@ export interface Flaw {
 /** How what runs on a target reaches this server: from the same machine, by the server's public address, or only by what the driver lays for it. */
 export type Reach = 'here' | 'elsewhere' | 'carried';
 
+/** For what runs elsewhere: the address of this server, and the certificate that it is trusted by, where it has one of its own. */
+export interface PublicAddress {
+  publicUrl(): string;
+  caBundle?: string;
+}
+
 /** What has to be made ready before a job is started is told, and left when the signal says so. */
 export interface StartWatch {
   log?: (line: string) => void;

@@ -19,6 +19,8 @@ const workspace = 'suite';
 export class RealServer implements AsyncDisposable {
   readonly folder: string;
   readonly url: string;
+  /** The address that others reach it at. */
+  readonly publicUrl: string;
   /** What jobs have in their configuration that is not for the target that runs are submitted to here. */
   inJobs: Partial<RunConfiguration> = {};
   /** The ids of all orders of jobs so far. */
@@ -26,9 +28,15 @@ export class RealServer implements AsyncDisposable {
   readonly #token: string;
   readonly #stop: () => Promise<void>;
 
-  private constructor(folder: string, url: string, token: string, stop: () => Promise<void>) {
+  private constructor(
+    folder: string,
+    at: { url: string; publicUrl: string },
+    token: string,
+    stop: () => Promise<void>,
+  ) {
     this.folder = folder;
-    this.url = url;
+    this.url = at.url;
+    this.publicUrl = at.publicUrl;
     this.#token = token;
     this.#stop = stop;
   }
@@ -50,7 +58,7 @@ export class RealServer implements AsyncDisposable {
       body: JSON.stringify({ code }),
     });
     const { token } = (await answer.json()) as { token: string };
-    const started = new RealServer(folder, url, token, () => server.stop());
+    const started = new RealServer(folder, { url, publicUrl: publicUrl ?? url }, token, () => server.stop());
     await started.ask('POST', '/workspaces', { name: workspace });
     return started;
   }

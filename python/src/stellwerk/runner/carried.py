@@ -1,7 +1,7 @@
-"""What a batch job does that brought all it needs with it: `python3 -m stellwerk.runner.carried <what> <folder>`, on a node of a cluster whose login node nobody reaches.
+"""What a batch job does that brought all it needs with it: `python3 -m stellwerk.runner.carried <what> <folder> [<more>]`, on a node of a cluster whose login node nobody reaches.
 
 `run`: executes the run in the folder, and removes the folder once all is delivered · `recover` (deliver what a dead runner left) · `clean` (remove the folder) · `describe` (what
-the node has). What these find out, or why they failed, is written into the job's own comment, which Slurm tells.
+the node has) · `reach` (whether a server, by its address and its authority's certificate, is reached from the node). What these find out, or why they failed, is written into the job's own comment, which Slurm tells.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from stellwerk.runner.attempt import SUPERSEDED
 from stellwerk.runner.login_node import Folder
 from stellwerk.runner.remote import describe as describe_machine
+from stellwerk.runner.way_back import why_not
 
 _LONGEST_COMMENT = 4_000
 
@@ -50,12 +51,18 @@ def describe(_):
     return json.dumps({"platform": describe_machine()["platform"], "hasPmix": b"pmix" in told.stdout})
 
 
+def reach(_, *server):
+    reason = why_not(*server)
+    if reason:
+        raise OSError(reason)
+
+
 def main(arguments):
-    what, folder = arguments
+    what, folder, *more = arguments
     if what == "run":
         return run(folder)
     try:
-        told, code = {"recover": recover, "clean": clean, "describe": describe}[what](folder), 0
+        told, code = {"recover": recover, "clean": clean, "describe": describe, "reach": reach}[what](folder, *more), 0
     except OSError as error:
         told, code = str(error), 1
     if told:

@@ -23,22 +23,6 @@ export interface LookingNeeds {
   relays: Relays;
 }
 
-/** Asks this server who it is, once there is a way to it. */
-const askServer = `
-import http.client, os, socket, sys, time
-until = time.monotonic() + 20
-while not os.path.exists(sys.argv[1]) and time.monotonic() < until:
-    time.sleep(0.05)
-way = http.client.HTTPConnection("localhost", timeout=20)
-way.sock = socket.socket(socket.AF_UNIX)
-way.sock.settimeout(20)
-way.sock.connect(sys.argv[1])
-way.request("GET", "/api/v1/server")
-answer = way.getresponse()
-answer.read()
-sys.exit(answer.status != 200)
-`;
-
 export const infoOf = (engine: Engine) => engine.ask<Info>({ path: '/info' });
 
 /** What the Python of an image can do; its answer is one document if it can be used. */
@@ -50,10 +34,10 @@ export function platformFrom({ stdout }: OnceEnded): EnvironmentTarget {
   return (JSON.parse(stdout) as { platform: EnvironmentTarget }).platform;
 }
 
+/** Whether this server is reached, as a run would reach it. */
 export function askedServer(engine: Engine, image: string, needs: LookingNeeds): Promise<OnceEnded> {
-  return runWithPackage(engine, image, needs, ['-c', askServer, places.relayLink], (name) =>
-    needs.relays.ensure(engine, name),
-  );
+  const words = ['-m', 'stellwerk.runner.way_back', `unix:${places.relayLink}`];
+  return runWithPackage(engine, image, needs, words, (name) => needs.relays.ensure(engine, name));
 }
 
 async function runWithPackage(

@@ -6,7 +6,7 @@ import type { Duplex } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 import { TargetError } from '@stellwerk/contract/errors.ts';
 import { joined } from '../../../exec/connected.ts';
-import type { JobHandle, JobOrder, JobState, RunsJobs, Target } from '../../driver.ts';
+import type { JobHandle, JobOrder, JobState, PublicAddress, RunsJobs, Target } from '../../driver.ts';
 import { type Api, Refusal } from './api.ts';
 import { outputOf, programIn } from './exec.ts';
 import { Followers } from './followers.ts';
@@ -42,12 +42,11 @@ import type { AskedImage, SignIns } from './pull-secrets.ts';
 import type { Relays } from './relays.ts';
 import { onceUnpacked } from './unpacking.ts';
 
-export interface JobsNeeds {
+export interface JobsNeeds extends PublicAddress {
   installation: string;
   /** Our Python package, packed. */
   package: () => Promise<Buffer>;
   relays: Relays;
-  publicUrl(): string;
   signIns: SignIns;
   apiOf(target: Target<'kubernetes'>): Promise<Api>;
 }

@@ -6,7 +6,7 @@ import type { EnvironmentTarget } from '@stellwerk/contract/environment.ts';
 import { TargetError } from '@stellwerk/contract/errors.ts';
 import { readOf } from '@stellwerk/contract/resources.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
-import type { ComputeDriver, Flaw, Reach, Target, WantedImage } from '../../driver.ts';
+import type { ComputeDriver, Flaw, PublicAddress, Reach, Target, WantedImage } from '../../driver.ts';
 import { packed } from '../../packed-package.ts';
 import { Api, Refusal } from './api.ts';
 import { KubernetesJobs } from './jobs.ts';
@@ -19,14 +19,12 @@ import { probed } from './probe.ts';
 import { type SecretOf, SignIns } from './pull-secrets.ts';
 import { Relays } from './relays.ts';
 
-export interface KubernetesNeeds {
+export interface KubernetesNeeds extends PublicAddress {
   /** A word that no other installation has. */
   installation: string;
   /** Our Python package, a wheel. */
   pythonPackage: string;
   secret: SecretOf;
-  /** The address by which others reach this server. */
-  publicUrl(): string;
   /** A connection to this server, for what a job over there says to it. */
   connectHere(): Duplex;
 }
@@ -47,7 +45,7 @@ export class KubernetesDriver implements ComputeDriver<'kubernetes'> {
   readonly #platforms = new Map<string, EnvironmentTarget>();
 
   constructor(
-    { installation, pythonPackage, secret, publicUrl, connectHere }: KubernetesNeeds,
+    { installation, pythonPackage, secret, publicUrl, caBundle, connectHere }: KubernetesNeeds,
     relays = new Relays(connectHere),
   ) {
     this.#secret = secret;
@@ -56,6 +54,7 @@ export class KubernetesDriver implements ComputeDriver<'kubernetes'> {
       package: packed(pythonPackage),
       relays,
       publicUrl,
+      ...(caBundle !== undefined && { caBundle }),
       signIns: new SignIns(installation, secret),
       apiOf: (target) => this.#apiOf(target),
     };

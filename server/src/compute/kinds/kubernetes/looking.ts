@@ -7,7 +7,7 @@ import { outputOf } from './exec.ts';
 import type { JobsNeeds } from './jobs.ts';
 import { type At, found, keeperOf, release, removeJob, until } from './lifecycle.ts';
 import { jobManifest, secretManifest } from './manifest.ts';
-import { containers, relayLink } from './places.ts';
+import { containers } from './places.ts';
 import { isRunning, type JobThere, type Pod, podOf, stateOf } from './pods.ts';
 import { onceUnpacked } from './unpacking.ts';
 
@@ -23,24 +23,6 @@ export interface Look {
   ask(args: readonly string[], timeoutMs?: number): Promise<Said>;
   layWay(): Promise<void>;
 }
-
-/** Asks this server who it is. */
-const askServer = `
-import http.client, socket, sys
-way = http.client.HTTPConnection("localhost", timeout=20)
-way.sock = socket.socket(socket.AF_UNIX)
-way.sock.settimeout(20)
-way.sock.connect(sys.argv[1])
-way.request("GET", "/api/v1/server")
-answer = way.getresponse()
-answer.read()
-sys.exit(answer.status != 200)
-`;
-
-const askServerAt = `
-import ssl, sys, urllib.request
-urllib.request.urlopen(sys.argv[1], timeout=20, context=ssl._create_unverified_context()).read()
-`;
 
 export async function lookInto<T>(
   needs: JobsNeeds,
@@ -103,14 +85,9 @@ export async function platformFrom(look: Look, image: string): Promise<Environme
   return (JSON.parse(said.stdout) as { platform: EnvironmentTarget }).platform;
 }
 
-export async function askedServer(look: Look): Promise<Said> {
-  await look.layWay();
-  return look.ask(['-c', askServer, relayLink]);
-}
-
-/** By itself, whoever its certificate is from: nothing is told to it. */
-export function askedServerAt(look: Look, url: string): Promise<Said> {
-  return look.ask(['-c', askServerAt, `${url}/api/v1/server`]);
+/** Whether this server is reached, as a run would reach it. */
+export function askedServer(look: Look, ...server: [address: string, authority?: string]): Promise<Said> {
+  return look.ask(['-m', 'stellwerk.runner.way_back', ...server.filter((part) => part !== undefined)]);
 }
 
 export function wordsOf({ code, stdout, stderr }: Said): string {

@@ -1,10 +1,11 @@
 // Whether a namespace of a cluster can be used, and what to do if not: each step is tried, in the order in which they build on each other.
 import type { Probe } from '@stellwerk/contract/compute.ts';
-import type { Target } from '../../driver.ts';
+import type { PublicAddress, Target } from '../../driver.ts';
 import { type Api, Refusal } from './api.ts';
 import type { JobsNeeds } from './jobs.ts';
-import { askedServer, askedServerAt, type Look, lookInto, platformFrom, wordsOf } from './looking.ts';
+import { askedServer, type Look, lookInto, platformFrom, wordsOf } from './looking.ts';
 import { nodesFor } from './nodes.ts';
+import { relayLink } from './places.ts';
 
 type Finding = Probe['findings'][number];
 
@@ -125,7 +126,7 @@ async function inPod(target: Target<'kubernetes'>, needs: JobsNeeds): Promise<Fi
     return await lookInto(needs, target, {}, async (look) => {
       const findings = [found('image', true, `A pod of the image ${image} begins.`), await pythonIn(look, image)];
       if (findings.every(({ ok }) => ok))
-        findings.push(await (target.settings.reach === 'direct' ? directWay(look, needs.publicUrl()) : wayBack(look)));
+        findings.push(await (target.settings.reach === 'direct' ? directWay(look, needs) : wayBack(look)));
       return findings;
     });
   } catch (error) {
@@ -154,15 +155,17 @@ async function pythonIn(look: Look, image: string): Promise<Finding> {
 
 /** Laid, used and taken away. */
 async function wayBack(look: Look): Promise<Finding> {
-  const said = await askedServer(look);
+  await look.layWay();
+  const said = await askedServer(look, `unix:${relayLink}`);
   if (said.code === 0)
     return found('way back', true, 'What runs there reaches this server through the connection to the cluster.');
   const hint = 'See that nothing between here and the cluster cuts WebSockets, such as a proxy.';
   return found('way back', false, `What runs there does not reach this server: ${wordsOf(said)}.`, hint);
 }
 
-async function directWay(look: Look, url: string): Promise<Finding> {
-  const said = await askedServerAt(look, url);
+async function directWay(look: Look, { publicUrl, caBundle }: PublicAddress): Promise<Finding> {
+  const url = publicUrl();
+  const said = await askedServer(look, url, caBundle);
   if (said.code === 0) return found('way back', true, `What runs there reaches this server at ${url}.`);
   const hint =
     'Give the server a public address that pods reach (--public-url), or let the target have reach `carried`.';

@@ -82,7 +82,7 @@ exec ${python} -S -m stellwerk.runner ${quoted(folder)}
 const unpack = `
 import base64, gzip, io, json, os, sys, tempfile, zipfile
 os.umask(0o077)
-carried, what, folder = json.load(sys.stdin), sys.argv[1], os.path.join(os.path.expanduser("~"), sys.argv[2])
+carried, what, folder, more = json.load(sys.stdin), sys.argv[1], os.path.join(os.path.expanduser("~"), sys.argv[2]), sys.argv[3:]
 job = carried.get("job")
 if job is None:
     place = tempfile.mkdtemp(prefix="stellwerk-")
@@ -101,7 +101,7 @@ os.environ["PYTHONPATH"] = place
 if job is not None:
     os.execv(sys.executable, [sys.executable, "-S", "-m", "stellwerk.runner.carried", what, folder])
 import shutil, subprocess
-code = subprocess.call([sys.executable, "-S", "-m", "stellwerk.runner.carried", what, folder])
+code = subprocess.call([sys.executable, "-S", "-m", "stellwerk.runner.carried", what, folder, *more])
 shutil.rmtree(place, ignore_errors=True)
 sys.exit(code)
 `;

@@ -40,7 +40,8 @@ export interface Ground {
   look(folder: string): Promise<FolderState>;
   /** Delivers what a dead runner left there; `name` is that of its job. */
   recover(folder: string, name: string): Promise<void>;
-  clean(folder: string, name: string): Promise<void>;
+  /** `wasStarted`: the job is known to have been submitted. */
+  clean(folder: string, name: string, wasStarted: boolean): Promise<void>;
   beside(folder: string, words: readonly string[]): Promise<Duplex>;
   accounted(id: string): Promise<Accounted>;
 }

@@ -106,9 +106,10 @@ export class SlurmJobs implements RunsJobs<'slurm'> {
   async #cleanUp(target: Slurm, of: JobHandle | { id: string; user?: string }): Promise<void> {
     const { user } = of as { user?: string };
     const ground = await this.#grounds.of(target, user);
-    const handle = 'folder' in of ? (of as JobHandle) : handleOf(ground, of as { id: string; user?: string });
+    const wasStarted = 'folder' in of;
+    const handle = wasStarted ? (of as JobHandle) : handleOf(ground, of as { id: string; user?: string });
     await this.#cancel(target, handle, 'kill');
-    await ground.clean(String(handle.folder), String(handle.name));
+    await ground.clean(String(handle.folder), String(handle.name), wasStarted);
   }
 
   #ground(target: Slurm, { user }: JobHandle): Promise<Ground> {

@@ -5,11 +5,13 @@ import { type Finding, probed as probedBySsh, sentence } from '../ssh/probe.ts';
 import { bySsh, signedInAs } from './login-node.ts';
 import { groupsFor, type NodeGroup, nodeGroups } from './nodes.ts';
 import type { Rest } from './rest.ts';
-import { RestGround } from './rest-ground.ts';
+import { RestGround, type RestNeeds } from './rest-ground.ts';
+
+export type SlurmNeeds = SshNeeds & RestNeeds;
 
 export async function probed(
   target: Target<'slurm'>,
-  needs: SshNeeds,
+  needs: SlurmNeeds,
   rest: (target: Target<'slurm'>) => Rest | undefined,
 ): Promise<Finding[]> {
   if (target.settings.address === undefined) return probedByRest(target, needs, rest(target));
@@ -23,8 +25,8 @@ export async function probed(
   return findings;
 }
 
-/** With a job on a node, which tries Python there. */
-async function probedByRest(target: Target<'slurm'>, needs: SshNeeds, rest: Rest | undefined): Promise<Finding[]> {
+/** With jobs on a node, which try Python and the way back there. */
+async function probedByRest(target: Target<'slurm'>, needs: SlurmNeeds, rest: Rest | undefined): Promise<Finding[]> {
   if (!rest)
     return [
       { what: 'rest', ok: false, detail: 'There is no token for it.', hint: 'Name the secret that holds it as token.' },
@@ -33,13 +35,33 @@ async function probedByRest(target: Target<'slurm'>, needs: SshNeeds, rest: Rest
   if (!findings[0]!.ok) return findings;
   findings.push(partitionIn(await rest.groups(), target));
   if (!findings[1]!.ok) return findings;
+  const ground = new RestGround(target, rest, needs);
+  findings.push(await pythonOn(ground));
+  if (findings.at(-1)!.ok) findings.push(await wayBackFrom(ground, needs.publicUrl()));
+  return findings;
+}
+
+async function pythonOn(ground: RestGround): Promise<Finding> {
+  const what = 'python';
   try {
-    await new RestGround(target, rest, needs).described();
-    return [...findings, { what: 'python', ok: true, detail: 'A node has a Python that runs the runner.' }];
+    await ground.described();
+    return { what, ok: true, detail: 'A node has a Python that runs the runner.' };
   } catch (error) {
     const hint =
       'See that jobs of this user are started, and that the nodes have Python 3.8 or newer with venv, and scontrol.';
-    return [...findings, { what: 'python', ok: false, detail: sentence((error as Error).message), hint }];
+    return { what, ok: false, detail: sentence((error as Error).message), hint };
+  }
+}
+
+async function wayBackFrom(ground: RestGround, url: string): Promise<Finding> {
+  const what = 'way back';
+  try {
+    await ground.tryWayBack();
+    return { what, ok: true, detail: `What runs there reaches this server at ${url}.` };
+  } catch (error) {
+    const hint =
+      'Give the server a public address that nodes reach (--public-url), or let the target have a login node by SSH.';
+    return { what, ok: false, detail: sentence((error as Error).message), hint };
   }
 }
 

@@ -6,19 +6,19 @@ import type { Duplex } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 import { TargetError } from '@stellwerk/contract/errors.ts';
 import type { Job } from '@stellwerk/contract/job.ts';
-import type { Target } from '../../driver.ts';
+import type { PublicAddress, Target } from '../../driver.ts';
 import { packed } from '../../packed-package.ts';
 import type { Accounted } from './accounting.ts';
 import { carriedScript, type Wanted } from './batch.ts';
 import type { Described, FolderState, Ground, Placed } from './ground.ts';
 import type { Rest } from './rest.ts';
-import { isActive } from './scheduler.ts';
+import { isActive, type SeenJob } from './scheduler.ts';
 
 const helperPolls = 400;
 const pollMs = 250;
 const nothing = '/dev/null';
 
-export interface RestNeeds {
+export interface RestNeeds extends PublicAddress {
   installation: string;
   /** Our Python package, a wheel. */
   pythonPackage: string;
@@ -27,13 +27,15 @@ export interface RestNeeds {
 export class RestGround implements Ground {
   readonly scheduler: Rest;
   readonly folder: string;
+  readonly #needs: RestNeeds;
   readonly #helpers: Helpers;
   #described: Promise<Described> | undefined;
 
-  constructor(target: Target<'slurm'>, scheduler: Rest, { installation, pythonPackage }: RestNeeds) {
+  constructor(target: Target<'slurm'>, scheduler: Rest, needs: RestNeeds) {
     this.scheduler = scheduler;
-    this.folder = `${target.settings.folder.replace(/^~\//, '')}/${installation}`;
-    this.#helpers = new Helpers(target, scheduler, packed(pythonPackage));
+    this.folder = `${target.settings.folder.replace(/^~\//, '')}/${needs.installation}`;
+    this.#needs = needs;
+    this.#helpers = new Helpers(target, scheduler, packed(needs.pythonPackage));
   }
 
   /** Asked of a node, once; who looks after jobs need not wait for that. */
@@ -49,6 +51,13 @@ export class RestGround implements Ground {
     return this.#described;
   }
 
+  /** Asks this server from a node, as a run would. */
+  async tryWayBack(): Promise<void> {
+    const { publicUrl, caBundle } = this.#needs;
+    const server = [publicUrl(), ...(caBundle === undefined ? [] : [caBundle])];
+    await this.#helpers.ask(`stellwerk-reach-${randomBytes(6).toString('hex')}`, 'reach', '', server);
+  }
+
   async place(folder: string, job: Job): Promise<Placed> {
     return { job: null, script: await this.#helpers.script('run', folder, job), output: nothing };
   }
@@ -58,12 +67,12 @@ export class RestGround implements Ground {
   }
 
   async recover(folder: string, name: string): Promise<void> {
-    if (!(await this.#hasLeft(name))) return;
+    if (!(await this.#hasLeft(name, true))) return;
     await this.#helpers.ask(`${name}-recover`, 'recover', folder);
   }
 
-  async clean(folder: string, name: string): Promise<void> {
-    if (!(await this.#hasLeft(name))) return;
+  async clean(folder: string, name: string, wasStarted: boolean): Promise<void> {
+    if (!(await this.#hasLeft(name, wasStarted))) return;
     await this.#helpers.ask(`${name}-clean`, 'clean', folder);
   }
 
@@ -78,13 +87,17 @@ export class RestGround implements Ground {
     return this.scheduler.accounted(id);
   }
 
-  /** Whether its folder may be there: one that began, and whose runner did not come to remove it. */
-  async #hasLeft(name: string): Promise<boolean> {
+  /** Whether its folder may be there: of one that began, and whose runner did not come to remove it; or that Slurm has forgotten since. */
+  async #hasLeft(name: string, wasStarted: boolean): Promise<boolean> {
     const jobs = await this.scheduler.find(name);
     const helped = (await this.scheduler.find(`${name}-clean`)).some(({ state }) => state === 'COMPLETED');
-    return !helped && jobs.some(({ state, nodes }) => nodes.length > 0 && state !== 'COMPLETED');
+    if (helped) return false;
+    if (jobs.length === 0) return wasStarted;
+    return jobs.some(({ state, nodes }) => nodes.length > 0 && state !== 'COMPLETED');
   }
 }
+
+type Help = 'describe' | 'reach' | 'recover' | 'clean';
 
 /** Small jobs that do something, and are waited for. */
 class Helpers {
@@ -98,16 +111,18 @@ class Helpers {
     this.#package = pythonPackage;
   }
 
-  async script(what: string, folder: string, job?: Job): Promise<string> {
+  async script(what: string, folder: string, job?: Job, more: readonly string[] = []): Promise<string> {
     const bytes = await this.#package();
     const carried = JSON.stringify({ ...(job && { job }), package: bytes.toString('base64') });
-    return carriedScript([what, folder], carried, this.#target.settings);
+    return carriedScript([what, folder, ...more], carried, this.#target.settings);
   }
 
   /** What it wrote into its comment. One that is under way already is waited for. */
-  async ask(name: string, what: 'describe' | 'recover' | 'clean', folder = ''): Promise<string> {
+  async ask(name: string, what: Help, folder = '', more: readonly string[] = []): Promise<string> {
     const known = (await this.#scheduler.find(name)).find(isActive);
-    const id = known?.id ?? (await this.#scheduler.submit(this.#wanted(name, await this.script(what, folder))));
+    const submitted = async () =>
+      this.#scheduler.submit(this.#wanted(name, await this.script(what, folder, undefined, more)));
+    const id = known?.id ?? (await submitted());
     for (let polls = 0; polls < helperPolls; polls++) {
       const job = (await this.#scheduler.find(name)).find((one) => one.id === id);
       if (!job) throw new TargetError('later', 'Slurm knows a job no more that was to look after a run.');
@@ -123,12 +138,10 @@ class Helpers {
   }
 }
 
-function ended(
-  { state, comment = '', exitCode }: { state: string; comment?: string; exitCode?: number },
-  what: string,
-): string {
+function ended({ state, comment = '', exitCode }: SeenJob, what: Help): string {
   if (state === 'COMPLETED') return comment;
-  const why = comment || (exitCode === undefined ? state : `${state}, exit code ${exitCode}`);
+  const why = (comment || (exitCode === undefined ? state : `${state}, exit code ${exitCode}`)).replace(/[.\s]+$/, '');
+  if (what === 'reach') throw new TargetError('never', `A node does not reach this server: ${why}.`);
   const isPython = what === 'describe' && (exitCode === 126 || exitCode === 127);
   if (isPython)
     throw new TargetError(

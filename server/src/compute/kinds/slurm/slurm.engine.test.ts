@@ -41,7 +41,7 @@ describe.skipIf(whyNoSlurm)(named('a Slurm cluster by its REST interface alone, 
   test('is usable if all that is needed works, and is left as it was', async () => {
     const { usable, findings } = await probe();
     expect(usable, JSON.stringify(findings)).toBe(true);
-    expect(findings.map(({ what }) => what)).toEqual(['rest', 'partition', 'python']);
+    expect(findings.map(({ what }) => what)).toEqual(['rest', 'partition', 'python', 'way back']);
     for (const { detail } of findings) expect(detail).toMatch(/^\p{Lu}?.+[.]$/u);
     expect(await there.leftovers()).toEqual([]);
   });
@@ -55,6 +55,34 @@ describe.skipIf(whyNoSlurm)(named('a Slurm cluster by its REST interface alone, 
     const flaw = (await probe(more)).findings.find(({ ok }) => !ok);
     expect(flaw).toMatchObject({ what, detail: expect.stringContaining(detail) });
     expect(flaw?.hint).toMatch(/[.]$/);
+  });
+
+  test('nodes that do not reach this server are told, with what to do', async () => {
+    const findings = (await there.driver('http://127.0.0.1:9').probe(there.target)).findings;
+    expect(findings.at(-1)).toMatchObject({
+      what: 'way back',
+      ok: false,
+      detail: expect.stringMatching(/^A node does not reach this server: .*127[.]0[.]0[.]1:9 .*refused[.]$/),
+      hint: expect.stringContaining('--public-url'),
+    });
+    expect(await there.leftovers()).toEqual([]);
+  });
+
+  test('what the runner of a job left that Slurm has forgotten is delivered, and goes', async () => {
+    const order = await server.order('import time\nprint("ready", flush=True)\ntime.sleep(600)\n');
+    const { jobs } = there.driver();
+    const handle = await jobs.start(there.target, order);
+    await expect.poll(() => server.log(order), { timeout: 60_000, interval: 200 }).toBe('ready\n');
+    there.cluster.shell('pkill -9 -u trainer; sed -i s/^MinJobAge=.*/MinJobAge=2/ /etc/slurm/slurm.conf');
+    there.cluster.shell('kill $(cat /run/slurmctld.pid); sleep 2; slurmctld');
+    await expect
+      .poll(() => jobs.look(there.target, handle).catch(() => {}), { timeout: 60_000, interval: 200 })
+      .toEqual({ state: 'ended', reason: 'Slurm knows nothing of its job any more.' });
+    expect(await there.leftovers()).toHaveLength(1);
+    await jobs.recover(there.target, handle);
+    await jobs.cleanUp(there.target, handle);
+    expect(await there.leftovers()).toEqual([]);
+    await jobs.cleanUp(there.target, handle);
   });
 
   test('its nodes are known; what they can never give is refused at submit', async () => {

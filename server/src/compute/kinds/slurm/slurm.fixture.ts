@@ -11,12 +11,14 @@ import type { SshNeeds } from '../ssh/machine.ts';
 import { Commands } from './commands.ts';
 import { SlurmJobs } from './jobs.ts';
 import { bySsh, LoginNodes, OnLoginNode, signedInAs } from './login-node.ts';
+import type { SlurmNeeds } from './probe.ts';
 import { SlurmDriver } from './slurm.ts';
 
 type Settings = Target<'slurm'>['settings'];
 
 export interface OnCluster extends Tried<'slurm'> {
-  driver(): SlurmDriver;
+  /** Its jobs reach this server by the address, if one is given. */
+  driver(publicUrl?: string): SlurmDriver;
   cluster: SlurmCluster;
   /** That of another installation, which knows the same target. */
   another(): SlurmDriver;
@@ -61,7 +63,7 @@ function dyingJobs(needs: SshNeeds, last: LastCall): SlurmJobs {
 }
 
 export async function onCluster(
-  server: Pick<RealServer, 'url'>,
+  server: Pick<RealServer, 'url' | 'publicUrl'>,
   more: (cluster: SlurmCluster) => Partial<Settings> = () => ({}),
 ): Promise<OnCluster> {
   const cluster = await SlurmCluster.up();
@@ -74,15 +76,16 @@ export async function onCluster(
     wrong: 'guessed',
   };
   const pythonPackage = (await wheelPath())!;
-  const needsOf = (installation: string): SshNeeds => ({
+  const needsOf = (installation: string): SlurmNeeds => ({
     installation,
     pythonPackage,
     secret: async (_, name) => secrets[name]!,
     connectHere: () => connectTo(server.url),
+    publicUrl: () => server.publicUrl,
   });
   return {
     cluster,
-    driver: () => new SlurmDriver(needsOf('suite')),
+    driver: (publicUrl = server.publicUrl) => new SlurmDriver({ ...needsOf('suite'), publicUrl: () => publicUrl }),
     another: () => new SlurmDriver(needsOf('another')),
     dying: (last) => dyingJobs(needsOf('suite'), last),
     target: targetOn(cluster, more(cluster)),

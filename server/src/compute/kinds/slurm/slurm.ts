@@ -7,14 +7,13 @@ import { TargetError } from '@stellwerk/contract/errors.ts';
 import type { RunConfiguration } from '@stellwerk/contract/run-configuration.ts';
 import type { SshConnection } from '../../../exec/ssh/connection.ts';
 import type { ComputeDriver, Flaw, Reach, Target } from '../../driver.ts';
-import type { SshNeeds } from '../ssh/machine.ts';
 import { Commands } from './commands.ts';
 import type { Ground } from './ground.ts';
 import { SlurmJobs } from './jobs.ts';
 import { bySsh, LoginNodes, OnLoginNode, signedInAs } from './login-node.ts';
 import { countsOf, flawsOf, groupsFor, type NodeGroup, nodeGroups } from './nodes.ts';
 import { Partitions } from './partition.ts';
-import { probed } from './probe.ts';
+import { probed, type SlurmNeeds } from './probe.ts';
 import { Rest } from './rest.ts';
 import { RestGround } from './rest-ground.ts';
 import type { Scheduler } from './scheduler.ts';
@@ -28,13 +27,13 @@ export class SlurmDriver implements ComputeDriver<'slurm'> {
   readonly severalNodes = true;
   readonly jobs: SlurmJobs;
   readonly lifetime: Partitions;
-  readonly #needs: SshNeeds;
+  readonly #needs: SlurmNeeds;
   readonly #nodes: LoginNodes;
   readonly #schedulers = new WeakMap<SshConnection, Scheduler>();
   readonly #rests = new Map<string, Ground>();
   readonly #groups = new Map<string, Promise<NodeGroup[]>>();
 
-  constructor(needs: SshNeeds) {
+  constructor(needs: SlurmNeeds) {
     this.#needs = needs;
     this.#nodes = new LoginNodes(needs);
     this.lifetime = new Partitions(this.#nodes, needs.installation);
