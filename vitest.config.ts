@@ -22,6 +22,7 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
+          setupFiles: 'test/fuzz-seed.ts',
           sequence: { groupOrder: 0 },
           include: ['{contract,server,client,cli,tools}/**/*.test.ts'],
           exclude: ['**/node_modules/**', '**/*.engine.test.ts'],
@@ -36,6 +37,7 @@ export default defineConfig({
         // Of one room, but what takes its time: package indexes, uv, Debian's packages, runners, replicas, fuzzers.
         test: {
           name: 'engines',
+          setupFiles: 'test/fuzz-seed.ts',
           sequence: { groupOrder: 1 },
           include: ['{server,client,cli}/**/*.engine.test.ts'],
           exclude: ['**/node_modules/**', 'server/src/compute/kinds/**'],
@@ -59,6 +61,7 @@ export default defineConfig({
       {
         test: {
           name: 'stories',
+          setupFiles: 'test/fuzz-seed.ts',
           globalSetup: 'test/as-published.ts',
           sequence: { groupOrder: 2 },
           include: ['test/**/*.test.ts'],

@@ -38,6 +38,7 @@ test.each([
   'a@sha256:00',
   'x.org/a#b',
   'a%2fb',
+  `${'a.'.repeat(130)}org/a`,
 ])('the reference %j is refused', (text) => {
   for (const registries of [[], ['set.example.org']])
     expect(() => placesOf(text, registries)).toThrow(/no reference to an image/);

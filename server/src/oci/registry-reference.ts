@@ -11,6 +11,8 @@ export interface RegistryReference {
 }
 
 const host = /^(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*|\[[0-9a-f:]+\])(?::\d{1,5})?$/i;
+/** Of a name in the Domain Name System (RFC 1035), and a port. */
+const longestHost = 253 + ':65535'.length;
 const repository = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$/;
 const tag = /^\w[\w.-]{0,127}$/;
 /** Where many registries keep what has a name of one part. */
@@ -61,7 +63,7 @@ function place(registry: string, name: string, manifest: string, text: string): 
 }
 
 function isHost(text: string): boolean {
-  return host.test(text) && URL.canParse(`https://${text}`);
+  return text.length <= longestHost && host.test(text) && URL.canParse(`https://${text}`);
 }
 
 function partsOf(text: string): { registry: string; path?: string } {
