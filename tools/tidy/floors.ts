@@ -62,7 +62,7 @@ const doors: Record<string, string[]> = {
     'relay/relay',
     'relay/relay',
   ],
-  gateway: ['gateways'],
+  gateway: ['gateways', 'last-words'],
   http: ['server', 'service'],
   image: ['images', 'driver', 'kinds'],
   oci: [

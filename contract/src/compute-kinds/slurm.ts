@@ -99,8 +99,8 @@ export const slurmSettings = z
     restVersion: z
       .string()
       .regex(/^v\d+\.\d+\.\d+$/)
-      .default('v0.0.38')
-      .describe('The version of the REST interface.'),
+      .optional()
+      .describe('The version of the REST interface; the newest of v0.0.38 to v0.0.43 that it has unless given.'),
   })
   .refine((settings) => settings.address === undefined || hasSignIn(settings), lacksSignIn)
   .refine(({ address, restUrl }) => address !== undefined || restUrl !== undefined, {

@@ -9,6 +9,7 @@ import { answersTo, type KnownHosts } from '@stellwerk/contract/hosts.ts';
 import { invalid, notFound, refuse } from './answers.ts';
 import { forward } from './forward.ts';
 import { holdsKey } from './keys.ts';
+import { sayLastWords } from './last-words.ts';
 import type { GatewaySettings } from './routes.ts';
 import type { Service, ServiceTable } from './service-table.ts';
 
@@ -158,5 +159,5 @@ function refuseUnreadable(error: NodeJS.ErrnoException, socket: Duplex): void {
       : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
         ? '408 Request Timeout'
         : '400 Bad Request';
-  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy());
+  sayLastWords(socket, `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
 }

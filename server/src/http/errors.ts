@@ -12,6 +12,7 @@ import {
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
 import { diskFull, isDiskFull } from '../db/disk-full.ts';
+import { sayLastWords } from '../gateway/last-words.ts';
 
 export type Incident = (error: unknown) => string;
 
@@ -105,7 +106,7 @@ export function answerUnreadable(error: NodeJS.ErrnoException, socket: Socket): 
     'X-Content-Type-Options: nosniff',
     'Connection: close',
   ];
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`, () => socket.destroy());
+  sayLastWords(socket, `${head.join('\r\n')}\r\n\r\n${body}`);
 }
 
 function unreadable(code: string | undefined): ServiceError {

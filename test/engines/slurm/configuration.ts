@@ -19,7 +19,7 @@ export function hosts(): string {
   return ['127.0.0.1 localhost', `${headAddress} head`, ...lines, ''].join('\n');
 }
 
-export function slurmConf(): string {
+export function slurmConf(keepsAccounts: boolean): string {
   const each = (names: string[], more: string) =>
     names.map((name) => `NodeName=${name} NodeAddr=${addressOf(name)} CPUs=4 RealMemory=4000 ${more}`);
   return `ClusterName=stellwerk
@@ -60,9 +60,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=CANCEL
 PrologFlags=Alloc
 TreeWidth=65533
-AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost=127.0.0.1
-JobCompType=jobcomp/none
+${keepsAccounts ? 'AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=127.0.0.1\n' : ''}JobCompType=jobcomp/none
 SuspendProgram=/engine/suspend.sh
 ResumeProgram=/engine/resume.sh
 SuspendTime=10

@@ -31,12 +31,15 @@ export const whyNoSlurm: string | undefined =
       : undefined;
 
 export function installSlurm(): void {
-  if (isSlurmThere()) return;
+  if (!isSlurmThere()) installed(slurmPackages);
+}
+
+export function installed(packages: readonly string[]): void {
   // At runlevel 1 no package starts its service.
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
   for (const words of [
     ['update', '-q'],
-    ['install', '-yq', '--no-install-recommends', ...slurmPackages],
+    ['install', '-yq', '--no-install-recommends', ...packages],
   ]) {
     const done = spawnSync('apt-get', ['-o', 'DPkg::Lock::Timeout=300', ...words], { env, encoding: 'utf8' });
     if (done.status !== 0) throw new Error(`apt-get ${words[0]} failed: ${done.stderr}`);

@@ -75,7 +75,9 @@ export class SlurmCluster implements AsyncDisposable {
     this.#state = state;
   }
 
-  static async up(): Promise<SlurmCluster> {
+  /** With this machine's own Slurm, or the later one of another system (`newer-release.ts`), which keeps no accounts. */
+  static async up({ root = '/' }: { root?: string } = {}): Promise<SlurmCluster> {
+    const keepsAccounts = root === '/';
     installSlurm();
     const name = `sl${randomBytes(4).toString('hex')}`;
     const folder = mkdtempSync(join(tmpdir(), 'stellwerk-slurm-'));
@@ -83,7 +85,7 @@ export class SlurmCluster implements AsyncDisposable {
     const state: State = { name, folder, address: there, holder: 0, machine: 0 };
     const cluster = new SlurmCluster(state);
     try {
-      furnish(folder);
+      furnish(folder, keepsAccounts);
       quietly('ip', 'netns', 'add', name);
       quietly('ip', 'link', 'add', `${name}h`, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name);
       quietly('ip', 'addr', 'add', `${here}/30`, 'dev', `${name}h`);
@@ -91,8 +93,8 @@ export class SlurmCluster implements AsyncDisposable {
       quietly('ip', '-n', name, 'addr', 'add', `${there}/30`, 'dev', 'eth0');
       quietly('ip', '-n', name, 'link', 'set', 'eth0', 'up');
       const disk = ['unshare', '--mount', '--propagation', 'private', 'sh', join(import.meta.dirname, 'disk.sh')];
-      state.holder = await started([...disk, folder, '6144'], join(folder, 'disk.log'));
-      cluster.#onDisk('tar', '-C', join(folder, 'disk', 'root'), '-xf', databaseArchive());
+      state.holder = await started([...disk, folder, '6144', root], join(folder, 'disk.log'));
+      if (keepsAccounts) cluster.#onDisk('tar', '-C', join(folder, 'disk', 'root'), '-xf', databaseArchive());
       await cluster.boot();
       return cluster;
     } catch (error) {
@@ -163,7 +165,7 @@ export class SlurmCluster implements AsyncDisposable {
     this.#state.machine = await started([...within, ...apart, ...head], join(folder, 'boot.log'), false);
     writeFileSync(join(folder, 'cluster.json'), JSON.stringify(this.#state), { mode: 0o600 });
     await this.#until(`sinfo -h -t idle -o %n -N -p batch | sort -u | wc -l`, String(nodes.length));
-    await this.#until(`curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:${restPort}/openapi || true`, '401|200');
+    await this.#until(`curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:${restPort}/openapi || true`, '[2-5]..');
   }
 
   /** Switches all of it off, as pulling the plug does. */
@@ -259,7 +261,7 @@ export class SlurmCluster implements AsyncDisposable {
 }
 
 /** All that the machines of the cluster find in /engine. */
-function furnish(folder: string): void {
+function furnish(folder: string, keepsAccounts: boolean): void {
   const engine = join(folder, 'engine');
   chmodSync(folder, 0o711); // sshd reads the users' keys as those users
   for (const place of [engine, join(engine, 'authorized')]) mkdirSync(place, { mode: 0o755 });
@@ -268,7 +270,7 @@ function furnish(folder: string): void {
     quietly('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', join(engine, 'keys', key));
   for (const user of users) copyFileSync(join(engine, 'keys', `${user}.pub`), join(engine, 'authorized', user));
   const files: Record<string, string | Uint8Array> = {
-    'slurm.conf': slurmConf(),
+    'slurm.conf': slurmConf(keepsAccounts),
     'gres.conf': gresConf,
     'cgroup.conf': cgroupConf,
     'slurmdbd.conf': slurmdbdConf,

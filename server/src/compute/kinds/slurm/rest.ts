@@ -4,19 +4,30 @@ import { TargetError } from '@stellwerk/contract/errors.ts';
 import type { Accounted } from './accounting.ts';
 import type { Wanted } from './batch.ts';
 import { gpusOf, type NodeGroup } from './nodes.ts';
+import {
+  askedIn,
+  type Count,
+  countIn,
+  exitIn,
+  type Status,
+  stateIn,
+  versions,
+  type Words,
+  wordsIn,
+} from './rest-versions.ts';
 import { isWaiting, nodesOf, type Scheduler, type SeenJob } from './scheduler.ts';
 
 interface RestJob {
   job_id: number;
   name: string;
-  job_state: string | string[];
+  job_state: Words;
   state_reason: string;
   nodes: string;
   partition: string;
   user_name?: string;
-  priority: number | { number: number };
+  priority: Count;
   comment?: string;
-  exit_code?: number;
+  exit_code?: Status;
 }
 
 interface RestNode {
@@ -24,9 +35,9 @@ interface RestNode {
   cpus: number;
   real_memory: number;
   gres: string;
-  features?: string;
+  features?: Words;
   partitions?: string[];
-  state: string | string[];
+  state: Words;
   state_flags?: string[];
 }
 
@@ -34,10 +45,11 @@ interface RestPartition {
   name: string;
   flags?: string[];
   max_time_limit?: number | null;
+  maximums?: { time?: Count };
 }
 
 interface Account {
-  state: { current: string };
+  state: { current: Words };
   steps?: {
     tres: { requested: { max: { type: string; count: number }[] } };
     time: { total: { seconds: number; microseconds: number } };
@@ -55,12 +67,16 @@ interface Answer {
 const answersWithinMs = 30_000;
 
 export class Rest implements Scheduler {
-  readonly #base: string;
+  readonly #url: string;
+  readonly #given: string | undefined;
+  #found: Promise<string> | undefined;
   readonly #user: string;
   readonly #token: () => Promise<string>;
 
-  constructor(url: string, version: string, user: string, token: () => Promise<string>) {
-    this.#base = `${url.replace(/\/+$/, '')}/slurm/${version}`;
+  /** Without a version, the newest that both know is spoken. */
+  constructor(url: string, version: string | undefined, user: string, token: () => Promise<string>) {
+    this.#url = url.replace(/\/+$/, '');
+    this.#given = version;
     this.#user = user;
     this.#token = token;
   }
@@ -70,40 +86,8 @@ export class Rest implements Scheduler {
   }
 
   async submit(wanted: Wanted): Promise<string> {
-    const {
-      name,
-      script,
-      output,
-      nodes,
-      tasksPerNode,
-      cpusPerTask,
-      memoryMegabytes,
-      gres,
-      minutes,
-      settings,
-      warnSeconds,
-    } = wanted;
-    const given = Object.entries({
-      name,
-      nodes: [nodes, nodes],
-      tasks: nodes * tasksPerNode,
-      tasks_per_node: tasksPerNode,
-      cpus_per_task: cpusPerTask,
-      memory_per_node: memoryMegabytes,
-      gres,
-      time_limit: minutes,
-      signal: warnSeconds === undefined ? undefined : `B:USR1@${warnSeconds}`,
-      partition: settings.partition,
-      account: settings.account,
-      qos: settings.qos,
-      constraints: settings.constraint,
-      reservation: settings.reservation,
-      requeue: false,
-      current_working_directory: '/',
-      standard_output: output,
-      environment: { PATH: '/usr/local/bin:/usr/bin:/bin' },
-    }).filter(([, value]) => value !== undefined);
-    const { job_id } = await this.#call('POST', '/job/submit', { script, job: Object.fromEntries(given) });
+    const job = askedIn(await this.#version(), wanted);
+    const { job_id } = await this.#call('POST', '/job/submit', { script: wanted.script, job });
     return String(job_id);
   }
 
@@ -118,6 +102,7 @@ export class Rest implements Scheduler {
       .map((job) => {
         const at = queue.filter(({ partition }) => partition === job.partition).indexOf(job);
         const { job_id, state_reason, nodes } = job;
+        const exitCode = exitIn(job.exit_code);
         const seen = {
           id: String(job_id),
           name,
@@ -125,7 +110,7 @@ export class Rest implements Scheduler {
           reason: state_reason,
           nodes: nodesOf(nodes ?? ''),
           ...(job.comment && { comment: job.comment }),
-          ...(job.exit_code !== undefined && { exitCode: exitOf(job.exit_code) }),
+          ...(exitCode !== undefined && { exitCode }),
         };
         return { ...seen, ...(at >= 0 && { position: at + 1 }) };
       });
@@ -151,11 +136,12 @@ export class Rest implements Scheduler {
       tres.requested.max.filter(({ type }) => type === 'mem').map(({ count }) => count),
     );
     const seconds = steps.map(({ time: { total } }) => total.seconds + total.microseconds / 1e6);
-    const state = job ? wordOf(job) : account?.state.current;
+    const state = job ? wordOf(job) : account && stateIn(account.state.current);
+    const exitCode = exitIn(job?.exit_code);
     return {
       ...(state !== undefined && { state }),
       usage: {
-        ...(job?.exit_code !== undefined && { exitCode: exitOf(job.exit_code) }),
+        ...(exitCode !== undefined && { exitCode }),
         ...(seconds.length > 0 && {
           cpuSeconds: Math.round(seconds.reduce((sum, one) => sum + one, 0) * 1_000) / 1_000,
         }),
@@ -170,8 +156,9 @@ export class Rest implements Scheduler {
       this.#call('GET', '/nodes'),
       this.#call('GET', '/partitions'),
     ]);
-    return partitions.flatMap(({ name, flags = [], max_time_limit: minutes }) =>
-      nodes
+    return partitions.flatMap(({ name, flags = [], max_time_limit: old, maximums }) => {
+      const minutes = old ?? countIn(maximums?.time);
+      return nodes
         .filter((node) => node.partitions?.includes(name))
         .map((node) => ({
           partition: name,
@@ -181,13 +168,31 @@ export class Rest implements Scheduler {
           memoryMegabytes: node.real_memory,
           gpus: gpusOf(node.gres),
           ...(typeof minutes === 'number' && minutes > 0 && { limitSeconds: minutes * 60 }),
-          features: (node.features ?? '').split(',').filter((feature) => feature !== ''),
+          features: wordsIn(node.features),
           state: stateOfNode(node),
-        })),
+        }));
+    });
+  }
+
+  #version(): Promise<string> {
+    if (this.#given !== undefined) return Promise.resolve(this.#given);
+    this.#found ??= this.#find().catch((error: Error) => {
+      this.#found = undefined;
+      throw error;
+    });
+    return this.#found;
+  }
+
+  async #find(): Promise<string> {
+    for (const version of versions)
+      if ((await this.#asked('GET', `/slurm/${version}/ping`)).status !== 404) return version;
+    throw new TargetError(
+      'never',
+      `Slurm's REST interface ${this.#url} has none of the versions ${versions.join(', ')}.`,
     );
   }
 
-  async #call(method: string, path: string, body?: object, of: 'slurm' | 'slurmdb' = 'slurm'): Promise<Answer> {
+  async #asked(method: string, path: string, body?: object): Promise<Response> {
     const headers = {
       'x-slurm-user-name': this.#user,
       'x-slurm-user-token': await this.#token(),
@@ -195,17 +200,21 @@ export class Rest implements Scheduler {
     };
     const signal = AbortSignal.timeout(answersWithinMs);
     const asked = { method, headers, signal, redirect: 'error' as const, ...(body && { body: JSON.stringify(body) }) };
-    const base = of === 'slurm' ? this.#base : this.#base.replace('/slurm/', '/slurmdb/');
-    const answer = await fetch(base + path, asked).catch((error: Error & { cause?: Error }) => {
+    return fetch(this.#url + path, asked).catch((error: Error & { cause?: Error }) => {
       throw new TargetError(
         'later',
-        `Slurm's REST interface ${this.#base} cannot be reached: ${error.cause?.message ?? error.message}.`,
+        `Slurm's REST interface ${this.#url} cannot be reached: ${error.cause?.message ?? error.message}.`,
       );
     });
+  }
+
+  async #call(method: string, path: string, body?: object, of: 'slurm' | 'slurmdb' = 'slurm'): Promise<Answer> {
+    const version = await this.#version();
+    const answer = await this.#asked(method, `/${of}/${version}${path}`, body);
     if (answer.status === 401 || answer.status === 403)
       throw new TargetError('never', `Slurm's REST interface refused the token of ${this.#user}.`);
     if (answer.status === 404 && path === '/ping')
-      throw new TargetError('never', `Slurm's REST interface does not have the version of ${this.#base}.`);
+      throw new TargetError('never', `Slurm's REST interface ${this.#url} does not have the version ${version}.`);
     const text = await answer.text();
     const read = readOf(text);
     const [error] = read?.errors ?? [];
@@ -232,7 +241,7 @@ function readOf(text: string): Answer | undefined {
 
 /** As sinfo writes it: what is switched off, or just being switched, has a sign after it. */
 function stateOfNode({ state, state_flags: flags = [] }: RestNode): string {
-  const words = [...(Array.isArray(state) ? state : [state]), ...flags].map((word) => word.toUpperCase());
+  const words = [...wordsIn(state), ...flags].map((word) => word.toUpperCase());
   const sign = words.includes('POWERED_DOWN')
     ? '~'
     : words.includes('POWERING_DOWN')
@@ -244,7 +253,5 @@ function stateOfNode({ state, state_flags: flags = [] }: RestNode): string {
   return `${first}${words.includes('NOT_RESPONDING') ? '*' : sign}`;
 }
 
-/** Of the status with which a process ends. */
-const exitOf = (status: number) => ((status & 127) !== 0 ? 128 + (status & 127) : status >> 8);
-const wordOf = ({ job_state }: RestJob) => (Array.isArray(job_state) ? job_state[0]! : job_state);
-const priorityOf = ({ priority }: RestJob) => (typeof priority === 'number' ? priority : priority.number);
+const wordOf = ({ job_state }: RestJob) => stateIn(job_state);
+const priorityOf = ({ priority }: RestJob) => countIn(priority) ?? 0;

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { newerRelease, whyNoNewerRelease } from '../../../../../test/engines/slurm/newer-release.ts';
 import { whyNoSlurm } from '../../../../../test/engines/slurm/packages.ts';
 import { leadingUrl } from '../../../../../test/engines/slurm/slurm-cluster.ts';
 import { driverSuite } from '../../driver.suite.ts';
@@ -16,9 +17,12 @@ describe.skipIf(whyNoSlurm)(named('a Slurm cluster by its REST interface'), () =
   driverSuite('it', (server) => onCluster(server, ({ restUrl }) => ({ restUrl, token: 'trainer-token' })));
 });
 
-describe.skipIf(whyNoSlurm)(named('a Slurm cluster by its REST interface alone'), () => {
-  driverSuite('it', onClusterByRest, 'own', leadingUrl);
-});
+describe.skipIf(whyNoSlurm ?? whyNoNewerRelease)(
+  `a Slurm cluster of today by its REST interface alone${whyNoNewerRelease ? ` (${whyNoNewerRelease})` : ''}`,
+  () => {
+    driverSuite('it', (server) => onClusterByRest(server, { root: newerRelease() }), 'own', leadingUrl);
+  },
+);
 
 describe.skipIf(whyNoSlurm)(named('a Slurm cluster by its REST interface alone, probed'), () => {
   let server: RealServer;

@@ -40,7 +40,6 @@ export function targetOn(cluster: SlurmCluster, more: Partial<Settings> = {}): T
     wayBack: 'relay' as const,
     sbatch: [],
     setUp: [],
-    restVersion: 'v0.0.38',
     partition: 'batch',
   };
   return { workspace: 'suite', name: 'cluster', settings: { kind: 'slurm', ...reached, ...plain, ...more } };
@@ -65,8 +64,9 @@ function dyingJobs(needs: SshNeeds, last: LastCall): SlurmJobs {
 export async function onCluster(
   server: Pick<RealServer, 'url' | 'publicUrl'>,
   more: (cluster: SlurmCluster) => Partial<Settings> = () => ({}),
+  { root }: { root?: string } = {},
 ): Promise<OnCluster> {
-  const cluster = await SlurmCluster.up();
+  const cluster = await SlurmCluster.up({ ...(root !== undefined && { root }) });
   const secrets: Record<string, string> = {
     'trainer-key': cluster.key('trainer'),
     'alice-key': cluster.key('alice'),
@@ -96,10 +96,9 @@ export async function onCluster(
 }
 
 /** Nobody signs in to its login node; nodes reach this server by themselves. */
-export async function onClusterByRest(server: RealServer): Promise<OnCluster> {
-  const there = await onCluster(server, ({ restUrl }) => ({
-    ...{ restUrl, token: 'trainer-token', address: undefined, hostKey: undefined, key: undefined },
-  }));
+export async function onClusterByRest(server: RealServer, of: { root?: string } = {}): Promise<OnCluster> {
+  const alone = { token: 'trainer-token', address: undefined, hostKey: undefined, key: undefined };
+  const there = await onCluster(server, ({ restUrl }) => ({ restUrl, ...alone }), of);
   const leading = createServer((near) => {
     const far = connect(Number(new URL(server.url).port), '127.0.0.1');
     for (const [from, to] of [
