@@ -20,6 +20,7 @@ describe.skipIf(whyNoSlurm)(named('a Slurm cluster by its REST interface'), () =
 describe.skipIf(whyNoSlurm ?? whyNoNewerRelease)(
   `a Slurm cluster of today by its REST interface alone${whyNoNewerRelease ? ` (${whyNoNewerRelease})` : ''}`,
   () => {
+    beforeAll(() => void newerRelease(), 900_000); // made once on a machine
     driverSuite('it', (server) => onClusterByRest(server, { root: newerRelease() }), 'own', leadingUrl);
   },
 );
