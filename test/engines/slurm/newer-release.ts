@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { keptFolder, keptPath } from '../kept.ts';
-import { installed } from './packages.ts';
+import { installed, whyNoSlurm } from './packages.ts';
 
 const release = 'trixie';
 const packages = [
@@ -22,6 +22,7 @@ const packages = [
 ];
 const made = [release, ...packages];
 const name = 'slurm-newer';
+const answersWithinMs = 20_000;
 
 /** Where this machine has its own packages from. */
 function mirror(): string {
@@ -34,12 +35,16 @@ function mirror(): string {
 }
 
 /** Why this machine cannot have it, or undefined. */
-export const whyNoNewerRelease: string | undefined = existsSync(join(keptPath(name, made), 'complete'))
-  ? undefined
-  : await fetch(`${mirror()}dists/${release}/Release`, { method: 'HEAD' }).then(
-      ({ ok }) => (ok ? undefined : `needs Debian's release ${release}, which its source of packages does not have`),
-      (error: Error) => `needs Debian's release ${release}: ${error.message}`,
-    );
+export async function whyNoNewerRelease(): Promise<string | undefined> {
+  if (whyNoSlurm || existsSync(join(keptPath(name, made), 'complete'))) return whyNoSlurm;
+  try {
+    const asked = { method: 'HEAD', signal: AbortSignal.timeout(answersWithinMs) };
+    const { ok } = await fetch(`${mirror()}dists/${release}/Release`, asked);
+    return ok ? undefined : `needs Debian's release ${release}, which its source of packages does not have`;
+  } catch (error) {
+    return `needs Debian's release ${release}: ${(error as Error).message}`;
+  }
+}
 
 /** Made once; the folder is only read. */
 export function newerRelease(): string {

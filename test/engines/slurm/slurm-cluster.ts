@@ -165,7 +165,7 @@ export class SlurmCluster implements AsyncDisposable {
     this.#state.machine = await started([...within, ...apart, ...head], join(folder, 'boot.log'), false);
     writeFileSync(join(folder, 'cluster.json'), JSON.stringify(this.#state), { mode: 0o600 });
     await this.#until(`sinfo -h -t idle -o %n -N -p batch | sort -u | wc -l`, String(nodes.length));
-    await this.#until(`curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:${restPort}/openapi || true`, '[2-5]..');
+    await this.#until(`curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:${restPort}/openapi || true`, '401|200');
   }
 
   /** Switches all of it off, as pulling the plug does. */

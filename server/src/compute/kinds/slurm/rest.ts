@@ -69,7 +69,7 @@ const answersWithinMs = 30_000;
 export class Rest implements Scheduler {
   readonly #url: string;
   readonly #given: string | undefined;
-  #found: Promise<string> | undefined;
+  #found: string | undefined;
   readonly #user: string;
   readonly #token: () => Promise<string>;
 
@@ -174,18 +174,17 @@ export class Rest implements Scheduler {
     });
   }
 
-  #version(): Promise<string> {
-    if (this.#given !== undefined) return Promise.resolve(this.#given);
-    this.#found ??= this.#find().catch((error: Error) => {
-      this.#found = undefined;
-      throw error;
-    });
-    return this.#found;
+  async #version(): Promise<string> {
+    return this.#given ?? this.#found ?? (await this.#find());
   }
 
+  /** Only one that took the token is remembered: others may refuse before they look at the version. */
   async #find(): Promise<string> {
-    for (const version of versions)
-      if ((await this.#asked('GET', `/slurm/${version}/ping`)).status !== 404) return version;
+    for (const version of versions) {
+      const { ok, status } = await this.#asked('GET', `/slurm/${version}/ping`);
+      if (ok) this.#found = version;
+      if (status !== 404) return version;
+    }
     throw new TargetError(
       'never',
       `Slurm's REST interface ${this.#url} has none of the versions ${versions.join(', ')}.`,
@@ -213,6 +212,7 @@ export class Rest implements Scheduler {
     const answer = await this.#asked(method, `/${of}/${version}${path}`, body);
     if (answer.status === 401 || answer.status === 403)
       throw new TargetError('never', `Slurm's REST interface refused the token of ${this.#user}.`);
+    if (answer.status === 404) this.#found = undefined; // the cluster may have become a newer one
     if (answer.status === 404 && path === '/ping')
       throw new TargetError('never', `Slurm's REST interface ${this.#url} does not have the version ${version}.`);
     const text = await answer.text();

@@ -17,8 +17,9 @@ describe.skipIf(whyNoSlurm)(named('a Slurm cluster by its REST interface'), () =
   driverSuite('it', (server) => onCluster(server, ({ restUrl }) => ({ restUrl, token: 'trainer-token' })));
 });
 
-describe.skipIf(whyNoSlurm ?? whyNoNewerRelease)(
-  `a Slurm cluster of today by its REST interface alone${whyNoNewerRelease ? ` (${whyNoNewerRelease})` : ''}`,
+const whyNoLater = await whyNoNewerRelease();
+describe.skipIf(whyNoLater)(
+  `a Slurm cluster of today by its REST interface alone${whyNoLater ? ` (${whyNoLater})` : ''}`,
   () => {
     beforeAll(() => void newerRelease(), 900_000); // made once on a machine
     driverSuite('it', (server) => onClusterByRest(server, { root: newerRelease() }), 'own', leadingUrl);

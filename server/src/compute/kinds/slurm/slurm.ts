@@ -30,7 +30,8 @@ export class SlurmDriver implements ComputeDriver<'slurm'> {
   readonly #needs: SlurmNeeds;
   readonly #nodes: LoginNodes;
   readonly #schedulers = new WeakMap<SshConnection, Scheduler>();
-  readonly #rests = new Map<string, Ground>();
+  readonly #rests = new Map<string, Rest>();
+  readonly #byRests = new WeakMap<Rest, Ground>();
   readonly #groups = new Map<string, Promise<NodeGroup[]>>();
 
   constructor(needs: SlurmNeeds) {
@@ -83,9 +84,9 @@ export class SlurmDriver implements ComputeDriver<'slurm'> {
 
   /** One for each, which remembers what it has asked of the nodes. */
   #byRest(target: Target<'slurm'>): Ground {
-    const key = JSON.stringify([target.workspace, target.name, target.settings]);
-    const known = this.#rests.get(key) ?? new RestGround(target, this.#need(target), this.#needs);
-    this.#rests.set(key, known);
+    const rest = this.#need(target);
+    const known = this.#byRests.get(rest) ?? new RestGround(target, rest, this.#needs);
+    this.#byRests.set(rest, known);
     return known;
   }
 
@@ -98,10 +99,14 @@ export class SlurmDriver implements ComputeDriver<'slurm'> {
     return made;
   }
 
+  /** One for each, which remembers the version that is spoken. */
   #rest(target: Target<'slurm'>): Rest | undefined {
     const { restUrl, restVersion, token, user } = target.settings;
     if (restUrl === undefined || token === undefined) return undefined;
-    return new Rest(restUrl, restVersion, user, () => this.#needs.secret(target, token));
+    const key = JSON.stringify([target.workspace, target.name, target.settings]);
+    const known = this.#rests.get(key) ?? new Rest(restUrl, restVersion, user, () => this.#needs.secret(target, token));
+    this.#rests.set(key, known);
+    return known;
   }
 
   #need(target: Target<'slurm'>): Rest {
